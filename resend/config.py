@@ -1,0 +1,249 @@
+"""Configuration: defaults < resend.toml (or `[tool.resend]`) < BULK_RESEND_SECTION__KEY < flags.
+
+Unknown keys are refused, each with its file and the nearest known key. Reads files and the environment once, in `load`;
+raises ConfigError. Secrets are never values here: a key names the variable that holds them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+
+from resend.clock import format_duration, format_rate, parse_duration, parse_rate
+from resend.errors import ConfigError
+
+PREFIX = "BULK_RESEND_"
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    return parse_rate(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
+Rate = Annotated[float, BeforeValidator(_rate), PlainSerializer(format_rate)]  # mails per second
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LedgerConfig(_Section):
+    url: str = ""
+
+
+class RelayConfig(_Section):
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65535)
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str = ""
+    password_env: str = PREFIX + "RELAY_PASSWORD"
+    log: str = ""
+
+
+class CollectConfig(_Section):
+    own_relays: tuple[str, ...] = ()
+    queue_lifetime: Duration = timedelta(days=5)
+
+
+class OutcomeConfig(_Section):
+    late_after: Duration = timedelta(hours=1)
+
+
+class QueryConfig(_Section):
+    url_env: str = ""
+    query: str = ""
+
+
+class CatalogConfig(_Section):
+    releases: QueryConfig = QueryConfig()
+    recipients: QueryConfig = QueryConfig()
+    sendlog: QueryConfig = QueryConfig()
+    suppressions: QueryConfig = QueryConfig()
+
+
+class LinkConfig(_Section):
+    message_id: str = ""  # template with {release} and {recipient}
+    header: str = "X-Release-Id"
+    verp: str = ""
+
+
+class RunConfig(_Section):
+    connections: int = Field(default=20, ge=1, le=1000)
+    in_doubt: Literal["hold", "resend"] = "hold"
+    max_evidence_age: Duration = timedelta(minutes=15)
+    wait: Duration = timedelta(minutes=15)
+    retry_after: Duration = timedelta(minutes=5)  # first wait of a deferred row; doubles with each try
+    retry_at_most: Duration = timedelta(hours=4)
+    recipient_gap: Duration = timedelta(minutes=10)
+
+
+class ProviderConfig(_Section):
+    """Overrides of one provider profile; an absent key keeps the built-in value. Defaults: DESIGN of providers.toml."""
+
+    mx: tuple[str, ...] | None = None
+    rate: Rate | None = None
+    connections: int | None = Field(default=None, ge=1)
+    start: Rate | None = None
+    dwell: Duration | None = None
+    cooldown: Duration | None = None
+    floor: Rate | None = None
+    mails_per_connection: int | None = Field(default=None, ge=1)
+    clean_for: Duration | None = None  # clean time before the rate rises by a tenth
+    cap_for: Duration | None = None  # how long a rate that was throttled bounds the rise
+    canary: int | None = Field(default=None, ge=0)
+    park: tuple[str, ...] | None = None
+
+
+class CatchupConfig(_Section):
+    providers: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    age_from: Duration = timedelta(hours=1)
+    age_to: Duration = timedelta(hours=48)
+    max: int = 1000
+
+
+class Config(_Section):
+    home: str = ""
+    tz: str = "UTC"
+    ledger: LedgerConfig = LedgerConfig()
+    relay: RelayConfig = RelayConfig()
+    collect: CollectConfig = CollectConfig()
+    outcome: OutcomeConfig = OutcomeConfig()
+    mx_map: dict[str, str] = {}
+    catalog: CatalogConfig = CatalogConfig()
+    link: LinkConfig = LinkConfig()
+    run: RunConfig = RunConfig()
+    providers: dict[str, ProviderConfig] = {}
+    catchup: CatchupConfig = CatchupConfig()
+
+    @field_validator("tz")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"not a time zone name like Asia/Tokyo: {value!r}") from None
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked config, the home it leads to, and where each value that is not a default came from."""
+
+    config: Config
+    home: Path
+    origins: Mapping[str, str]  # "relay.port" -> "resend.toml" | "BULK_RESEND_RELAY__PORT" | "--home"
+
+
+def load(*, directory: Path, environ: Mapping[str, str] = os.environ, home_flag: str = "") -> Loaded:
+    """Read `resend.toml` (else `[tool.resend]` of pyproject.toml) in `directory` and the environment."""
+    values, origins = _read_toml(directory)
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _plain_variables(values):
+            continue
+        path = name.removeprefix(PREFIX).lower().split("__")
+        if path == ["home"] or len(path) > 1:
+            _put(values, path, _from_environment(environ[name], path))
+            origins[".".join(path)] = name
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise _readable(error, origins) from None
+    if home_flag:
+        origins["home"] = "--home"
+    chosen = home_flag or config.home
+    if chosen:
+        home = Path(chosen).expanduser()
+        home = home if home.is_absolute() else directory / home
+    else:
+        home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "resend"
+    return Loaded(config, home, origins)
+
+
+def _plain_variables(values: Mapping[str, Any]) -> set[str]:
+    """Variables with our prefix that hold a secret or a URL by name, not a setting."""
+    found = {PREFIX + "RELAY_PASSWORD"}
+    for section in (values.get("relay", {}), *dict(values.get("catalog", {})).values()):
+        if isinstance(section, dict):
+            found |= {str(section[key]) for key in ("password_env", "url_env") if key in section}
+    return found
+
+
+def _read_toml(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    for name in ("resend.toml", "pyproject.toml"):
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not valid TOML: {error}", where=str(path), next_step="mend the file") from None
+        except OSError as error:
+            raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from None
+        if name == "pyproject.toml":
+            document = document.get("tool", {}).get("resend", {})
+            if not document:
+                continue
+        return document, {key: str(path) for key in _flat(document)}
+    return {}, {}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in tree.items():
+        keys += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return keys
+
+
+def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _from_environment(text: str, path: list[str]) -> object:
+    """Environment text as TOML would hold it: a list where it looks like one, else text (pydantic reads numbers)."""
+    if text.startswith("["):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise ConfigError(f"not a TOML list: {text}", where=PREFIX + "__".join(path).upper()) from None
+    return text
+
+
+def _readable(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = next((origin for name, origin in origins.items() if name == key or name.startswith(key)), "resend.toml")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return ConfigError(f"unknown key {key!r}", where=where, next_step=hint)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{key}: {message}", where=where, next_step="see 'resend config show'")
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        if part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+            else:
+                model = ProviderConfig
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""The stores: evidence (immutable Parquet), catalog snapshots, derived results, and the ledger (the mutable truth)."""
