@@ -76,7 +76,7 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
 
     The kernel drops the lock when the holder dies, however it dies, so a held lock proves a live process.
     """
-    with open(path, "a+", opener=private_opener) as handle:  # noqa: PTH123 (Path.open takes no opener)
+    with open(path, "a+", opener=private_opener) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -99,7 +99,7 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` durably and atomically: a reader sees the old file or the new one, also after a power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb", opener=private_opener) as handle:  # noqa: PTH123
+    with open(temporary, "wb", opener=private_opener) as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
