@@ -115,7 +115,8 @@ class PlanFile:
     def rows(self, *, keys: Sequence[str] | None = None, batch_id: str = "") -> Iterator[PlanRow]:
         """Rows in sending order: all of them, those of one batch, or those with the given keys."""
         columns = ", ".join(COLUMNS)
-        query, values = f"SELECT {columns} FROM {self._source}", []
+        query = f"SELECT {columns} FROM {self._source}"
+        values: list[object] = []
         if keys is not None:
             query += " WHERE key IN (SELECT unnest(?))"
             values = [list(keys)]
@@ -140,7 +141,7 @@ class PlanFile:
                 id=id_, egress=egress, provider=provider, seq=seq, size=size, rate=rate, canary=canary, after_s=after_s
             )
 
-    def _run(self, query: str, values: list[object]) -> duckdb.DuckDBPyConnection:
+    def _run(self, query: str, values: Sequence[object]) -> duckdb.DuckDBPyConnection:
         try:
             return self._con.cursor().execute(query, values)
         except duckdb.Error as error:
