@@ -1,0 +1,89 @@
+"""Sending order: every mail once, canary over many domains, customers in turn, the recipient gap's rounds."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resend.planner.order import Mail, Place, Shape, place
+
+SHAPES = {"office365": Shape(batch=50, canary=20), "docomo": Shape(batch=10, canary=0)}
+
+
+def mail(id_: int, **changes: object) -> Mail:
+    fields: dict[str, object] = {
+        "id": id_,
+        "egress": "direct",
+        "provider": "office365",
+        "domain": f"d{id_ % 40}.example.jp",
+        "customer": "c1",
+        "release": "r1",
+        "rcpt_key": f"u{id_}@d{id_ % 40}.example.jp",
+        "urgency": 5,
+        "expires_at": None,
+        "arrived_at": id_,
+    }
+    return Mail(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def batches(places: list[Place]) -> dict[tuple[str, str, int], list[Place]]:
+    found: dict[tuple[str, str, int], list[Place]] = {}
+    for item in places:
+        found.setdefault((item.mail.egress, item.mail.provider, item.batch), []).append(item)
+    return found
+
+
+MAILS = st.lists(
+    st.builds(
+        dict,
+        provider=st.sampled_from(["office365", "docomo"]),
+        customer=st.sampled_from(["c1", "c2", "c3"]),
+        rcpt_key=st.sampled_from(["a@x.jp", "b@x.jp", "c@y.jp", "d@z.jp"]),
+        domain=st.sampled_from(["x.jp", "y.jp", "z.jp"]),
+        urgency=st.integers(0, 9),
+        expires_at=st.none() | st.integers(0, 10),
+    ),
+    max_size=120,
+)
+
+
+@given(MAILS, st.randoms(use_true_random=False))
+def test_every_mail_once_and_the_same_plan_from_any_order(rows: list[dict[str, object]], rng: random.Random) -> None:
+    mails = [mail(n, **row) for n, row in enumerate(rows)]
+    places = list(place(mails, SHAPES))
+    assert Counter(item.mail.id for item in places) == Counter(range(len(rows)))
+    rng.shuffle(mails)
+    assert list(place(mails, SHAPES)) == places
+    for (_, provider, _), members in batches(places).items():
+        assert [item.seq for item in members] == list(range(len(members)))
+        assert len(members) <= max(SHAPES[provider].batch, SHAPES[provider].canary)
+        assert len({item.canary for item in members}) == 1 and len({item.round for item in members}) == 1
+
+
+@given(MAILS)
+def test_a_second_mail_to_a_mailbox_never_shares_a_round_with_the_first(rows: list[dict[str, object]]) -> None:
+    places = list(place((mail(n, **row) for n, row in enumerate(rows)), SHAPES))
+    seen = Counter((item.mail.provider, item.mail.rcpt_key, item.round) for item in places)
+    assert all(count == 1 for count in seen.values())
+    order = [(item.mail.egress, item.mail.provider, item.batch, item.round) for item in places]
+    assert order == sorted(order)
+
+
+def test_the_canary_spreads_over_domains() -> None:
+    crowded = [mail(n, domain="big.example.jp", urgency=9) for n in range(100)]
+    small = [mail(100 + n, domain=f"small{n}.example.jp", urgency=1) for n in range(30)]
+    canary = [item.mail.domain for item in place(crowded + small, SHAPES) if item.canary]
+    assert len(canary) == 20
+    assert len(set(canary)) == 20
+
+
+def test_customers_take_turns_and_urgency_goes_first() -> None:
+    many = [mail(n, customer="big", provider="docomo") for n in range(30)]
+    few = [mail(100 + n, customer="small", provider="docomo", arrived_at=1000) for n in range(3)]
+    urgent = [mail(200, customer="big", provider="docomo", urgency=9, arrived_at=5000)]
+    order = [item.mail.id for item in place(many + few + urgent, SHAPES)]
+    assert order[0] == 200
+    assert {100, 101, 102} <= set(order[:8])
