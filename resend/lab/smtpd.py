@@ -12,7 +12,7 @@ import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from resend.errors import ConnectError
 from resend.lab.behaviour import split_address
@@ -68,8 +68,7 @@ class Session(asyncio.Protocol):
         self._stage = "connect"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of it
         self.peer = host_port(transport.get_extra_info("peername"))
         self.local = host_port(transport.get_extra_info("sockname"))
         self._take("connect", self.desk.opened(self))
