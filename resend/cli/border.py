@@ -1,0 +1,135 @@
+"""The one place where a command ends: result, error or interruption becomes an exit code and the last JSON line.
+
+Catches everything. A ResendError is one line; anything else is a defect of ours, whose traceback goes to a file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from resend import __version__
+from resend.cli.options import Options, take
+from resend.cli.screen import Screen
+from resend.errors import Exit, ResendError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended: its exit code, and the fields of the JSON summary."""
+
+    exit: Exit = Exit.DONE
+    summary: dict[str, object] = field(default_factory=dict)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Never raises, never shows a traceback without --verbose."""
+    options = Options(json="--json" in argv)
+    try:
+        options, rest = take(argv)
+        screen = Screen(options)
+        done = _dispatch(rest, screen)
+    except ResendError as error:
+        return _failed(Screen(options), error)
+    except KeyboardInterrupt:
+        return _interrupted(Screen(options))
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:
+        return _defect(Screen(options), error)
+    try:
+        if done.exit is Exit.INTERRUPTED and not done.summary:
+            return _interrupted(screen)
+        screen.summary(done.exit, done.summary)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    return int(done.exit)
+
+
+def _dispatch(args: list[str], screen: Screen) -> Done:
+    if screen.options.version:
+        screen.row("version", version=__version__)
+        screen.line(f"resend {__version__}")
+        return Done()
+    import typer
+    from typer.exceptions import TyperException
+
+    from resend.cli.app import root
+
+    try:
+        result = typer.main.get_command(root).main(
+            args or ["--help"], prog_name="resend", standalone_mode=False, obj=screen
+        )
+    except TyperException as error:  # typer's word for a wrong command line
+        raise _usage(error.format_message(), getattr(error, "ctx", None)) from None
+    except typer.Abort:
+        return Done(Exit.INTERRUPTED)
+    if isinstance(result, Done):
+        return result
+    return Done(Exit(int(result or 0)))  # --help, or typer's own end
+
+
+def _usage(message: str, ctx: object) -> UsageError:
+    """typer's complaint as one line of ours."""
+    words = " ".join(message.split()).rstrip(".")
+    path = getattr(ctx, "command_path", "resend")
+    return UsageError(words[:1].lower() + words[1:], next_step=f"run '{path} --help'")
+
+
+def _failed(screen: Screen, error: ResendError) -> int:
+    try:
+        screen.error(error.line(), what=error.what, where=error.where, next_step=error.next_step, code=error.exit)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    return int(error.exit)
+
+
+def _interrupted(screen: Screen) -> int:
+    what, next_step = "interrupted", "run the same command again"
+    screen.error(f"{what}; {next_step}", what=what, where="", next_step=next_step, code=Exit.INTERRUPTED)
+    return int(Exit.INTERRUPTED)
+
+
+def _reader_gone() -> int:
+    """The reader of our output closed it (`resend ... | head`): be quiet, also when Python closes the stream."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    return int(Exit.ERROR)
+
+
+def _defect(screen: Screen, error: Exception) -> int:
+    text = "".join(traceback.format_exception(error))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "resend" in frame.filename]
+    place = f"{Path(frames[-1].filename).stem}:{frames[-1].lineno}" if frames else "unknown place"
+    what = f"unexpected {type(error).__name__} at {place}: {' '.join(str(error).split())[:200]}"
+    saved = _save(text, screen.options.home)
+    next_step = f"the details are in {saved}; please report it" if saved else "run it again with --verbose"
+    if screen.options.verbose:
+        screen.note(text)
+    screen.error(f"{what}; {next_step}", what=what, where=place, next_step=next_step, code=Exit.ERROR)
+    return int(Exit.ERROR)
+
+
+def _save(text: str, home: str) -> str:
+    """Keep a traceback in the home, else in the temporary directory; "" where neither can be written."""
+    name = f"traceback-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    for folder in (home, tempfile.gettempdir()):
+        if not folder or not Path(folder).is_dir():
+            continue
+        path = Path(folder) / name
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            continue
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        return str(path)
+    return ""

@@ -1,0 +1,210 @@
+"""What `resend doctor` looks at. Reads and probes; changes nothing. A check that fails says what to do.
+
+Raises nothing of its own: an error of a store becomes a failed check.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resend.cli.screen import Screen
+from resend.errors import ResendError
+
+if TYPE_CHECKING:
+    from resend.config import Config
+
+_WAL_RESET_FIXED = (3, 51, 3)  # sqlite.org, "WAL-reset bug": 3.7.0 to 3.51.2 with two connections that write
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "glusterfs", "ceph", "lustre", "fuse.sshfs", "afs"}
+_CONNECT_S = 5.0
+_FREE_LOW = 1 << 30  # bytes
+_TIME_ERROR = 5  # adjtimex(2): clock not synchronised
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    state: State
+    detail: str
+    next_step: str = ""
+
+
+def examine(screen: Screen) -> Iterator[Finding]:
+    """One finding per check, as they are made."""
+    from resend.cli.opened import loaded
+
+    yield _python()
+    yield _sqlite()
+    try:
+        found = loaded(screen)
+    except ResendError as error:
+        yield Finding("config", State.FAIL, error.line(), error.next_step)
+        return
+    places = sorted({origin for origin in found.origins.values() if origin.endswith(".toml")})
+    yield Finding("config", State.OK, ", ".join(places) or "defaults only; 'resend init' writes a resend.toml")
+    yield _home(found.home)
+    yield _ledger(found.config, found.home)
+    yield _relay(found.config)
+    yield _log(found.config)
+    yield _clock()
+    yield _evidence(found.home)
+
+
+def without_password(url: str) -> str:
+    """A database URL without its password."""
+    head, mark, tail = url.partition("://")
+    login, at_sign, place = tail.rpartition("@")
+    if not mark or not at_sign:
+        return url
+    return f"{head}://{login.partition(':')[0]}{':***' if ':' in login else ''}@{place}"
+
+
+def _python() -> Finding:
+    return Finding("python", State.OK, ".".join(map(str, sys.version_info[:3])))  # an older one cannot import us
+
+
+def _sqlite() -> Finding:
+    if sqlite3.sqlite_version_info >= _WAL_RESET_FIXED:
+        return Finding("sqlite", State.OK, sqlite3.sqlite_version)
+    return Finding(
+        "sqlite",
+        State.WARN,
+        f"{sqlite3.sqlite_version} has the WAL-reset bug (fixed in 3.51.3)",
+        "safe while only resend writes the ledger: write nothing to ledger.db with other tools",
+    )
+
+
+def _home(home: Path) -> Finding:
+    place = home
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding("home", State.FAIL, f"{home}: not writable", "choose another with --home, or mend its owner")
+    kind = _file_system(place.resolve())
+    if kind in _NETWORK:
+        return Finding(
+            "home", State.FAIL, f"{home} is on a network file system ({kind})", "put the home on a local disk"
+        )
+    free = shutil.disk_usage(place).free
+    detail = f"{home} ({kind or 'unknown file system'}, {free / (1 << 30):.0f} GiB free)"
+    if not home.exists():
+        detail += "; made by the first command that needs it"
+    if free < _FREE_LOW:
+        return Finding("home", State.WARN, detail, "make room: evidence and ledger need space")
+    if home.exists() and home.stat().st_mode & 0o077:
+        return Finding("home", State.WARN, f"{detail}; others may enter it", f"run: chmod 700 {home}")
+    return Finding("home", State.OK, detail)
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system that holds `path`, "" where the system does not tell."""
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in lines:
+        fields = line.split()
+        mount = fields[1].replace("\\040", " ")
+        if path.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, fields[2]
+    return kind
+
+
+def _ledger(config: Config, home: Path) -> Finding:
+    if not config.ledger.url and not (home / "ledger.db").exists():
+        return Finding("ledger", State.OK, "none yet; the first incident makes it")
+    from resend.stores.home import Home
+    from resend.stores.ledger import open_ledger
+
+    place = without_password(config.ledger.url) or str(home / "ledger.db")
+    try:
+        ledger = open_ledger(config.ledger.url, Home(home), create=False)
+    except ResendError as error:
+        return Finding("ledger", State.FAIL, error.line(), error.next_step)
+    ledger.close()
+    return Finding("ledger", State.OK, place)
+
+
+def _relay(config: Config) -> Finding:
+    relay = config.relay
+    if not relay.host:
+        return Finding("relay", State.OK, "none: mail goes direct to MX")
+    place = f"{relay.host}:{relay.port}"
+    try:
+        with closing(socket.create_connection((relay.host, relay.port), timeout=_CONNECT_S)) as connection:
+            connection.settimeout(_CONNECT_S)
+            greeting = b"" if relay.tls == "implicit" else connection.recv(512)
+    except OSError as error:
+        return Finding("relay", State.FAIL, f"{place}: {error.strerror or error}", "mend [relay], or start the relay")
+    if relay.tls != "implicit" and not greeting.startswith(b"220"):
+        said = greeting.decode("ascii", "replace").strip() or "nothing"
+        return Finding("relay", State.FAIL, f"{place} said {said[:80]!r}, not 220", "is this an SMTP port?")
+    if relay.user and not os.environ.get(relay.password_env):
+        return Finding("relay", State.FAIL, f"{place}: no password for {relay.user}", f"set {relay.password_env}")
+    return Finding("relay", State.OK, f"{place} answers")
+
+
+def _log(config: Config) -> Finding:
+    if not config.relay.log:
+        if config.relay.host:
+            return Finding(
+                "relay log",
+                State.WARN,
+                "none: what becomes of accepted mail stays unseen",
+                "set [relay] log, or run with --blind",
+            )
+        return Finding("relay log", State.OK, "not needed: direct to MX")
+    path = Path(config.relay.log)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        return Finding("relay log", State.FAIL, f"{path}: {error.strerror}", "mend [relay] log or its permissions")
+    return Finding("relay log", State.OK, str(path))
+
+
+def _clock() -> Finding:
+    detail = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # all zero: read only
+    except (OSError, AttributeError):
+        return Finding("clock", State.OK, f"{detail} (not known whether it is synchronised)")
+    if state == _TIME_ERROR:
+        return Finding(
+            "clock",
+            State.WARN,
+            f"{detail}, not synchronised",
+            "start chrony or systemd-timesyncd; rates and Date need it",
+        )
+    return Finding("clock", State.OK, detail)
+
+
+def _evidence(home: Path) -> Finding:
+    if not (home / "evidence" / "manifest.json").exists():
+        return Finding("evidence", State.WARN, "none collected", "run 'resend collect /var/log/mail.log'")
+    from resend.stores.evidence import Evidence
+    from resend.stores.home import Home
+
+    try:
+        sources = Evidence(Home(home)).sources()
+    except ResendError as error:
+        return Finding("evidence", State.FAIL, error.line(), error.next_step)
+    return Finding("evidence", State.OK, f"{len(sources)} sources")

@@ -1,0 +1,94 @@
+"""Opens what a command needs: the configuration, the home. Heavy imports happen here, after `--help` is out of the way.
+
+Raises ConfigError for a wrong configuration, StoreError where the home cannot be used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from resend.cli.screen import Screen
+from resend.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    import typer
+
+    from resend.config import Config, Loaded
+    from resend.stores.home import Home
+
+
+def screen_of(ctx: typer.Context) -> Screen:
+    """The screen of this command line."""
+    screen = ctx.obj
+    assert isinstance(screen, Screen)
+    return screen
+
+
+def loaded(screen: Screen) -> Loaded:
+    """The configuration of the current directory, with `--home`."""
+    from resend.config import load
+
+    return load(directory=Path.cwd(), home_flag=screen.options.home)
+
+
+def workplace(screen: Screen, *, create: bool) -> tuple[Config, Home]:
+    """Configuration and home. Without `create`, a home that is not there is an error that says how to make one."""
+    from resend.stores.home import Home
+
+    found = loaded(screen)
+    home = Home(found.home)
+    if create:
+        return found.config, home.create()
+    if not home.path.is_dir():
+        raise StoreError(
+            "there is no home yet", where=str(home.path), next_step="run 'resend collect PATH', or name it with --home"
+        )
+    return found.config, home
+
+
+def zone(config: Config) -> ZoneInfo:
+    """The zone in which times are shown."""
+    return ZoneInfo(config.tz)
+
+
+def duration(text: str, option: str) -> timedelta:
+    """`10m` as a timedelta; UsageError names the option."""
+    from resend.clock import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}", next_step="write it like 10m, 2h or 5d") from None
+
+
+def moment(text: str, option: str, config: Config) -> datetime:
+    """RFC 3339, or a date and time without a zone in the configured one, as aware UTC; UsageError names the option."""
+    from datetime import UTC, datetime
+
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{option}: not a time: {text!r}", next_step="write it like 2026-11-24T09:00+09:00 or '2026-11-24 09:00'"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=zone(config))).astimezone(UTC)
+
+
+def rates(texts: list[str]) -> dict[str, float]:
+    """`office365=5/s` and the like, by provider, in mails per second; UsageError for any other form."""
+    from resend.clock import parse_rate
+
+    found: dict[str, float] = {}
+    for text in texts:
+        provider, _, rate = text.partition("=")
+        try:
+            found[provider] = parse_rate(rate)
+        except ValueError as error:
+            raise UsageError(f"rate {text!r}: {error}", next_step="write it like office365=5/s") from None
+        if not provider:
+            raise UsageError(f"rate {text!r} names no provider", next_step="write it like office365=5/s")
+    return found

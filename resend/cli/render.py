@@ -1,0 +1,153 @@
+"""Text for people: tables that fit the terminal, counts, times, masked addresses. Pure; prints nothing, raises nothing.
+
+East Asian wide characters count two columns. What came from outside is shown without its control characters, so a
+log line cannot steer the terminal.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import Literal
+
+from resend.clock import format_duration
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi), surrogate, separators: never printed as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table. `give` columns are shortened first when the table is too wide; numbers never are."""
+
+    title: str
+    align: Literal["left", "right"] = "left"
+    give: bool = True
+
+
+def number(title: str) -> Column:
+    """A right-aligned column that is never shortened."""
+    return Column(title, "right", give=False)
+
+
+def fixed(title: str) -> Column:
+    """A left-aligned column that is never shortened: ids, states."""
+    return Column(title, "left", give=False)
+
+
+def clean(text: str) -> str:
+    """Text on one line without control, bidirectional or surrogate characters.
+
+    >>> clean("a\\x1b[31m\\tb")
+    'a?[31m b'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    out = []
+    for char in text:
+        if char in "\t\r\n":
+            out.append(" ")
+        else:
+            out.append("?" if unicodedata.category(char) in _HIDDEN else char)
+    return "".join(out)
+
+
+def width(text: str) -> int:
+    """Columns that `text` takes on a terminal.
+
+    >>> width("新製品 ABC"), width("e\\u0301")
+    (10, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def shorten(text: str, columns: int) -> str:
+    """Text cut to at most `columns`, the cut shown as …
+
+    >>> shorten("新製品のお知らせ", 9)
+    '新製品の…'
+    """
+    if width(text) <= columns:
+        return text
+    used, out = 0, []
+    for char in text:
+        used += width(char)
+        if used > columns - 1:
+            break
+        out.append(char)
+    return "".join(out) + "…" if columns > 0 else ""
+
+
+def _pad(text: str, columns: int, align: str) -> str:
+    space = " " * (columns - width(text))
+    return space + text if align == "right" else text + space
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, total: int = 80) -> list[str]:
+    """Lines of a table with a heading, at most `total` columns wide; int cells are grouped by thousands."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    titles = [column.title for column in columns]
+    widths = [max([width(title), *(width(row[i]) for row in cells)], default=0) for i, title in enumerate(titles)]
+    _squeeze(columns, widths, total - 2 * (len(columns) - 1))
+    lines = []
+    for row in [titles, *cells]:
+        parts = [
+            _pad(shorten(text, room), room, column.align)
+            for text, room, column in zip(row, widths, columns, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def _squeeze(columns: Sequence[Column], widths: list[int], room: int) -> None:
+    """Take from the widest column that may give, one column at a time, until the row fits; then from any."""
+    for floor, may_give in ((8, lambda c: c.give), (8, lambda c: c.align == "left"), (1, lambda c: True)):
+        while sum(widths) > room:
+            candidates = [i for i, column in enumerate(columns) if may_give(column) and widths[i] > floor]
+            if not candidates:
+                break
+            widths[max(candidates, key=widths.__getitem__)] -= 1
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return clean(str(value))
+
+
+def count(number_: int) -> str:
+    """1234567 as 1,234,567."""
+    return f"{number_:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent; '-' of nothing, '<0.1 %' rather than a zero that is none.
+
+    >>> share(192080, 7682607), share(1, 5000), share(0, 0)
+    ('2.5 %', '<0.1 %', '-')
+    """
+    if whole <= 0:
+        return "-"
+    percent = 100 * part / whole
+    return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
+
+
+def at(moment: datetime | None, zone: tzinfo) -> str:
+    """A time as people read it, in the configured zone, to the second."""
+    return "-" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(seconds: float | None) -> str:
+    """Seconds for people: `45s`, `3h 20m`; '-' unknown."""
+    return "-" if seconds is None else format_duration(timedelta(seconds=seconds))

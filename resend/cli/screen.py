@@ -1,0 +1,111 @@
+"""Where a command's words go: data to stdout, messages to stderr, as text or as JSON lines. The only place that prints.
+
+Raises BrokenPipeError when the reader is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from resend.cli import render
+from resend.cli.options import Options
+from resend.clock import to_text
+from resend.errors import Exit
+
+
+class Screen:
+    """One command's output. With --json only rows reach stdout, without it only text does; both may be given."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    @property
+    def json(self) -> bool:
+        return self.options.json
+
+    @property
+    def asks(self) -> bool:
+        """May the command ask the person? Only at a terminal, and never with --no-input or --json."""
+        return not (self.options.no_input or self.options.json) and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def columns(self) -> int:
+        return max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
+
+    def row(self, kind: str, /, **fields: object) -> None:
+        """One JSON line; nothing without --json."""
+        if self.options.json:
+            self._dump({"type": kind, "v": 1, **fields})
+
+    def line(self, text: str = "") -> None:
+        """One line for people on stdout; nothing with --json."""
+        if not self.options.json:
+            print(render.clean(text))
+
+    def heading(self, text: str) -> None:
+        """An empty line and a heading, bold at a terminal that wants colour."""
+        if not self.options.json:
+            print()
+            print(f"\x1b[1m{render.clean(text)}\x1b[0m" if self._colour(sys.stdout) else render.clean(text))
+
+    def table(self, columns: Sequence[render.Column], rows: Sequence[Sequence[object]], *, more: str = "") -> None:
+        """A table for people; `more` is said below it ("... and 12 more")."""
+        for text in render.table(columns, rows, total=self.columns):
+            self.line(text)
+        if more:
+            self.line(more)
+
+    def note(self, text: str) -> None:
+        """A message for people on stderr; nothing with --quiet."""
+        if not self.options.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def address(self, address: str) -> str:
+        """An address as logs, reports and exports show it: masked, unless --unmask."""
+        if self.options.unmask or not address:
+            return address
+        from resend.policy.address import mask
+
+        return mask(address)
+
+    def ask(self, question: str) -> str:
+        """Ask on stderr and read one line. Call only when `asks`."""
+        print(question, end=" ", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if not answer:
+            raise KeyboardInterrupt
+        return answer.strip()
+
+    def summary(self, code: Exit, fields: Mapping[str, object]) -> None:
+        """The last JSON line."""
+        self.row("summary", exit=int(code), **fields)
+
+    def error(self, line: str, *, what: str, where: str, next_step: str, code: Exit) -> None:
+        """One line on stderr; with --json the error object on stdout as well."""
+        text = " ".join(render.clean(line).split())
+        prefix = "\x1b[31merror:\x1b[0m" if self._colour(sys.stderr) else "error:"
+        print(f"{prefix} {text}", file=sys.stderr, flush=True)
+        self.row("error", code=int(code), what=what, where=where, next=next_step)
+
+    def _colour(self, stream: object) -> bool:
+        isatty = getattr(stream, "isatty", None)
+        return bool(isatty and isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def _dump(self, fields: Mapping[str, object]) -> None:
+        print(json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_plain))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return to_text(value)
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
