@@ -14,7 +14,7 @@ from typing import Literal
 
 from resend.clock import format_duration
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi), surrogate, separators: never printed as they are
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, bidi marks, surrogates, unknown: never printed as is
 
 
 @dataclass(frozen=True, slots=True)
