@@ -1,0 +1,1 @@
+"""What tests share: servers of their own that start on demand and always stop."""
