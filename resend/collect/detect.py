@@ -1,0 +1,46 @@
+"""Which format a file is in, from its content. An unknown one is refused with what was seen; nothing is guessed."""
+
+from __future__ import annotations
+
+import re
+
+from resend.errors import InputError
+
+FORMATS = ("postfix",)
+
+_SYSLOG = re.compile(
+    rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*) \S+ (?P<tag>[^ :\[]+)",
+    re.ASCII,
+)
+_POSTFIX = re.compile(
+    rb"[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|cleanup|pickup|bounce|error|retry|local|virtual|pipe|"
+    rb"master|postfix-script|anvil|tlsmgr|tlsproxy|postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|"
+    rb"postsuper|proxymap|postlogd|submission)",
+    re.ASCII,
+)
+
+
+def detect(sample: bytes, *, where: str, asked: str = "") -> str:
+    """The format of a file that begins with `sample`. Raises InputError."""
+    if asked:
+        if asked not in FORMATS:
+            raise InputError(
+                f"unknown format {asked!r}",
+                where=where,
+                next_step=f"known: {', '.join(FORMATS)}; or leave --format out",
+            )
+        return asked
+    lines = [line for line in sample.split(b"\n") if line.strip()]
+    dated = 0
+    for line in lines:
+        match = _SYSLOG.match(line)
+        if match is None:
+            continue
+        dated += 1
+        if _POSTFIX.match(match["tag"]):
+            return "postfix"
+    if not lines:
+        return "postfix"  # an empty file says nothing and harms nothing
+    seen = lines[0][:60].decode("utf-8", "replace")
+    what = "a log without any Postfix line" if dated else "not a log format known here"
+    raise InputError(f"{what}; it begins {seen!r}", where=where, next_step="name the format with --format postfix")
