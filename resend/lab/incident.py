@@ -89,7 +89,8 @@ class _Teller:
         ]
         self.truth = Truth(world)
         self.queue: list[dict[str, Any]] = []
-        self.lost_lines = self.kept = self.notices = 0
+        self.kept = self.notices = 0
+        self.lost_mails = sum(turn is Turn.MISSING for turn in story.turn_of.values())
 
     def _host(self, number: int, seed: int, **style: Any) -> MailHost:
         name = HOSTS[number]
@@ -98,23 +99,27 @@ class _Teller:
 
     def tell(self) -> dict[str, Any]:
         self._unlinked()
+        lost_lines = LINES_OF_A_MAIL * self.lost_mails
+        self.hosts[1].say(
+            self.story.gap[1], f"systemd-journald[401]: Suppressed {lost_lines} messages from postfix.service"
+        )
         with (self.out / "catalog" / "sendlog.csv").open("w", encoding="utf-8", newline="") as sendlog:
             sendlog.write("release,recipient,address,message_id,sent_at,envelope\n")
             for release in self.world.releases:
                 for host in self.hosts:
                     host.flush(release.sent_at)
                 self._release(release, sendlog)
-        if self.lost_lines:
-            text = f"systemd-journald[401]: Suppressed {self.lost_lines} messages from postfix.service"
-            self.hosts[1].say(self.story.gap[1], text)
         for host in self.hosts:
             host.close()
         queue = "".join(json.dumps(entry) + "\n" for entry in self.queue)
         (self.out / "queue.json").write_text(queue, encoding="utf-8")
         lines = {host.name: host.lines for host in self.hosts}
-        lost = self.lost_lines // LINES_OF_A_MAIL
         return self.truth.write(
-            self.out / "truth.jsonl", lost_mails=lost, notifications=self.notices, queued=len(self.queue), lines=lines
+            self.out / "truth.jsonl",
+            lost_mails=self.lost_mails,
+            notifications=self.notices,
+            queued=len(self.queue),
+            lines=lines,
         )
 
     def _release(self, release: Release, sendlog: TextIO) -> None:
@@ -172,7 +177,6 @@ class _Teller:
         """Tell one mail that was not simply delivered, and write down the truth about it."""
         note = self.truth.note
         if turn is Turn.MISSING:
-            self.lost_lines += LINES_OF_A_MAIL
             if release is not None and release.link is LinkBy.SENDLOG:
                 note(turn, mail, release, person, bucket="missing", status="delivered", host=host.name)
             return

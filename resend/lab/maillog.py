@@ -182,7 +182,8 @@ class MailHost:
     def _new_id(self, at: int) -> str:
         if self._long_ids:
             self._next_id += 1
-            return f"{_base52(at // MICROS, 6)}{_base52(at % MICROS, 4)}z{_base52(self._next_id % 5000 + 300, 2)}"
+            inode = self._next_id % 5000 + 300
+            return f"{_digits(at // MICROS, 6, 52)}{_digits(at % MICROS, 4, 52)}z{_digits(inode, 2, 51)}"
         while True:
             number = self._next_id = (self._next_id + 1) % self._ids
             qid = f"{number * 2654435761 % (1 << 20):05X}{0x1A000 + number:05X}"
@@ -250,7 +251,7 @@ class MailHost:
         random, base = self._rng.random, hour * HOUR
         lines = []
         for number in range(40):
-            at = base + int(random() * HOUR)
+            at = base + int(random() * (HOUR - 21 * MICROS))  # the last line is 20 s later
             pid = 3000 + number
             ip = f"192.0.2.{int(random() * 250)}"
             lines += [
@@ -286,9 +287,9 @@ class _Gzip(gzip.GzipFile):
         self._raw.close()
 
 
-def _base52(number: int, width: int) -> str:
+def _digits(number: int, width: int, base: int) -> str:
     text = ""
     while number or len(text) < width:
-        number, digit = divmod(number, 52)
+        number, digit = divmod(number, base)
         text = _BASE52[digit] + text
     return text

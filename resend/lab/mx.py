@@ -46,13 +46,9 @@ class Counts:
 class PoolDesk:
     """Decides for all sessions of one pool."""
 
-    def __init__(self, pool: Pool, behaviour: Behaviour, directory: Path, loop: asyncio.AbstractEventLoop) -> None:
-        self.pool, self.counts, self._loop = pool, Counts(), loop
-        self._seed = behaviour.seed
-        self._bodies = directory / "bodies" if behaviour.keep_bodies else None
-        self._journal = Journal(
-            directory / f"{pool.name}.receipts.jsonl", loop, notes=directory / f"{pool.name}.events.jsonl"
-        )
+    def __init__(self, pool: Pool, seed: int, journal: Journal, bodies: Path | None = None) -> None:
+        self.pool, self.counts = pool, Counts()
+        self._seed, self._journal, self._bodies = seed, journal, bodies
         self.max_size = next((int(word[5:]) for word in pool.announce if word.startswith("SIZE ")), 1 << 30)
         self._tokens = pool.rate.burst if pool.rate else 0.0
         self._refilled = time.monotonic()
@@ -128,19 +124,21 @@ class PoolDesk:
         if refused is not None:
             answer(refused)
             return
+        session.accepted += 1
+        self.counts.accepted += len(session.rcpts)
+        wait = fault.ms if fault is not None and fault.do == "slow" else 0.0
+        planted = self._planted(session, fault, rcpt) if fault is not None and fault.do != "slow" else None
+        self.store(
+            session, body, lambda reply: answer(planted or Step(reply, "go", wait)), dropped_reply=planted is not None
+        )
+
+    def store(self, session: Session, body: bytes, stored: Callable[[str], None], *, dropped_reply: bool) -> None:
+        """Make the body durable for all its recipients, then call `stored` with the reply."""
         digest = sha256(body).hexdigest()
         if self._bodies is not None:
             self._keep(digest, body)
-        done = Step(f"250 2.0.0 Ok: queued as {digest[:12].upper()}")
-        dropped = False
-        if fault is not None and fault.do == "slow":
-            done = Step(done.reply, "go", fault.ms)
-        elif fault is not None:
-            done, dropped = self._planted(session, fault, rcpt), True
-        session.accepted += 1
-        self.counts.accepted += len(session.rcpts)
-        lines = b"".join(self._receipt(session, to, digest, body, dropped=dropped) for to in session.rcpts)
-        self._journal.add(lines, lambda: answer(done))
+        lines = b"".join(self._receipt(session, rcpt, digest, body, dropped_reply) for rcpt in session.rcpts)
+        self._journal.add(lines, lambda: stored(f"250 2.0.0 Ok: queued as {digest[:12].upper()}"))
 
     def closed(self, session: Session, stage: str) -> None:
         if session.number in self._counted:
@@ -228,7 +226,7 @@ class PoolDesk:
         }
         self._journal.note(json.dumps(line).encode() + b"\n")
 
-    def _receipt(self, session: Session, rcpt: str, digest: str, body: bytes, *, dropped: bool) -> bytes:
+    def _receipt(self, session: Session, rcpt: str, digest: str, body: bytes, dropped: bool) -> bytes:
         line = {
             "at": time.time_ns(),
             "mail_at": session.mail_at,
@@ -296,7 +294,12 @@ async def serve(behaviour: Behaviour, directory: Path) -> AsyncIterator[Lab]:
     if behaviour.keep_bodies:
         (directory / "bodies").mkdir(mode=0o700, exist_ok=True)
     loop = asyncio.get_running_loop()
-    desks = {pool.name: PoolDesk(pool, behaviour, directory, loop) for pool in behaviour.pools}
+    bodies = directory / "bodies" if behaviour.keep_bodies else None
+    desks = {}
+    for pool in behaviour.pools:
+        notes = directory / f"{pool.name}.events.jsonl"
+        journal = Journal(directory / f"{pool.name}.receipts.jsonl", loop, notes=notes)
+        desks[pool.name] = PoolDesk(pool, behaviour.seed, journal, bodies)
     listeners = {name: Listener(desk, loop) for name, desk in desks.items()}
     lab = Lab(directory, desks)
     try:
