@@ -20,7 +20,7 @@ from resend.errors import InputError, ResendError
 from resend.lab import replies
 from resend.lab.maillog import Mail, MailHost
 from resend.lab.papers import text_of, write_catalog, write_kept, write_templates
-from resend.lab.pools import config, receivers
+from resend.lab.pools import config, receivers, yahoo_relay
 from resend.lab.story import HOSTS, Story, Turn, arrival_of, attempts, code_of, host_of
 from resend.lab.truth import Truth, bucket_of
 from resend.lab.world import DAY, HOUR, MICROS, MINUTE, LinkBy, Net, Recipient, Release, World
@@ -41,11 +41,17 @@ class Lab:
     content: Path
     truth: Path
     behaviour: Path
+    seed: int
     summary: dict[str, Any]  # the last line of the truth
 
     def config(self, addresses: dict[str, str], *, yahoo_relay: str = "") -> dict[str, Any]:
         """resend.toml as a tree: `addresses` is pool -> HOST:PORT; mail for yahoo.co.jp may go through a lab relay."""
         return config(addresses, yahoo_relay=yahoo_relay)
+
+    def relay(self, yahoo_jp: str, *, port: int = 0) -> dict[str, Any]:
+        """The description of the lab relay before the yahoo_jp pool, for `resend.lab.relay`."""
+        throttled = self.summary["providers"].get("yahoo_jp", 0)
+        return yahoo_relay(yahoo_jp, self.seed, to_resend=throttled, port=port)
 
 
 def generate(out: Path, *, scale: float = 0.025, seed: int = 1, end: datetime) -> Lab:
@@ -71,6 +77,7 @@ def generate(out: Path, *, scale: float = 0.025, seed: int = 1, end: datetime) -
         content=out / "content",
         truth=out / "truth.jsonl",
         behaviour=out / "behaviour.json",
+        seed=seed,
         summary=summary,
     )
 

@@ -39,6 +39,22 @@ def receivers(seed: int, *, to_resend: int, port: int = 0) -> Behaviour:
     return Behaviour(seed=seed, pools=tuple(pools))
 
 
+def yahoo_relay(pool_address: str, seed: int, *, to_resend: int, port: int = 0) -> dict[str, Any]:
+    """The description of a lab relay before the yahoo_jp pool. About two mails lose the line though it queued them."""
+    lost = {"do": "drop", "at": "dot", "name": "relay-lost-after-dot", "once": True, "accepted": True}
+    smtpd = {"listen": [f"127.0.0.1:{port}"], "hostname": "relay.mail.example.jp"}
+    return {
+        "seed": seed,
+        "smtpd": smtpd | {"faults": [lost | {"p": min(1.0, 2 / max(1, to_resend))}]},
+        "routes": {"*": pool_address},
+        "names": {pool_address: "mx1.mail.yahoo.co.jp"},
+        "host": "relay1",
+        "backoff_s": 0.5,
+        "max_backoff_s": 2.0,
+        "lifetime_s": 30.0,
+    }
+
+
 def config(addresses: dict[str, str], *, yahoo_relay: str = "") -> dict[str, Any]:
     """resend.toml as a tree. `addresses`: pool -> HOST:PORT. `yahoo_relay`: a lab relay for mail to yahoo.co.jp."""
     return {

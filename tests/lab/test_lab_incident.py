@@ -25,6 +25,7 @@ from resend.errors import InputError
 from resend.lab.behaviour import Behaviour
 from resend.lab.incident import Lab, generate
 from resend.lab.pools import to_toml
+from resend.lab.relay import RelayBehaviour
 
 END = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 HOUR = 3600
@@ -266,6 +267,8 @@ def test_behaviour_and_config_are_accepted(lab: Lab, tmp_path: Path) -> None:
     assert config.mx_map["*"] == addresses["other"] and config.mx_map["yahoo.co.jp"] == "127.0.0.1:2587"
     office365 = behaviour.pools[0].rate
     profile = config.providers["office365"].rate
+    relay = RelayBehaviour.from_json(lab.relay(addresses["yahoo_jp"]))
+    assert relay.routes == {"*": addresses["yahoo_jp"]} and relay.smtpd.faults[0].accepted
     assert office365 is not None and profile is not None and office365.per_second < profile
 
 
