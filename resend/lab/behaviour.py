@@ -74,7 +74,8 @@ class Greylist:
 class Fault:
     """Something that goes wrong at a stage for some recipients.
 
-    do: `reply` (say `reply`, mail refused), `drop` (cut the line), `garbage` (say `reply` as it is), `slow` (wait `ms`,
+    do: `reply` (say `reply`, mail refused), `drop` (cut the line), `garbage` (say `reply` as it is; Postfix
+    waits for a well-formed line after it), `slow` (wait `ms`,
     then go on), `silence` (never answer).  at: one of STAGES; `body` is the first bytes after 354.
     p: share of recipients hit, by sha256(seed, name, recipient). Where no recipient is known yet the key is `#n`, the
     number of the connection (connect, ehlo) or of the MAIL command (mail) in the pool.
