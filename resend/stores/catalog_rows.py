@@ -1,0 +1,362 @@
+"""Reads catalog files (CSV, JSONL, Parquet) into raw text columns: what a row says, and where it stands.
+
+A well-formed CSV is read by DuckDB; one that breaks RFC 4180 anywhere is read record by record, so that only the broken
+rows are lost. Judges no value. Raises InputError where a whole file cannot be used: no header, a column lacking.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from resend.errors import InputError
+from resend.stores import sql
+
+MAX_FIELD = 65_536  # characters; a longer field is no catalog value but a broken quote or a wrong file
+_MAX_RECORD = 1_000  # lines that one quoted record may span before its quote counts as never closed
+ATTR = "attr."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The columns of one kind of catalog row (CONTRACT, "Catalog files")."""
+
+    kind: str
+    columns: tuple[str, ...]
+    required: tuple[tuple[str, ...], ...]  # each: at least one of these columns must be there
+    attrs: bool = False
+
+
+SHAPES = {
+    "releases": Shape(
+        kind="releases",
+        columns=(
+            "id", "customer", "customer_name", "title", "sender", "envelope_from", "sent_at", "embargo_at",
+            "expires_at", "withdrawn", "urgency", "content", "template",
+        ),
+        required=(("id",), ("customer",), ("title",), ("sender",)),
+    ),
+    "recipients": Shape(
+        kind="recipients",
+        columns=("id", "address", "name", "locale", "tz", "unsubscribed_at"),
+        required=(("id",), ("address",)),
+        attrs=True,
+    ),
+    "sendlog": Shape(
+        kind="sendlog",
+        columns=("release", "recipient", "address", "message_id", "sent_at", "envelope"),
+        required=(("release",), ("recipient", "address")),
+    ),
+    "suppressions": Shape(
+        kind="suppressions", columns=("address", "reason", "at", "scope"), required=(("address",), ("reason",))
+    ),
+}  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Raw:
+    """What was read into temp table `raw`(n, columns, attrs): text, "" where absent; n identifies the row."""
+
+    source: str
+    rows: int
+    unknown: list[str]
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # (place, reason) of what is no row at all
+    locate: Callable[[Sequence[int]], dict[int, str]]  # n -> place, for example 'recipients.csv:17'
+
+
+def read_file(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
+    """Read one file by its suffix: .jsonl and .ndjson, .parquet, else CSV."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), next_step=f"name the {shape.kind} file")
+    match path.suffix.lower():
+        case ".jsonl" | ".ndjson":
+            return _read_jsonl(con, shape, path)
+        case ".parquet":
+            return _read_parquet(con, shape, path)
+        case _:
+            return _read_csv(con, shape, path)
+
+
+def check_header(shape: Shape, names: Sequence[str], where: str) -> list[str]:
+    """Names of unknown columns. Raises InputError for a column lacking or twice."""
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InputError(f"column {doubled[0]!r} stands twice in the header", where=where, next_step="remove one")
+    for choice in shape.required:
+        if not any(name in names for name in choice):
+            needed = " or ".join(repr(name) for name in choice)
+            raise InputError(
+                f"the column {needed} is lacking",
+                where=where,
+                next_step=f"a {shape.kind} file needs: {', '.join('|'.join(c) for c in shape.required)}",
+            )
+    return [name for name in names if name not in shape.columns and not (shape.attrs and name.startswith(ATTR))]
+
+
+def fill(con: duckdb.DuckDBPyConnection, shape: Shape, rows: Iterable[tuple[int, dict[str, str]]]) -> int:
+    """Make `raw` from (n, values) pairs; the count."""
+    columns = {"n": "BIGINT", **dict.fromkeys(shape.columns, "VARCHAR"), "attrs": "VARCHAR"}
+
+    def values() -> Iterator[list[Any]]:
+        for n, row in rows:
+            attrs = {name[len(ATTR) :]: value for name, value in sorted(row.items()) if name.startswith(ATTR)}
+            packed = json.dumps(attrs, ensure_ascii=False, separators=(",", ":")) if shape.attrs else ""
+            yield [n, *(row.get(name, "") for name in shape.columns), packed]
+
+    return sql.create_table(con, "raw", columns, values())
+
+
+def _select(shape: Shape, have: Sequence[str], expression: Callable[[str], str]) -> str:
+    """The columns of `raw` out of a table with the columns `have`."""
+    parts = [
+        f"coalesce({expression(name)}, '') AS {_quoted(name)}" if name in have else f"'' AS {_quoted(name)}"
+        for name in shape.columns
+    ]
+    attrs = sorted(name for name in have if name.startswith(ATTR)) if shape.attrs else []
+    pairs = ", ".join(f"{sql.quote(name[len(ATTR) :])}, coalesce({expression(name)}, '')" for name in attrs)
+    parts.append(f"{f'CAST(json_object({pairs}) AS VARCHAR)' if shape.attrs else sql.quote('')} AS attrs")
+    return ", ".join(parts)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# --- CSV ---
+
+
+def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
+    names = _header(path, shape)
+    unknown = check_header(shape, names, f"{path.name}:1")
+    columns = ", ".join(f"{sql.quote(f'c{i}')}: 'VARCHAR'" for i in range(len(names)))
+    places = {name: f"c{i}" for i, name in enumerate(names)}
+    try:
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE raw AS SELECT row_number() OVER () AS n,"
+            f" {_select(shape, names, places.__getitem__)} FROM read_csv({sql.quote(path)}, columns = {{{columns}}},"
+            " header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"')"
+        )
+    except duckdb.Error:  # broken somewhere: record by record, so that the rest loads
+        return _read_broken(con, shape, path, names, unknown)
+    rows = _count(con)
+    return Raw(source=str(path), rows=rows, unknown=unknown, locate=lambda ns: _lines_of(path, ns))
+
+
+def _header(path: Path, shape: Shape) -> list[str]:
+    try:
+        _, _, fields = next(_records(path))
+    except StopIteration:
+        raise InputError("the file is empty", where=str(path), next_step=f"export the {shape.kind} again") from None
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", where=str(path)) from None
+    if isinstance(fields, str):
+        raise InputError(
+            f"the header is no CSV: {fields}", where=f"{path.name}:1", next_step="export it as CSV in UTF-8"
+        )
+    return [name.strip() for name in fields]
+
+
+def _records(path: Path) -> Iterator[tuple[int, int, list[str] | str]]:
+    """(first line, ordinal among records, fields or what is wrong) of each record; the header has ordinal 0.
+
+    A quote that is never closed loses its own line only, not the rest of the file.
+    """
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
+            yield from _split(handle)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _split(handle: io.TextIOWrapper) -> Iterator[tuple[int, int, list[str] | str]]:
+    ahead: deque[str] = deque()  # lines read for a quote that was never closed
+
+    def pull() -> str:
+        return ahead.popleft() if ahead else handle.readline()
+
+    line, ordinal = 1, 0
+    while text := pull():
+        if text.strip("\r\n") == "":
+            line += 1
+            continue
+        block, fields = [text], _parse(text)
+        quotes = text.count('"')
+        while fields == _OPEN and len(block) < _MAX_RECORD and (more := pull()):
+            block.append(more)
+            quotes += more.count('"')
+            if quotes % 2 == 0:  # RFC 4180: a closed record has an even number of quotes
+                fields = _parse("".join(block))
+        if isinstance(fields, str):
+            ahead.extendleft(reversed(block[1:]))
+            del block[1:]
+        yield line, ordinal, fields
+        line += len(block)
+        ordinal += 1
+
+
+_OPEN = "a quote is never closed"
+
+
+def _parse(text: str) -> list[str] | str:
+    """Fields of one record, or what is wrong with it."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        return _OPEN if "unexpected end of data" in str(error) else f"not RFC 4180: {error}"
+    return rows[0] if len(rows) == 1 else "not RFC 4180: a line break outside quotes"
+
+
+def _read_broken(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, names: list[str], unknown: list[str]) -> Raw:
+    rejected: list[tuple[str, str]] = []
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        for line, ordinal, fields in _records(path):
+            if ordinal == 0:
+                continue
+            wrong = _wrong(fields, len(names))
+            if wrong:
+                rejected.append((f"{path.name}:{line}", wrong))
+            else:
+                yield line, dict(zip(names, fields, strict=False))
+
+    count = fill(con, shape, rows())
+    return Raw(
+        source=str(path),
+        rows=count + len(rejected),
+        unknown=unknown,
+        rejected=rejected,
+        locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
+    )
+
+
+def _wrong(fields: list[str] | str, expected: int) -> str:
+    if isinstance(fields, str):
+        return fields
+    if len(fields) < expected or any(fields[expected:]):  # a spreadsheet's empty fields at the end are nothing
+        return f"{len(fields)} fields, the header has {expected}"
+    for value in fields:
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            return "not valid UTF-8"
+    return ""
+
+
+def _lines_of(path: Path, ordinals: Sequence[int]) -> dict[int, str]:
+    """Places of rows by their ordinal (1: the first after the header), by reading the file once more."""
+    wanted = set(ordinals)
+    found: dict[int, str] = {}
+    if not wanted:
+        return found
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+            reader = csv.reader(handle)
+            ordinal, before = -1, 0
+            for row in reader:
+                first, before = before + 1, reader.line_num
+                if not row:
+                    continue
+                ordinal += 1
+                if ordinal in wanted:
+                    found[ordinal] = f"{path.name}:{first}"
+                    if len(found) == len(wanted):
+                        break
+    finally:
+        csv.field_size_limit(limit)
+    return found
+
+
+# --- JSON lines and Parquet ---
+
+
+def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
+    rejected: list[tuple[str, str]] = []
+    seen: dict[str, None] = {}
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except ValueError as error:
+                    rejected.append((f"{path.name}:{number}", f"not JSON in UTF-8: {error}"))
+                    continue
+                if not isinstance(item, dict):
+                    rejected.append((f"{path.name}:{number}", "not a JSON object"))
+                    continue
+                flat = {name: text_of(value) for name, value in _flat(item).items()}
+                seen.update(dict.fromkeys(flat))
+                yield number, flat
+
+    count = fill(con, shape, rows())
+    unknown = check_header(shape, list(seen), path.name) if count else []
+    return Raw(
+        source=str(path),
+        rows=count + len(rejected),
+        unknown=unknown,
+        rejected=rejected,
+        locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
+    )
+
+
+def _flat(item: dict[str, Any]) -> dict[str, Any]:
+    """`{"attr": {"outlet": "x"}}` as `{"attr.outlet": "x"}`; the rest as it is."""
+    attrs = item.get("attr")
+    if not isinstance(attrs, dict):
+        return item
+    return {key: value for key, value in item.items() if key != "attr"} | {ATTR + k: v for k, v in attrs.items()}
+
+
+def text_of(value: object) -> str:
+    """A JSON or database value as catalog text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value if isinstance(value, str) else str(value)
+
+
+def _read_parquet(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
+    source = f"read_parquet({sql.quote(path)})"
+    try:
+        types = {str(row[0]): str(row[1]) for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        unknown = check_header(shape, list(types), path.name)
+
+        def expression(name: str) -> str:
+            column = _quoted(name)
+            if types[name] == "TIMESTAMP WITH TIME ZONE":
+                return f"strftime(timezone('UTC', {column}), '%Y-%m-%dT%H:%M:%S.%fZ')"
+            if types[name] == "BOOLEAN":
+                return f"CAST(CAST({column} AS INTEGER) AS VARCHAR)"
+            return f"CAST({column} AS VARCHAR)"
+
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE raw AS SELECT row_number() OVER () AS n,"
+            f" {_select(shape, list(types), expression)} FROM {source}"
+        )
+    except duckdb.Error as error:
+        raise InputError(f"not a Parquet file: {str(error).splitlines()[0]}", where=str(path)) from None
+    return Raw(
+        source=str(path),
+        rows=_count(con),
+        unknown=unknown,
+        locate=lambda ns: {n: f"{path.name}: row {n}" for n in ns},
+    )
+
+
+def _count(con: duckdb.DuckDBPyConnection) -> int:
+    row = con.execute("SELECT count(*) FROM raw").fetchone()
+    assert row is not None
+    return int(row[0])
