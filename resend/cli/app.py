@@ -28,7 +28,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "sources": ("evidence", "what was collected, with exact line counts"),
         "outcomes": ("evidence", "the last word on single mails"),
         "explain": ("explain", "the cause of an SMTP reply"),
-        "catalog": ("evidence", "load releases, recipients, send log, suppressions"),
+        "catalog": ("catalog", "load releases, recipients, send log, suppressions"),
     },
     "What to do about it": {
         "incident": ("incidents", "open, list, show and close incidents"),

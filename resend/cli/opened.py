@@ -35,19 +35,22 @@ def loaded(screen: Screen) -> Loaded:
     return load(directory=Path.cwd(), home_flag=screen.options.home)
 
 
-def workplace(screen: Screen, *, create: bool) -> tuple[Config, Home]:
-    """Configuration and home. Without `create`, a home that is not there is an error that says how to make one."""
+def workplace(screen: Screen) -> tuple[Config, Home]:
+    """Configuration and home, which need not exist yet: what writes there makes it."""
     from resend.stores.home import Home
 
     found = loaded(screen)
-    home = Home(found.home)
-    if create:
-        return found.config, home.create()
+    return found.config, Home(found.home)
+
+
+def existing(screen: Screen) -> tuple[Config, Home]:
+    """Configuration and home; a home that is not there is an error that says how to make one."""
+    config, home = workplace(screen)
     if not home.path.is_dir():
         raise StoreError(
             "there is no home yet", where=str(home.path), next_step="run 'resend collect PATH', or name it with --home"
         )
-    return found.config, home
+    return config, home
 
 
 def zone(config: Config) -> ZoneInfo:
@@ -92,3 +95,10 @@ def rates(texts: list[str]) -> dict[str, float]:
         if not provider:
             raise UsageError(f"rate {text!r} names no provider", next_step="write it like office365=5/s")
     return found
+
+
+def from_us(micros: int | None) -> datetime | None:
+    """Microseconds since 1970 UTC, as evidence holds them, to aware UTC."""
+    from resend.clock import from_micros
+
+    return None if micros is None else from_micros(micros)

@@ -148,6 +148,11 @@ def at(moment: datetime | None, zone: tzinfo) -> str:
     return "-" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def minute(moment: datetime | None, zone: tzinfo) -> str:
+    """A time in a table: month, day, hour and minute in the configured zone."""
+    return "-" if moment is None else moment.astimezone(zone).strftime("%m-%d %H:%M")
+
+
 def span(seconds: float | None) -> str:
     """Seconds for people: `45s`, `3h 20m`; '-' unknown."""
     return "-" if seconds is None else format_duration(timedelta(seconds=seconds))

@@ -37,6 +37,14 @@ class Screen:
         return not (self.options.no_input or self.options.json) and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
+    def terminal(self) -> bool:
+        return sys.stdout.isatty()
+
+    def raw(self, text: str) -> None:
+        """Terminal control, as it is."""
+        sys.stdout.write(text)
+
+    @property
     def columns(self) -> int:
         return max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
 
@@ -75,6 +83,10 @@ class Screen:
         from resend.policy.address import mask
 
         return mask(address)
+
+    def masked(self, text: str) -> str:
+        """Free text in which an address may stand: each of its words that holds an @ is masked."""
+        return " ".join(self.address(word) if "@" in word else word for word in text.split(" "))
 
     def ask(self, question: str) -> str:
         """Ask on stderr and read one line. Call only when `asks`."""

@@ -1,0 +1,117 @@
+"""`resend collect`, `sources` and `outcomes`: from logs to what happened to each mail. Decides nothing.
+
+Raises UsageError for options that do not fit; the stores and stages raise the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.opened import existing, from_us, screen_of, workplace, zone
+from resend.cli.progress import Progress
+from resend.cli.screen import Screen
+from resend.errors import Exit
+
+if TYPE_CHECKING:
+    from resend.config import Config
+    from resend.stores.home import Home
+
+app = typer_app()
+_SHOWN = 200  # outcomes on screen; --json gives all
+
+
+@app.callback()
+def _evidence() -> None:
+    """Evidence."""
+
+
+@app.command()
+def collect(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="log files or directories; .gz and others too")
+    ],
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="the log format; found out where absent")] = "",
+    tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",
+    year: Annotated[
+        int, typer.Option("--year", metavar="Y", min=0, help="year of the last line, where lines lack it")
+    ] = 0,
+    host: Annotated[
+        str, typer.Option("--host", metavar="H", help="the mail host, where the log does not name it")
+    ] = "",
+    queue: Annotated[Path | None, typer.Option("--queue", metavar="FILE", help="output of postqueue -j")] = None,
+) -> Done:
+    """Read mail logs into the evidence. Safe to run again: only what is new is read.
+
+    Exits with 3 when lines were rejected: they look like mail and were not understood.
+    """
+    from resend.collect.collect import collect as collect_files
+    from resend.flows.reconcile import refresh_vetoes
+
+    screen = screen_of(ctx)
+    config, home = workplace(screen)
+    with Progress(screen, "collect", "bytes") as progress:
+        found = collect_files(
+            home, config, paths, format=format_, tz=tz, year=year, host=host, queue=queue, progress=progress
+        )
+    for warning in found.warnings:
+        screen.note(f"warning: {warning}")
+    for line in found.rejected_lines:
+        screen.note(f"rejected: {line}")
+    if found.rejected > len(found.rejected_lines):
+        screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
+    vetoed = refresh_vetoes(home, config)
+    screen.line(
+        f"{render.count(found.files)} files, {render.count(found.lines)} lines: {render.count(found.parsed)} parsed,"
+        f" {render.count(found.ignored)} ignored, {render.count(found.rejected)} rejected"
+    )
+    screen.line(f"{render.count(found.new_parts)} new parts, {render.count(found.known_parts)} known")
+    if queue is not None:
+        screen.line(f"{render.count(found.messages_queued)} recipients still queued")
+    if vetoed:
+        screen.line(f"{render.count(vetoed)} planned mails arrived after all and will not be sent")
+    if screen.json:
+        _sources(screen, config, home)
+    return Done(Exit.LEFT if found.rejected else Exit.DONE, asdict(found) | {"vetoed": vetoed})
+
+
+@app.command()
+def sources(ctx: typer.Context) -> Done:
+    """Show what was collected: per file its lines, how many were understood, the time range and the gaps."""
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    return Done(summary={"sources": _sources(screen, config, home)})
+
+
+def _sources(screen: Screen, config: Config, home: Home) -> int:
+    from resend.stores.evidence import Evidence
+
+    rows = Evidence(home).sources()
+    where = zone(config)
+    for row in rows:
+        screen.row("source", **asdict(row) | {"first_at": from_us(row.first_at), "last_at": from_us(row.last_at)})
+    if not rows:
+        screen.line("nothing collected yet; next: resend collect /var/log/mail.log")
+        return 0
+    numbers = [render.number(name) for name in ("lines", "parsed", "rejected", "gaps")]
+    screen.table(
+        [render.Column("host"), render.fixed("file"), *numbers, render.fixed("first"), render.fixed("last")],
+        [
+            (
+                row.host,
+                Path(row.path).name,
+                *(row.lines, row.parsed, row.rejected, row.gaps),
+                render.minute(from_us(row.first_at), where),
+                render.minute(from_us(row.last_at), where),
+            )
+            for row in rows
+        ],
+    )
+    return len(rows)

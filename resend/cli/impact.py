@@ -1,0 +1,157 @@
+"""Shows an incident's numbers: totals, tables by dimension, buckets that add up, time. Decides and reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from resend.cli import render
+from resend.cli.screen import Screen
+from resend.clock import from_text
+from resend.model import Bucket
+
+if TYPE_CHECKING:
+    from resend.report.impact import BucketRow, Impact, ImpactRow
+
+_TOP = 8  # rows of a table on screen; --json and --csv give all
+_REASONS = 4
+_HEADS = {
+    "provider": "By receiving system",
+    "domain": "By domain",
+    "release": "By release",
+    "customer": "By customer",
+    "cause": "By cause",
+    "hour": "By hour of arrival",
+}
+
+
+def show(screen: Screen, found: Impact, where: ZoneInfo, etas: Mapping[str, float]) -> None:
+    """Everything of one incident. `etas`: seconds that resending takes, by provider."""
+    about = found.about
+    for rows in found.tables.values():
+        for row in rows:
+            screen.row(
+                "impact",
+                dimension=row.dimension,
+                value=row.value,
+                label=row.label,
+                mails=row.mails,
+                failed=row.failed,
+                share=row.share,
+                resend=row.resend,
+            )
+    screen.heading(f"Incident {about.name} ({about.id})")
+    whole = f" of {render.count(found.mails)} ({render.share(found.affected, found.mails)})" if found.mails else ""
+    screen.line(f"{render.count(found.affected)} mails{whole} failed or came late")
+    screen.line(f"evidence {_time(about.first_at, where)} to {_time(about.last_at, where)}")
+    if about.catalog_loaded_at:
+        screen.line(f"catalog loaded {_time(about.catalog_loaded_at, where)}")
+    ways = ", ".join(f"{render.count(mails)} by {way}" for way, mails in found.provider_ways.items())
+    if ways:
+        screen.line(f"receiving system known {ways}")
+    for warning in about.warnings:
+        screen.line(f"warning: {warning}")
+    for dimension, head in _HEADS.items():
+        _dimension(screen, head, found.tables.get(dimension, ()), dimension, where)
+    buckets(screen, found.buckets, found.affected)
+    screen.line(
+        f"beside the sum: {render.count(found.no_evidence)} without evidence,"
+        f" {render.count(found.missing)} sent but never seen in a log"
+    )
+    _links(screen, found)
+    _eta(screen, etas)
+
+
+def buckets(screen: Screen, rows: Sequence[BucketRow], affected: int) -> None:
+    """Each bucket with its reasons, and the sum."""
+    for row in rows:
+        screen.row("bucket", name=row.name, count=row.count, reasons=dict(row.reasons))
+    screen.heading("What happens to them")
+    width = max(len(bucket) for bucket in Bucket)
+    for row in rows:
+        if not row.count:
+            continue
+        reasons = list(row.reasons.items())
+        words = [f"{reason or 'no reason given'} {render.count(count)}" for reason, count in reasons[:_REASONS]]
+        if len(reasons) > _REASONS:
+            words.append(f"and {len(reasons) - _REASONS} more reasons")
+        head = f"{row.name:{width}}  {render.count(row.count):>11}  "
+        for text in _wrapped(words, screen.columns - len(head)):
+            screen.line(head + text)
+            head = " " * len(head)
+    total = sum(row.count for row in rows)
+    screen.line(f"{'':{width}}  {'-' * 11}")
+    mark = "=" if total == affected else "is not"
+    screen.line(f"{'sum':{width}}  {render.count(total):>11}  {mark} {render.count(affected)} affected")
+
+
+def _dimension(screen: Screen, head: str, rows: Sequence[ImpactRow], dimension: str, where: ZoneInfo) -> None:
+    if not rows:
+        return
+    screen.heading(head)
+    shown = _peak(rows) if dimension == "hour" else rows[:_TOP]
+    titled = dimension in ("release", "customer")
+    columns = [
+        render.Column(dimension, give=not titled),
+        *([render.Column("title" if dimension == "release" else "name")] if titled else []),
+    ]
+    numbers = [render.number(name) for name in ("mails", "failed", "share", "resend")]
+    screen.table(
+        [*columns, *numbers],
+        [
+            (
+                _time(row.value, where)[:13] + ":00" if dimension == "hour" else row.value,
+                *([row.label] if titled else []),
+                row.mails,
+                row.failed,
+                render.share(row.failed, row.mails or 0),
+                row.resend,
+            )
+            for row in shown
+        ],
+        more=f"... and {render.count(len(rows) - len(shown))} more" if len(rows) > len(shown) else "",
+    )
+
+
+def _peak(rows: Sequence[ImpactRow]) -> list[ImpactRow]:
+    """The hours with most failed mail, in order of time."""
+    worst = sorted(rows, key=lambda row: (-row.failed, row.value))[:_TOP]
+    return sorted(worst, key=lambda row: row.value)
+
+
+def _links(screen: Screen, found: Impact) -> None:
+    screen.heading("How they were linked")
+    for rule, confidence, mails in found.links:
+        screen.row("link", rule=rule, confidence=confidence, mails=mails)
+    screen.table(
+        [render.Column("rule"), render.fixed("confidence"), render.number("mails")],
+        [(rule or "none fits", confidence, mails) for rule, confidence, mails in found.links],
+    )
+
+
+def _eta(screen: Screen, etas: Mapping[str, float]) -> None:
+    for provider, seconds in etas.items():
+        screen.row("eta", provider=provider, seconds=round(seconds))
+    if etas:
+        screen.heading("How long resending takes")
+        screen.table(
+            [render.Column("provider"), render.number("time")],
+            [(provider, render.span(seconds)) for provider, seconds in etas.items()],
+        )
+
+
+def _wrapped(words: Sequence[str], room: int) -> list[str]:
+    """Reasons as lines of at most `room` columns, broken between reasons only."""
+    lines: list[str] = []
+    for word in words:
+        word = render.shorten(render.clean(word), room)
+        if lines and render.width(f"{lines[-1]}, {word}") <= room:
+            lines[-1] = f"{lines[-1]}, {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _time(text: str, where: ZoneInfo) -> str:
+    return render.at(from_text(text), where) if text else "-"

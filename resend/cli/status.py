@@ -1,0 +1,201 @@
+"""`resend status`: where the mails of each provider stand, at which rate, what is parked and why, what was decided.
+
+One consistent look at the ledger; changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.opened import existing, ledger_of, screen_of, zone
+from resend.cli.screen import Screen
+from resend.clock import format_rate
+from resend.model import FINAL_STATES, PlanState, State
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from resend.stores.rows import ProviderStatus, Status
+
+app = typer_app()
+_EVERY_S = 2.0
+_UNSENT = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED, State.HELD, State.QUARANTINED)
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+@app.callback()
+def _status() -> None:
+    """Status."""
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="repeat every 2 seconds until interrupted")] = False,
+) -> Done:
+    """Show plans, providers, rates, what is parked and why, mails in doubt, the last decisions."""
+    from resend.stores.status import status as look
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    where = zone(config)
+    with ledger_of(config, home) as ledger:
+        while True:
+            found = look(ledger)
+            if watch and not screen.json and screen.terminal:
+                screen.raw(_CLEAR)
+            _show(screen, found, where)
+            if not watch:
+                break
+            try:
+                time.sleep(_EVERY_S)
+            except KeyboardInterrupt:
+                break
+    left = sum(count for provider in found.providers for state, count in provider.states.items() if _left(state))
+    doubt = sum(provider.states.get(State.IN_DOUBT, 0) for provider in found.providers)
+    return Done(summary={"left": left, "in_doubt": doubt})
+
+
+def _left(state: State) -> bool:
+    return state not in FINAL_STATES
+
+
+def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
+    for plan in found.plans:
+        screen.row(
+            "plan",
+            id=plan.id,
+            incident=plan.incident_id,
+            count=plan.total,
+            batches=plan.batches,
+            eta=plan.eta_s,
+            state=plan.state,
+            made_at=plan.made_at,
+            started_at=plan.started_at,
+            finished_at=plan.finished_at,
+        )
+    active = [plan for plan in found.plans if plan.state in (PlanState.READY, PlanState.STARTED)]
+    if not found.plans:
+        screen.line("no plan yet; next: resend plan make INCIDENT")
+    for plan in active:
+        screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails  incident {plan.incident_id}")
+    for provider in found.providers:
+        _row(screen, provider)
+    if found.providers:
+        screen.heading("Providers")
+        screen.table(
+            [
+                render.Column("provider"),
+                render.Column("by"),
+                *(render.number(title) for title in ("to send", "accepted", "refused", "doubt")),
+                render.fixed("rate"),
+                render.fixed("next due"),
+            ],
+            [_cells(provider, where) for provider in found.providers],
+        )
+    for provider in found.providers:
+        for words in _trouble(provider, where):
+            screen.line(f"{provider.provider}: {words}")
+    if found.unseen_controls:
+        screen.line(f"{found.unseen_controls} commands wait for a run to read them")
+    _decisions(screen, found, where)
+
+
+def _row(screen: Screen, provider: ProviderStatus) -> None:
+    rate = provider.rate
+    screen.row(
+        "provider",
+        egress=provider.egress,
+        provider=provider.provider,
+        states=dict(provider.states),
+        fates=dict(provider.fates),
+        rate=rate.rate if rate else None,
+        ceiling=rate.ceiling if rate else None,
+        paused=rate.paused if rate else False,
+        parked=rate.parked if rate else "",
+        cooldown_until=rate.cooldown_until if rate else None,
+        next_due=provider.next_due,
+    )
+
+
+def _cells(provider: ProviderStatus, where: ZoneInfo) -> tuple[object, ...]:
+    states = provider.states
+    return (
+        provider.provider,
+        provider.egress,
+        sum(states.get(state, 0) for state in _UNSENT),
+        states.get(State.ACCEPTED, 0),
+        states.get(State.REJECTED, 0) + states.get(State.GAVE_UP, 0),
+        states.get(State.IN_DOUBT, 0),
+        format_rate(provider.rate.rate) if provider.rate else "-",
+        render.at(provider.next_due, where)[5:] if provider.next_due else "-",
+    )
+
+
+def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
+    """What keeps a provider from sending, in words."""
+    words: list[str] = []
+    rate = provider.rate
+    now = datetime.now(UTC)
+    if rate is not None:
+        if rate.parked:
+            words.append(f"parked: {rate.parked}")
+        if rate.paused:
+            words.append("paused; 'resend resume' goes on")
+        if rate.cooldown_until and rate.cooldown_until > now:
+            words.append(f"cooling down until {render.at(rate.cooldown_until, where)}")
+        if rate.dwell_until and rate.dwell_until > now:
+            words.append(f"canary sent, waiting for its outcomes until {render.at(rate.dwell_until, where)}")
+    for state in (State.HELD, State.QUARANTINED):
+        if count := provider.states.get(state, 0):
+            words.append(f"{render.count(count)} {state}")
+    if count := provider.states.get(State.IN_DOUBT, 0):
+        words.append(f"{render.count(count)} in doubt; 'resend reconcile' settles, 'resend doubt list' shows them")
+    for fate, count in provider.fates.items():
+        if count and fate != "delivered":
+            words.append(f"{render.count(count)} accepted, {fate}")
+    return words
+
+
+def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:
+    for decision in found.decisions:
+        screen.row(
+            "decision",
+            at=decision.at,
+            who=decision.who,
+            what=decision.what,
+            plan=decision.plan_id,
+            egress=decision.egress,
+            provider=decision.provider,
+            subject=screen.masked(decision.subject),
+            value=decision.value,
+            reason=decision.reason,
+        )
+    if found.decisions:
+        screen.heading("Last decisions")
+        screen.table(
+            [
+                render.fixed("at"),
+                render.Column("who"),
+                render.Column("what"),
+                render.Column("about"),
+                render.Column("why"),
+            ],
+            [
+                (
+                    render.at(decision.at, where)[5:],
+                    decision.who,
+                    decision.what,
+                    " ".join(filter(None, (decision.provider, screen.masked(decision.subject)[:20], decision.value))),
+                    decision.reason,
+                )
+                for decision in found.decisions[:10]
+            ],
+        )

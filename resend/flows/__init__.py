@@ -1,0 +1,1 @@
+"""Composes stages into what a command does: run, catch-up, reconcile, incident, demo. Decides nothing itself."""
