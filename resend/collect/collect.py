@@ -1,35 +1,34 @@
 """`collect`: files into evidence. Reading the same bytes again finds the parts there; a killed collect is run again.
 
-The parent reads and decompresses; worker processes parse blocks (DuckDB, one thread each). One bad line never stops a
-file and one bad file never stops the others: what could not be read is in `CollectSummary.warnings`. Raises InputError
-for a path that does not exist or a format that is not known.
+This process cuts files into blocks and commits; blocks become parts in a pool (pool.py). One bad line never stops a
+file, and a bad file of a folder never stops the others: what could not be read is in `CollectSummary.warnings`. Raises
+InputError for a named path that does not exist, cannot be read or is in no known format.
 """
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from resend.collect import parse
-from resend.collect.detect import detect
-from resend.collect.files import Block, blocks, expand, reading
+from resend.collect.detect import SAMPLE_BYTES, detect
+from resend.collect.files import blocks, expand, sample
+from resend.collect.pool import Done, Job, Pool
 from resend.collect.queue import read_snapshot
+from resend.collect.times import check_zone, last_day
 from resend.config import Config
 from resend.errors import InputError
 from resend.stores import sql
 from resend.stores.evidence import Evidence, Manifest, PartInfo, Source
 from resend.stores.home import Home
 
-WORKERS_MAX = 4
-_SAMPLE_BYTES = 64 << 10
 _REJECTED_SHOWN = 20
+_COMMIT_EVERY_S = 5.0  # of a long file: what a killed collect has to do again
 Progress = Callable[[int, int], None]
 
 
@@ -44,15 +43,42 @@ class CollectSummary:
     rejected: int = 0
     new_parts: int = 0
     known_parts: int = 0
-    messages_queued: int = 0
-    rejected_lines: list[str] = field(default_factory=list)  # "mail.log:12: not understood: ..." (the first ones)
+    messages_queued: int = 0  # recipients in the queue snapshot
+    rejected_lines: list[str] = field(default_factory=list)  # "mail.log:12: cut short: ..." (the first ones)
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    part: str
-    block: Block
+@dataclass(slots=True)
+class _File:
+    """A file on its way into the evidence."""
+
+    path: Path
+    how: parse.Reading
+    year: int
+    packed: int
+    mtime_us: int
+    done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line)
+    lines: int = 0
+    size: int = 0
+
+    @property
+    def how_id(self) -> str:
+        # The year that the file's date implies is no part of it: a rotated copy with a later date is the same part.
+        return f"{parse.VERSION}\0{self.how.format}\0{self.how.host}\0{self.how.zone}\0{self.year}\0"
+
+    def source(self) -> Source:
+        digest = hashlib.sha256("".join(part for part, _ in self.done).encode())
+        return Source(
+            id=digest.hexdigest()[:12],
+            path=str(self.path.resolve()),
+            format=self.how.format,
+            zone=self.how.zone,
+            year=self.year,
+            last_day=self.how.last_day.isoformat(),
+            size=self.size,
+            mtime_us=self.mtime_us,
+            blocks=list(self.done),
+        )
 
 
 def collect(
@@ -67,169 +93,116 @@ def collect(
     queue: Path | None = None,
     progress: Progress | None = None,
 ) -> CollectSummary:
-    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress(done, total)` in file bytes."""
-    zone = tz or config.tz
-    try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        raise InputError(
-            f"not a time zone name: {zone!r}", where="--tz", next_step="write it like Asia/Tokyo"
-        ) from None
-    files = expand(paths)
-    formats = {path: _format_of(path, format) for path in files}
+    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress` gets bytes done, in total."""
+    zone = check_zone(tz or config.tz, where="--tz")
+    if not 0 <= year <= date.max.year:
+        raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")
+    summary = CollectSummary()
+    files = _files(paths, format, zone, year, host, summary.warnings)
+    snapshot = read_snapshot(queue, host=host, warn=summary.warnings) if queue is not None else None
     evidence = Evidence(home)
-    summary = CollectSummary(files=len(files))
-    total = sum(path.stat().st_size for path in files)
     with evidence.writing() as manifest:
-        done = 0
-        with _Pool(evidence, summary, manifest) as pool:
-            for path in files:
-                how = _reading(path, formats[path], zone, year, host)
-                manifest.sources[str(path.resolve())] = _collect_file(path, how, zone, year, pool, summary)
-                done += path.stat().st_size
-                if progress is not None:
-                    progress(done, total)
-        if queue is not None:
-            name, snapshot = read_snapshot(queue, host=host, summary_warnings=summary.warnings)
-            manifest.snapshots[name] = snapshot
-            summary.messages_queued = len(snapshot["messages"])
-        _account(files, manifest, summary)
+        run = _Run(evidence, manifest, summary, progress, total=sum(file.packed for file in files))
+        run.collect(files)
+        if snapshot is not None:
+            hosts = {name for info in manifest.parts.values() for name in info.hosts}
+            of = snapshot.host or (hosts.pop() if len(hosts) == 1 else "")
+            evidence.add_snapshot(manifest, host=of, taken_at=snapshot.taken_at, rows=snapshot.rows)
+            summary.messages_queued = len(snapshot.rows)
     if summary.rejected:
-        summary.rejected_lines = _rejected(evidence, [str(path.resolve()) for path in files])
+        summary.rejected_lines = _rejected(evidence, [str(file.path.resolve()) for file in files])
     return summary
 
 
-def _format_of(path: Path, asked: str) -> str:
-    with reading(path) as stream:
+def _files(paths: Sequence[Path], asked: str, zone: str, year: int, host: str, warn: list[str]) -> list[_File]:
+    found: list[_File] = []
+    for path, named in expand(paths):
         try:
-            sample = stream.read(_SAMPLE_BYTES)
-        except (EOFError, OSError, ValueError) as error:
-            raise InputError(f"cannot decompress: {error}", where=str(path), next_step="copy the file again") from None
-    return detect(sample, where=str(path), asked=asked)
+            state = path.stat()
+            format_ = detect(b"" if asked else sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
+            how = parse.Reading(format_, zone, last_day(path, zone=zone, year=year), host)
+            found.append(_File(path, how, year, state.st_size, state.st_mtime_ns // 1000))
+        except InputError as error:
+            if named:
+                raise
+            warn.append(f"skipped: {error}")
+    return found
 
 
-def _reading(path: Path, format_: str, zone: str, year: int, host: str) -> parse.Reading:
-    """How to read the file's times: without `--year` its last change names the year of its last line."""
-    last = datetime.fromtimestamp(path.stat().st_mtime, UTC).astimezone(ZoneInfo(zone))
-    if year:
-        last = datetime(year, 12, 31, tzinfo=UTC)
-    return parse.Reading(format_, zone, last, host)
+class _Run:
+    """One collect under the lock: jobs out, parts in, the manifest kept up to date."""
 
-
-def _collect_file(path: Path, how: parse.Reading, zone: str, year: int, pool: _Pool, summary: CollectSummary) -> Source:
-    found: list[tuple[str, int]] = []
-    size = 0
-    digest = hashlib.sha256()
-    for block in blocks(path, summary.warnings):
-        # The year that the file's date implies is no part of the id: a rotated copy with a later date is the same part.
-        head = f"{parse.VERSION}\0{how.format}\0{how.host}\0{zone}\0{year}\0"
-        part = hashlib.sha256(head.encode() + block.data).hexdigest()[:40]
-        pool.submit(_Job(part, block), how)
-        found.append((part, block.first_line))
-        size += len(block.data)
-        digest.update(part.encode())
-    return Source(
-        id=digest.hexdigest()[:12],
-        path=str(path.resolve()),
-        format=how.format,
-        zone=zone,
-        year=year,
-        size=size,
-        blocks=found,
-    )
-
-
-class _Pool:
-    """Worker processes that parse blocks which are not evidence yet; started only when there is work for two."""
-
-    def __init__(self, evidence: Evidence, summary: CollectSummary, manifest: Manifest) -> None:
+    def __init__(
+        self, evidence: Evidence, manifest: Manifest, summary: CollectSummary, progress: Progress | None, *, total: int
+    ) -> None:
         self._evidence = evidence
-        self._summary = summary
         self._manifest = manifest
-        self._executor: ProcessPoolExecutor | None = None
-        self._running: dict[str, tuple[Future[parse.Parsed], Path]] = {}
-        self._first: tuple[_Job, parse.Reading] | None = None
-        self._workers = max(1, min(WORKERS_MAX, os.cpu_count() or 1))
+        self._summary = summary
+        self._progress = progress or (lambda done, total: None)
+        self._total = total
+        self._seen = 0
+        self._committed = time.monotonic()
+        self._partly: _File | None = None  # committed so far, not complete
+        self._given: deque[_File] = deque()  # the file of each job that is not done yet, in order
 
-    def __enter__(self) -> _Pool:
-        return self
+    def collect(self, files: Sequence[_File]) -> None:
+        previous: _File | None = None
+        with Pool(frozenset(self._manifest.parts)) as pool:
+            for done in pool.run(self._jobs(files)):
+                file = self._given.popleft()
+                if previous is not None and previous is not file:
+                    self._manifest.put(previous.source())
+                previous = file
+                self._take(file, done)
+        for file in files:
+            self._manifest.put(file.source())
+        self._summary.files = len(files)
+        self._progress(self._total, self._total)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                if self._first is not None:
-                    job, how = self._first
-                    self._done(job.part, parse.parse_block(job.block.data, how, self._temporary(job)))
-                for part in list(self._running):
-                    self._finish(part)
-        finally:
-            if self._executor is not None:
-                self._executor.shutdown(cancel_futures=True)
+    def _jobs(self, files: Sequence[_File]) -> Iterator[Job]:
+        for file in files:
+            for block in blocks(file.path, self._summary.warnings):
+                self._given.append(file)
+                yield Job(block, file.how, file.how_id, self._evidence.parts)
 
-    def submit(self, job: _Job, how: parse.Reading) -> None:
-        first = self._first[0].part if self._first else ""
-        if job.part in self._manifest.parts or job.part in self._running or job.part == first:
+    def _take(self, file: _File, done: Done) -> None:
+        parsed = done.parsed
+        if parsed is None or done.part in self._manifest.parts:
             self._summary.known_parts += 1
-            return
-        self._summary.new_parts += 1
-        if self._executor is None and self._first is None:
-            self._first = (job, how)
-            return
-        if self._executor is None:
-            context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
-            assert self._first is not None
-            waiting, self._first = self._first, None
-            self._start(*waiting)
-        self._start(job, how)
-
-    def _start(self, job: _Job, how: parse.Reading) -> None:
-        assert self._executor is not None
-        while len(self._running) > self._workers:  # bounds memory: blocks wait on disk, not here
-            self._finish(next(iter(self._running)))
-        temporary = self._temporary(job)
-        future = self._executor.submit(parse.parse_block, job.block.data, how, temporary)
-        self._running[job.part] = (future, temporary)
-
-    def _temporary(self, job: _Job) -> Path:
-        return self._evidence.parts / f".{job.part}.{os.getpid()}.tmp"
-
-    def _finish(self, part: str) -> None:
-        future, _ = self._running.pop(part)
-        self._done(part, future.result())
-
-    def _done(self, part: str, parsed: parse.Parsed) -> None:
-        temporary = self._evidence.parts / f".{part}.{os.getpid()}.tmp"
-        temporary.chmod(0o600)
-        self._evidence.adopt(temporary, part)
-        self._manifest.parts[part] = PartInfo(
-            lines=parsed.lines,
-            parsed=parsed.parsed,
-            rejected=parsed.rejected,
-            first_at=parsed.first_at,
-            last_at=parsed.last_at,
-            hosts=list(parsed.hosts),
-        )
-
-
-def _account(files: Sequence[Path], manifest: Manifest, summary: CollectSummary) -> None:
-    for path in files:
-        for part, _ in manifest.sources[str(path.resolve())].blocks:
-            info = manifest.parts[part]
-            summary.lines += info.lines
-            summary.parsed += info.parsed
-            summary.ignored += info.ignored
-            summary.rejected += info.rejected
+        else:
+            assert done.temporary is not None
+            self._evidence.adopt(done.temporary, done.part)
+            self._summary.new_parts += 1
+            self._manifest.parts[done.part] = PartInfo(
+                lines=parsed.lines,
+                parsed=parsed.parsed,
+                rejected=parsed.rejected,
+                first_at=parsed.first_at,
+                last_at=parsed.last_at,
+                hosts=list(parsed.hosts),
+                head=done.head,
+                losses=list(parsed.losses),
+            )
+        info = self._manifest.parts[done.part]
+        file.done.append((done.part, file.lines + 1))
+        file.lines += info.lines
+        file.size += done.length
+        for name in ("lines", "parsed", "ignored", "rejected"):
+            setattr(self._summary, name, getattr(self._summary, name) + getattr(info, name))
+        self._seen += done.length
+        self._progress(min(self._seen, self._total), self._total)
+        # Of a file that was collected before, the old parts count until the new ones are complete.
+        new = str(file.path.resolve()) not in self._manifest.sources or self._partly is file
+        if new and time.monotonic() - self._committed > _COMMIT_EVERY_S:
+            self._partly = file
+            self._manifest.put(file.source())
+            self._evidence.commit(self._manifest)
+            self._committed = time.monotonic()
 
 
 def _rejected(evidence: Evidence, paths: Sequence[str]) -> list[str]:
     """The first rejected lines of these files, each with its place."""
     with sql.connect(memory_limit="512MiB") as con:
         evidence.attach(con)
-        return [line for line in _rejected_rows(con, paths)]
-
-
-def _rejected_rows(con: object, paths: Sequence[str]) -> Iterator[str]:
-    rows = con.execute(sql.load("collect/rejected"), [list(paths), _REJECTED_SHOWN]).fetchall()  # type: ignore[attr-defined]
-    for file, line, reason, text in rows:
-        yield f"{file}:{line}: {reason}: {text[:160]}"
+        rows = con.execute(sql.load("collect/rejected"), [list(paths), _REJECTED_SHOWN]).fetchall()
+    return [f"{file}:{line}: {reason}: {text[:160]}" for file, line, reason, text in rows]

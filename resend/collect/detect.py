@@ -7,15 +7,16 @@ import re
 from resend.errors import InputError
 
 FORMATS = ("postfix",)
+SAMPLE_BYTES = 1 << 20
 
 _SYSLOG = re.compile(
     rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*) \S+ (?P<tag>[^ :\[]+)",
     re.ASCII,
 )
-_POSTFIX = re.compile(
-    rb"[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|cleanup|pickup|bounce|error|retry|local|virtual|pipe|"
-    rb"master|postfix-script|anvil|tlsmgr|tlsproxy|postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|"
-    rb"postsuper|proxymap|postlogd|submission)",
+_POSTFIX = re.compile(  # `postfix/smtp`, `postfix-out/submission/smtpd`, `postfix/postfix-script`
+    rb"[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error|retry|local|virtual|"
+    rb"pipe|master|postfix-script|anvil|tlsmgr|tlsproxy|postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|"
+    rb"postsuper|postqueue|postmulti|sendmail|postdrop|proxymap|postlogd|submissions?|smtps|flush|spawn|showq)",
     re.ASCII,
 )
 
@@ -30,14 +31,14 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> str:
                 next_step=f"known: {', '.join(FORMATS)}; or leave --format out",
             )
         return asked
-    lines = [line for line in sample.split(b"\n") if line.strip()]
+    lines = [line for line in sample.splitlines() if line.strip()]
     dated = 0
     for line in lines:
         match = _SYSLOG.match(line)
         if match is None:
             continue
         dated += 1
-        if _POSTFIX.match(match["tag"]):
+        if _POSTFIX.fullmatch(match["tag"]):
             return "postfix"
     if not lines:
         return "postfix"  # an empty file says nothing and harms nothing

@@ -1,13 +1,14 @@
-"""Opens what an operator points at: plain, .gz or .zst files and folders of them, as decompressed bytes in blocks.
+"""Opens what an operator points at: plain, .gz or .zst files and folders of them, and cuts their bytes into blocks.
 
-A block ends at the first newline after each 16 MiB from offset 0, so the same bytes always give the same blocks,
-whether plain, rotated or compressed. Never extracts an archive, follows no name inside one. Raises InputError for what
-cannot be read; a compressed file that ends early gives the blocks before the cut and says so.
+A block ends at the first newline after each 16 MiB of decompressed bytes from offset 0, so the same bytes always give
+the same blocks, whether plain, rotated or compressed. Never extracts an archive, follows no name inside one. Raises
+InputError for what cannot be read; a compressed file that ends early gives the lines before the cut and says so.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,47 +19,51 @@ from typing import BinaryIO, cast
 from resend.errors import InputError
 
 BLOCK_BYTES = 16 << 20
-LINE_MAX = 64 << 20  # a block without a newline for this long is no log
+LINE_MAX = 64 << 20  # a block without a newline for this long is no log: it is cut there
 _RATIO_MAX = 1000  # decompressed to compressed; logs reach about 30, a bomb 1,000
 _RATIO_FROM = 256 << 20  # below this a high ratio is harmless
 _CHUNK = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of a file: where they start in its decompressed bytes, and the number of the first."""
+    """Whole lines of a file: their place in its decompressed bytes; `data` is None where `path` holds these."""
 
+    path: Path
     offset: int
-    first_line: int
-    data: bytes
+    length: int
+    data: bytes | None = None
 
-    @property
-    def lines(self) -> int:
-        return self.data.count(b"\n") + (0 if self.data.endswith(b"\n") else 1)
+    def read(self) -> bytes:
+        """The bytes. A file that was cut shorter meanwhile gives what is left of them."""
+        if self.data is not None:
+            return self.data
+        with self.path.open("rb") as handle:
+            handle.seek(self.offset)
+            return handle.read(self.length)
 
 
-def expand(paths: Sequence[Path]) -> list[Path]:
-    """Files to read, folders walked in name order (hidden files left out). Raises InputError."""
-    found: list[Path] = []
+def expand(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """Files to read, each with whether it was named (not found in a folder; hidden ones are left out there)."""
+    found: dict[Path, tuple[Path, bool]] = {}
     for path in paths:
-        if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
-            if not inside:
-                raise InputError("no file in this folder", where=str(path), next_step="name the log files")
-            found += inside
-        else:
-            found.append(path)
-    unique: dict[Path, Path] = {}
-    for path in found:
         if not path.exists():
             raise InputError("no such file", where=str(path), next_step="check the path; quote patterns for the shell")
-        unique.setdefault(path.resolve(), path)
-    return list(unique.values())
+        if not path.is_dir():
+            found[path.resolve()] = (path, True)
+            continue
+        inside = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        if not inside:
+            raise InputError("no file in this folder", where=str(path), next_step="name the log files")
+        for item in inside:
+            found.setdefault(item.resolve(), (item, False))
+    return list(found.values())
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
-    """Decompressed bytes of `path`, by its magic number. Raises InputError."""
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Decompressed bytes of `path` by its magic number, and whether they are the file's own."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -68,13 +73,13 @@ def reading(path: Path) -> Iterator[BinaryIO]:
     with raw:
         magic = raw.read(4)
         raw.seek(0)
-        if magic[:2] == b"\x1f\x8b":
+        if magic[:2] == _GZIP:
             with gzip.GzipFile(fileobj=raw) as stream:
-                yield cast(BinaryIO, stream)
-        elif magic == b"\x28\xb5\x2f\xfd":
-            yield _zstd(raw, path)
+                yield cast(BinaryIO, stream), False
+        elif magic == _ZSTD:
+            yield _zstd(raw, path), False
         else:
-            yield raw
+            yield raw, True
 
 
 def _zstd(raw: BinaryIO, path: Path) -> BinaryIO:
@@ -84,46 +89,99 @@ def _zstd(raw: BinaryIO, path: Path) -> BinaryIO:
         raise InputError(
             "a .zst file needs the package zstandard", where=str(path), next_step="pip install zstandard, or unzstd it"
         ) from None
-    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw))
+    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+
+
+def _chunks(stream: BinaryIO, packed: int, where: str, warn: list[str]) -> Iterator[bytes]:
+    """Decompressed bytes until the end; what ends them early goes into `warn`."""
+    read = getattr(stream, "read1", stream.read)  # read1: an error in the middle loses nothing that came before it
+    total = 0
+    while True:
+        try:
+            chunk = read(_CHUNK)
+        except EOFError:
+            warn.append(
+                f"{where}: the compressed file is cut short after {total:,} bytes; what came before is collected"
+            )
+            return
+        except Exception as error:  # zlib, gzip and zstandard each raise their own
+            if not isinstance(error, OSError | zlib.error) and type(error).__module__.split(".")[0] != "zstandard":
+                raise
+            warn.append(f"{where}: unreadable after {total:,} bytes ({error}); what came before is collected")
+            return
+        if not chunk:
+            return
+        total += len(chunk)
+        if total > _RATIO_FROM and total > _RATIO_MAX * max(packed, 1):
+            warn.append(f"{where}: expands more than {_RATIO_MAX}-fold; stopped after {total:,} bytes")
+            return
+        yield chunk
+
+
+def sample(path: Path, size: int) -> bytes:
+    """The first `size` decompressed bytes, or as many as can be read."""
+    found = bytearray()
+    with _opened(path) as (stream, _):
+        for chunk in _chunks(stream, path.stat().st_size, str(path), []):
+            found += chunk
+            if len(found) >= size:
+                break
+    return bytes(found[:size])
+
+
+def last_bytes(path: Path, size: int) -> bytes:
+    """The last `size` decompressed bytes. A compressed file is read to its end for them."""
+    with _opened(path) as (stream, plain):
+        if plain:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
+            return stream.read(size)
+        kept = b""
+        for chunk in _chunks(stream, path.stat().st_size, str(path), []):
+            kept = (kept + chunk)[-size:]
+        return kept
 
 
 def blocks(path: Path, warn: list[str]) -> Iterator[Block]:
-    """The file's blocks in order. What ends the file early is put into `warn`; the lines before it are kept."""
-    with reading(path) as stream:
-        packed = path.stat().st_size
-        pending = bytearray()
-        offset, line, total = 0, 1, 0
-        while True:
-            try:
-                chunk = stream.read(_CHUNK)
-            except (EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
-                warn.append(f"{path}: {_why(error)} after {total:,} bytes; the lines before it are collected")
-                chunk = b""
-            total += len(chunk)
-            if total > _RATIO_FROM and packed and total / packed > _RATIO_MAX:
-                warn.append(f"{path}: expands more than {_RATIO_MAX}-fold; stopped after {total:,} bytes")
-                chunk = b""
-            pending += chunk
-            while (end := _block_end(pending, last=not chunk)) > 0:
-                block = Block(offset, line, bytes(pending[:end]))
-                del pending[:end]
-                offset += end
-                line += block.lines
-                yield block
-            if not chunk:
-                return
+    """The file's blocks in order, as long as it was when opened. What ends it early is put into `warn`."""
+    with _opened(path) as (stream, plain):
+        size = path.stat().st_size
+        if plain:
+            yield from _plain_blocks(path, stream, size)
+        else:
+            yield from _packed_blocks(path, stream, size, warn)
 
 
-def _block_end(pending: bytearray, *, last: bool) -> int:
+def _plain_blocks(path: Path, stream: BinaryIO, size: int) -> Iterator[Block]:
+    offset = 0
+    while offset < size:
+        end = offset + BLOCK_BYTES
+        if end < size:
+            stream.seek(end - 1)
+            rest = stream.readline(LINE_MAX - BLOCK_BYTES + 1)
+            end += len(rest) - 1
+        end = min(end, size)
+        yield Block(path, offset, end - offset)
+        offset = end
+
+
+def _packed_blocks(path: Path, stream: BinaryIO, size: int, warn: list[str]) -> Iterator[Block]:
+    pending = bytearray()
+    offset = 0
+    for chunk in _chunks(stream, size, str(path), warn):
+        pending += chunk
+        while (end := _block_end(pending)) > 0:
+            yield Block(path, offset, end, bytes(pending[:end]))
+            del pending[:end]
+            offset += end
+    if pending:
+        yield Block(path, offset, len(pending), bytes(pending))
+
+
+def _block_end(pending: bytearray) -> int:
     """Length of the next whole block in `pending`, 0 when more bytes are needed."""
-    if len(pending) >= BLOCK_BYTES:
-        newline = pending.find(b"\n", BLOCK_BYTES - 1)
-        if newline >= 0:
-            return newline + 1
-        if len(pending) >= LINE_MAX:
-            return len(pending)
-    return len(pending) if last else 0
-
-
-def _why(error: Exception) -> str:
-    return "the compressed file is cut short" if isinstance(error, EOFError) else f"unreadable ({error})"
+    if len(pending) < BLOCK_BYTES:
+        return 0
+    newline = pending.find(b"\n", BLOCK_BYTES - 1, LINE_MAX)
+    if newline >= 0:
+        return newline + 1
+    return LINE_MAX if len(pending) >= LINE_MAX else 0

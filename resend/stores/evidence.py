@@ -1,17 +1,16 @@
 """The evidence: immutable Parquet parts of events, the manifest that names them, and the views that queries read.
 
 A part's id is the hash of its bytes and how they were read, so collecting again changes nothing and a rotated or
-gzipped copy is known by its blocks. Commit: the part is renamed into place, then `manifest.json` is replaced, both under
-`evidence.lock`; a crash between them leaves an orphan that the next collect sweeps. Raises StoreError.
+gzipped copy is known by its blocks. Commit: parts are renamed into place, then `manifest.json` is replaced, both under
+`evidence.lock`; a crash between them leaves orphans, which are ignored and swept later. Raises StoreError.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,78 +19,23 @@ import duckdb
 from resend.errors import StoreError
 from resend.stores import sql
 from resend.stores.failpoints import failpoint
-from resend.stores.home import Home, exclusive, rename_durably, replace_file
+from resend.stores.home import Home, exclusive, replace_file
+from resend.stores.manifest import Manifest, PartInfo, SnapshotInfo, Source, SourceInfo
 
-_LOSS_MARGIN_US = 60_000_000  # rate limiting drops lines for about its interval (30 s by default) around the message
+__all__ = ["Evidence", "Manifest", "PartInfo", "SnapshotInfo", "Source", "SourceInfo"]
+
+_SWEEP_AFTER_S = 900  # a query that began before the last commit may still read a part that it dropped
 EVENT_COLUMNS = {
-    "at_us": "BIGINT", "host": "VARCHAR", "instance": "VARCHAR", "qid": "VARCHAR", "kind": "VARCHAR", "line": "UINTEGER",
-    "sender": "VARCHAR", "recipient": "VARCHAR", "orig_to": "VARCHAR", "relay": "VARCHAR", "relay_ip": "VARCHAR",
-    "relay_port": "INTEGER", "status": "VARCHAR", "code": "INTEGER", "enhanced": "VARCHAR", "delay": "BIGINT",
-    "reply": "VARCHAR", "message_id": "VARCHAR", "next_qid": "VARCHAR", "size": "BIGINT", "nrcpt": "INTEGER",
-    "text": "VARCHAR", "hash": "UBIGINT",
+    "at_us": "BIGINT", "host": "VARCHAR", "instance": "VARCHAR", "qid": "VARCHAR", "kind": "VARCHAR",
+    "line": "UINTEGER", "sender": "VARCHAR", "recipient": "VARCHAR", "orig_to": "VARCHAR", "relay": "VARCHAR",
+    "relay_ip": "VARCHAR", "relay_port": "INTEGER", "status": "VARCHAR", "code": "INTEGER", "enhanced": "VARCHAR",
+    "delay": "BIGINT", "reply": "VARCHAR", "message_id": "VARCHAR", "next_qid": "VARCHAR", "size": "BIGINT",
+    "nrcpt": "INTEGER", "text": "VARCHAR",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartInfo:
-    """Accounting of one part. Times in microseconds UTC, None where it has no event."""
-
-    lines: int
-    parsed: int
-    rejected: int
-    first_at: int | None
-    last_at: int | None
-    hosts: list[str]
-
-    @property
-    def ignored(self) -> int:
-        return self.lines - self.parsed - self.rejected
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One file as it was last collected: its parts in order, each with the number of its first line."""
-
-    id: str
-    path: str
-    format: str
-    zone: str
-    year: int
-    size: int  # decompressed bytes
-    blocks: list[tuple[str, int]]  # (part id, first line)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """Everything that counts as evidence; what is not named here does not exist."""
-
-    sources: dict[str, Source] = field(default_factory=dict)  # by path
-    parts: dict[str, PartInfo] = field(default_factory=dict)
-    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name -> host, taken_at, messages
-
-    def id(self) -> str:
-        """Hash of the content: the same evidence gives the same id, in whatever order it was collected."""
-        lines = [f"part {name}" for name in sorted(self.parts)]
-        lines += [f"source {s.path} {s.blocks}" for s in sorted(self.sources.values(), key=lambda s: s.path)]
-        lines += [f"snapshot {name}" for name in sorted(self.snapshots)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceInfo:
-    """One row of `resend sources`. Times in microseconds UTC."""
-
-    id: str
-    path: str
-    host: str
-    format: str
-    lines: int
-    parsed: int
-    ignored: int
-    rejected: int
-    first_at: int | None
-    last_at: int | None
-    gaps: int
+_SNAPSHOT_COLUMNS = {
+    "host": "VARCHAR", "qid": "VARCHAR", "sender": "VARCHAR", "recipient": "VARCHAR", "arrival": "BIGINT",
+    "queue_name": "VARCHAR", "reason": "VARCHAR", "taken_at": "BIGINT",
+}  # fmt: skip
 
 
 class Evidence:
@@ -118,16 +62,8 @@ class Evidence:
         except FileNotFoundError:
             return Manifest()
         try:
-            raw = json.loads(text)
-            return Manifest(
-                sources={
-                    path: Source(**{**item, "blocks": [(part, line) for part, line in item["blocks"]]})
-                    for path, item in raw["sources"].items()
-                },
-                parts={name: PartInfo(**item) for name, item in raw["parts"].items()},
-                snapshots=raw["snapshots"],
-            )
-        except (ValueError, KeyError, TypeError):
+            return Manifest.from_json(text)
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError(
                 "the manifest is damaged",
                 where=str(self._manifest_path),
@@ -135,6 +71,7 @@ class Evidence:
             ) from None
 
     def manifest_id(self) -> str:
+        """Changes when, and only when, the evidence changes."""
         return self.manifest().id()
 
     @contextmanager
@@ -143,94 +80,64 @@ class Evidence:
         self.home.create()
         self.parts.mkdir(mode=0o700, exist_ok=True)
         with exclusive(self.home.evidence_lock, what="the evidence"):
+            for path in self.parts.glob(".*.tmp"):  # of a collect that was killed: the lock says that none is running
+                path.unlink(missing_ok=True)
             manifest = self.manifest()
             yield manifest
-            self._commit(manifest)
+            self.commit(manifest)
+            self._sweep(manifest)
 
     def adopt(self, temporary: Path, part: str) -> None:
         """Rename a finished part into place; it counts only once the manifest names it."""
         failpoint("collect.part_written")
-        rename_durably(temporary, self.part_path(part))
+        temporary.replace(self.part_path(part))
         failpoint("collect.part_renamed")
 
-    def _commit(self, manifest: Manifest) -> None:
-        used = {part for source in manifest.sources.values() for part, _ in source.blocks}
-        for part in [name for name in manifest.parts if name not in used]:
-            del manifest.parts[part]
-        replace_file(self._manifest_path, json.dumps(asdict(manifest), ensure_ascii=False).encode())
+    def commit(self, manifest: Manifest) -> None:
+        """Make the manifest what counts. Durable: the names of the parts are on disk before the manifest is."""
+        manifest.tidy()
+        descriptor = os.open(self.parts, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        replace_file(self._manifest_path, manifest.to_json().encode())
         failpoint("collect.manifest")
+
+    def _sweep(self, manifest: Manifest) -> None:
+        before = time.time() - _SWEEP_AFTER_S
         for path in self.parts.iterdir():
-            if path.stem not in manifest.parts:
+            if path.stem not in manifest.parts and path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
 
     def sources(self) -> list[SourceInfo]:
         """Every source with exact accounting: lines = parsed + ignored + rejected."""
-        manifest = self.manifest()
-        gaps = self._gaps(manifest)
-        found: list[SourceInfo] = []
-        for source in sorted(manifest.sources.values(), key=lambda item: item.path):
-            infos = [manifest.parts[part] for part, _ in source.blocks]
-            firsts = [info.first_at for info in infos if info.first_at is not None]
-            lasts = [info.last_at for info in infos if info.last_at is not None]
-            hosts = sorted({host for info in infos for host in info.hosts})
-            found.append(
-                SourceInfo(
-                    id=source.id,
-                    path=source.path,
-                    host=",".join(hosts[:3]) + (",…" if len(hosts) > 3 else ""),
-                    format=source.format,
-                    lines=sum(info.lines for info in infos),
-                    parsed=sum(info.parsed for info in infos),
-                    ignored=sum(info.ignored for info in infos),
-                    rejected=sum(info.rejected for info in infos),
-                    first_at=min(firsts, default=None),
-                    last_at=max(lasts, default=None),
-                    gaps=sum(gaps.get(part, 0) for part, _ in source.blocks),
-                )
-            )
-        return found
-
-    def _gaps(self, manifest: Manifest) -> dict[str, int]:
-        if not manifest.parts:
-            return {}
-        with sql.connect(memory_limit="512MiB") as con:
-            self.attach(con)
-            return dict(con.execute("SELECT part, count(*) FROM events WHERE kind = 'loss' GROUP BY part").fetchall())
+        return self.manifest().source_infos()
 
     def attach(self, con: duckdb.DuckDBPyConnection) -> Manifest:
         """Create the views that queries over evidence read.
 
         events(columns of sql/collect + part), duplicates of overlapping files removed · part_source(part, path, file,
-        first_line) · snapshot(host, qid, sender, recipient, arrival, reason, taken_at) · loss_window(host, from_at,
-        to_at) · own_host(address) of hosts that were collected, 127.0.0.1 and ::1.
+        first_line, host): a row's evidence is file:(first_line + line - 1) · snapshot(host, qid, sender, recipient,
+        arrival, queue_name, reason, taken_at), the newest of each host, with one row of an empty qid for each ·
+        loss_window(host, from_at, to_at) · own_host(address) of hosts that were collected, 127.0.0.1 and ::1.
         """
         manifest = self.manifest()
         self._attach_parts(con, manifest)
-        rows = [
-            (part, source.path, Path(source.path).name, first)
-            for source in sorted(manifest.sources.values(), key=lambda item: item.path, reverse=True)
-            for part, first in source.blocks
-        ]
-        sources = {part: (part, path, name, first) for part, path, name, first in rows}
+        places: dict[str, tuple[str, str, str, int, str]] = {}
+        for source in sorted(manifest.sources.values(), key=lambda item: item.path, reverse=True):
+            for part, first in source.blocks:
+                host = ",".join(manifest.parts[part].hosts)
+                places[part] = (part, source.path, Path(source.path).name, first, host)
         sql.create_table(
             con,
             "part_source",
-            {"part": "VARCHAR", "path": "VARCHAR", "file": "VARCHAR", "first_line": "BIGINT"},
-            sources.values(),
+            {"part": "VARCHAR", "path": "VARCHAR", "file": "VARCHAR", "first_line": "BIGINT", "host": "VARCHAR"},
+            places.values(),
         )
+        self._attach_snapshots(con, manifest)
         sql.create_table(
-            con,
-            "snapshot",
-            {
-                "host": "VARCHAR", "qid": "VARCHAR", "sender": "VARCHAR", "recipient": "VARCHAR", "arrival": "BIGINT",
-                "reason": "VARCHAR", "taken_at": "BIGINT",
-            },
-            self._snapshot_rows(manifest),
-        )  # fmt: skip
-        con.execute(
-            "CREATE OR REPLACE TEMP TABLE loss_window AS SELECT DISTINCT host, at_us - ? AS from_at, at_us + ? AS to_at"
-            " FROM events WHERE kind = 'loss'",
-            [_LOSS_MARGIN_US, _LOSS_MARGIN_US],
+            con, "loss_window", {"host": "VARCHAR", "from_at": "BIGINT", "to_at": "BIGINT"}, manifest.loss_windows()
         )
         hosts = {host for info in manifest.parts.values() for host in info.hosts}
         sql.create_table(
@@ -238,70 +145,61 @@ class Evidence:
         )
         return manifest
 
-    def _snapshot_rows(self, manifest: Manifest) -> Iterator[list[Any]]:
-        newest: dict[str, str] = {}
-        for name, item in manifest.snapshots.items():
-            known = newest.get(item["host"])
-            if known is None or manifest.snapshots[known]["taken_at"] < item["taken_at"]:
-                newest[item["host"]] = name
-        for host, name in newest.items():
-            item = manifest.snapshots[name]
-            yield [host, "", "", "", None, "", item["taken_at"]]  # marks that a snapshot of this host exists
-            for row in item["messages"]:
-                yield [host, *row, item["taken_at"]]
+    def snapshot_path(self, name: str) -> Path:
+        return self.home.evidence / "snapshots" / f"{name}.jsonl"
+
+    def _attach_snapshots(self, con: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+        newest = manifest.newest_snapshots()
+        marks = [(info.host, "", "", "", None, "", "", info.taken_at) for _, info in newest]
+        sql.create_table(con, "snapshot", _SNAPSHOT_COLUMNS, marks)
+        columns = ", ".join(f"{sql.quote(name)}: {sql.quote(kind)}" for name, kind in _SNAPSHOT_COLUMNS.items())
+        for name, info in newest:
+            path = self._present(self.snapshot_path(name))
+            con.execute(
+                f"INSERT INTO snapshot SELECT * REPLACE (? AS host) FROM read_json({sql.quote(path)},"
+                f" format = 'newline_delimited', columns = {{{columns}}})",
+                [info.host],
+            )
 
     def _attach_parts(self, con: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
         if not manifest.parts:
             columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in EVENT_COLUMNS.items())
             con.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {columns}, NULL::VARCHAR AS part WHERE false")
             return
-        for part in manifest.parts:
-            if not self.part_path(part).is_file():
-                raise StoreError(
-                    "a part of the evidence is gone",
-                    where=str(self.part_path(part)),
-                    next_step="collect the logs again",
-                )
         everything = self._scan(sorted(manifest.parts))
-        overlapping = overlaps(manifest)
+        overlapping = manifest.overlaps()
         if not overlapping:
             con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {everything}")
             return
-        # Equal lines of overlapping files count once: same host, time and text, and the same ordinal among equals.
+        # Their columns stand for their text: those of a delivery are all that its line says but for process ids.
+        key = ", ".join(name for name in EVENT_COLUMNS if name != "line")
         con.execute(
-            "CREATE OR REPLACE TEMP TABLE duplicate AS SELECT part, line FROM (SELECT part, line, row_number() OVER"
-            " (PARTITION BY host, at_us, hash, n ORDER BY part) AS copy FROM (SELECT part, line, host, at_us, hash,"
-            " row_number() OVER (PARTITION BY part, host, at_us, hash ORDER BY line) AS n"
-            f" FROM ({self._scan(overlapping)}) WHERE kind <> 'rejected')) WHERE copy > 1"
+            f"CREATE OR REPLACE TEMP VIEW overlapping AS SELECT part, line, host, at_us, hash({key}) AS hash"
+            f" FROM ({self._scan(overlapping)}) WHERE kind <> 'rejected'"
         )
+        con.execute("CREATE OR REPLACE TEMP TABLE duplicate AS " + sql.load("collect/duplicate"))
         con.execute(
             f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM ({everything}) ANTI JOIN duplicate USING (part, line)"
         )
 
-    def _scan(self, parts: list[str]) -> str:
-        files = ", ".join(sql.quote(self.part_path(part)) for part in parts)
+    def _scan(self, parts: Sequence[str]) -> str:
+        files = ", ".join(sql.quote(self._present(self.part_path(part))) for part in parts)
         return (
             "SELECT * EXCLUDE (filename), split_part(parse_filename(filename), '.', 1) AS part"
             f" FROM read_parquet([{files}], filename = true)"
         )
 
+    def _present(self, path: Path) -> Path:
+        if not path.is_file():
+            raise StoreError("a part of the evidence is gone", where=str(path), next_step="collect the logs again")
+        return path
 
-def overlaps(manifest: Manifest) -> list[str]:
-    """Parts whose times overlap those of another part of the same host that never occurs in the same file."""
-    together: dict[str, set[str]] = {}
-    for source in manifest.sources.values():
-        for part, _ in source.blocks:
-            together.setdefault(part, set()).add(source.path)
-    spans: list[tuple[int, int, str, str]] = []
-    for part, info in manifest.parts.items():
-        if info.first_at is not None and info.last_at is not None:
-            spans += [(info.first_at, info.last_at, host, part) for host in info.hosts]
-    found: set[str] = set()
-    active: dict[str, list[tuple[int, str]]] = {}
-    for first, last, host, part in sorted(spans):
-        alive = [(end, other) for end, other in active.get(host, []) if end >= first]
-        for _, other in alive:
-            if other != part and not together[part] & together[other]:
-                found |= {part, other}
-        active[host] = [*alive, (last, part)]
-    return sorted(found)
+    def add_snapshot(self, manifest: Manifest, *, host: str, taken_at: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Keep a queue snapshot; `rows` are (qid, sender, recipient, arrival in us, queue name, reason)."""
+        names = list(_SNAPSHOT_COLUMNS)
+        data = Manifest.lines(dict(zip(names, (host, *row, taken_at), strict=True)) for row in rows)
+        name = manifest.snapshot_name(host, data)
+        path = self.snapshot_path(name)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        replace_file(path, data)
+        manifest.snapshots[name] = SnapshotInfo(host=host, taken_at=taken_at, rows=len(rows))

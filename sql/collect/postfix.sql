@@ -1,255 +1,329 @@
--- Purpose: lines of a Postfix log to events, one for each line that matters; stateless, so that blocks parse anywhere.
--- Cheap string functions are the fast path; a line that looks like a delivery and fails its shape is kept as `rejected`.
+-- Purpose: lines of a Postfix log to events, at most one for a line; stateless, so that blocks parse anywhere.
+--   `sorted` tells from the first words of a line what it is; each kind then cuts its own lines, from left to right, with
+--   cheap string functions. A delivery line that fails their shape check takes the full pattern (`deep`), and what fails
+--   that as well is kept as `rejected` with its reason. Positions count from the start of the line: in a block of plain
+--   ASCII, DuckDB then cuts without looking at each character.
 -- Facts: Postfix src/global/log_adhoc.c (to=, relay=, delays=, dsn=, status=), mail_queue.h (queue ids), qmgr, cleanup,
--- pickup and bounce log lines; rsyslog and journald messages about lost lines.
--- Parameters: ref_year, ref_month, ref_day BIGINT (of the file's last change, in its zone, for times without a year),
---   zone VARCHAR (name of the zone of times without an offset), host VARCHAR ('' keeps the logged one).
+--   pickup, bounce and smtpd; what rsyslog and journald say of lines that they lost.
+-- Parameters: ref_year, ref_month, ref_day BIGINT (the log's last day, in its zone, for times without a year),
+--   host VARCHAR ('' keeps the logged one). The session's TimeZone is the zone of times without an offset.
 -- Reads: lines(line UINTEGER, text VARCHAR).
 -- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
---   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text, hash. Times are microseconds UTC.
-WITH cut AS (
+--   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC.
+WITH mark AS (
+  -- Each distinct beginning once: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T13:28:01.1`.
   SELECT
-    line,
-    text,
+    mark,
     CASE
-      WHEN substring(text, 5, 1) = '-' AND substring(text, 8, 1) = '-' AND substring(text, 11, 1) = 'T'
-        THEN position(' ' IN text) - 1
-      WHEN substring(text, 4, 1) = ' ' AND substring(text, 10, 1) = ':' AND substring(text, 13, 1) = ':'
-        AND substring(text, 16, 6) SIMILAR TO ' (19|20)[0-9][0-9] ' THEN 20
-      WHEN substring(text, 4, 1) = ' ' AND substring(text, 10, 1) = ':' AND substring(text, 13, 1) = ':' THEN 15
-      ELSE 0
-    END AS stamp_length
-  FROM lines
+      WHEN regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}') THEN 0
+      WHEN NOT regexp_matches(mark, '^[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} ') THEN NULL
+      WHEN regexp_matches(mark, '^.{16}(19|20)[0-9]{2} $') THEN 22
+      ELSE 17
+    END AS start,
+    CASE WHEN regexp_matches(mark, '^.{16}(19|20)[0-9]{2} $') THEN TRY_CAST(substring(mark, 17, 4) AS BIGINT) END
+      AS said_year,
+    (position(concat(lower(left(mark, 3)), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4 AS month,
+    TRY_CAST(trim(substring(mark, 5, 2)) AS BIGINT) AS day,
+    substring(mark, 8, 8) AS clock
+  FROM (SELECT DISTINCT left(text, 21) AS mark FROM lines)
+),
+dated AS (
+  -- Without a year: the last such day that is not after the reference. 29 February falls back to a leap year.
+  SELECT
+    mark,
+    start,
+    CASE
+      WHEN start > 0 THEN epoch_us(coalesce(
+        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, clock) AS TIMESTAMPTZ),
+        CASE
+          WHEN said_year IS NULL AND month = 2 AND day = 29
+            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, clock) AS TIMESTAMPTZ)
+        END
+      ))
+    END AS at_us
+  FROM (
+    SELECT
+      mark.*,
+      coalesce(
+        said_year, ref_year - CASE WHEN month * 100 + day > ref_month * 100 + ref_day + 1 THEN 1 ELSE 0 END
+      ) AS year
+    FROM mark
+    CROSS JOIN params
+  )
 ),
 stamped AS (
   SELECT
+    lines.line,
+    lines.text,
+    CASE WHEN dated.start = 0 THEN position(' ' IN lines.text) + 1 ELSE dated.start END AS start,
+    CASE
+      WHEN dated.start = 0
+        THEN epoch_us(TRY_CAST(left(lines.text, position(' ' IN lines.text) - 1) AS TIMESTAMPTZ))
+      ELSE dated.at_us
+    END AS at_us,
+    position(': ' IN lines.text) AS colon
+  FROM lines
+  JOIN dated ON dated.mark = left(lines.text, 21)
+),
+worded AS (
+  -- colon: where `mta1 postfix/smtp[30]` ends; gap: length of the queue id + 1; word: how what follows it begins.
+  SELECT *, substring(text, colon + gap + 3, 12) AS word
+  FROM (SELECT *, position(': ' IN substring(text, colon + 2)) AS gap FROM stamped)
+),
+sorted AS MATERIALIZED (
+  SELECT
     line,
     text,
-    left(text, stamp_length) AS stamp,
-    CASE WHEN stamp_length = 0 THEN text ELSE substring(text, stamp_length + 2) END AS rest
-  FROM cut
-),
-dated AS (
-  SELECT
-    stamp,
-    CASE
-      WHEN substring(stamp, 11, 1) = 'T' THEN
-        CASE
-          WHEN stamp SIMILAR TO '.*(Z|z|[+-][0-9][0-9]:?[0-9][0-9])' THEN epoch_us(TRY_CAST(stamp AS TIMESTAMPTZ))
-          ELSE epoch_us(timezone((SELECT zone FROM params), TRY_CAST(stamp AS TIMESTAMP)))
-        END
-      WHEN stamp <> '' THEN
-        epoch_us(timezone(
-          (SELECT zone FROM params),
-          TRY_CAST(concat(
-            CASE
-              WHEN length(stamp) = 20 THEN TRY_CAST(substring(stamp, 17, 4) AS BIGINT)
-              WHEN month * 100 + TRY_CAST(trim(substring(stamp, 5, 2)) AS BIGINT)
-                > (SELECT ref_month * 100 + ref_day + 1 FROM params)
-                THEN (SELECT ref_year FROM params) - 1
-              ELSE (SELECT ref_year FROM params)
-            END,
-            '-', lpad(month::VARCHAR, 2, '0'), '-', lpad(trim(substring(stamp, 5, 2)), 2, '0'), ' ',
-            substring(stamp, 8, 8)
-          ) AS TIMESTAMP)
-        ))
-    END AS at_us
+    start,
+    at_us,
+    colon,
+    gap,
+    colon + gap + 3 AS body,
+    CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 9 ELSE class END AS class
   FROM (
-    SELECT DISTINCT
-      stamp,
-      (position(lower(left(stamp, 3)) IN 'janfebmaraprmayjunjulaugsepoctnovdec') + 2) // 3 AS month
-    FROM stamped
+    SELECT
+      *,
+      CASE
+        WHEN start IS NULL THEN CASE WHEN trim(text) = '' THEN 0 ELSE 9 END
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'to=') THEN 1
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'client=') THEN 5
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'message-id=') THEN 3
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'from=') THEN 4
+        WHEN gap BETWEEN 6 AND 31 AND word = 'removed' THEN 2
+        WHEN starts_with(word, 'uid=') THEN 5
+        WHEN word = 'info: header' OR word = 'warning: hea' THEN 6
+        WHEN starts_with(word, 'sender ') OR starts_with(word, 'postmaster n') THEN 7
+        WHEN contains(text, ' messages') THEN 8
+        WHEN starts_with(substring(text, colon, 19), ': message repeated ') AND contains(text, ': to=') THEN 1
+        ELSE 0
+      END AS class
+    FROM worded
   )
+  WHERE class > 0
 ),
-tagged AS (
+begun AS (
+  -- client=a.example[192.0.2.1], orig_queue_id=4A0, ...     uid=0 from=<root> orig_id=4A0
   SELECT
-    line,
-    stamp,
-    rest,
-    split_part(rest, ' ', 1) AS logged_host,
-    split_part(substring(rest, position(' ' IN rest) + 1), ': ', 1) AS tag,
-    substring(rest, position(': ' IN rest) + 2) AS said
-  FROM stamped
+    line, text, start, at_us, colon, gap, class,
+    CASE WHEN contains(text, ' orig_id=') THEN 'requeue' ELSE 'begin' END AS kind,
+    CASE
+      WHEN contains(text, ' orig_') THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) ELSE ''
+    END AS next_qid
+  FROM sorted
+  WHERE class = 5
+),
+ended AS (
+  -- Removed by postsuper: deleted by a person, not done.
+  SELECT
+    line, text, start, at_us, colon, gap, class,
+    'removed' AS kind,
+    CASE WHEN contains(text, '/postsuper[') THEN 'deleted' ELSE '' END AS status
+  FROM sorted
+  WHERE class = 2
 ),
 named AS (
-  SELECT
-    line,
-    stamp,
-    rest,
-    logged_host,
-    tag,
-    split_part(tag, '[', 1) AS program,
-    CASE
-      WHEN starts_with(said, 'message repeated ') AND contains(said, ' times: [ ')
-        THEN rtrim(substring(said, position(' times: [ ' IN said) + 10), ' ]')
-      ELSE said
-    END AS said
-  FROM tagged
-),
-parted AS (
-  SELECT
-    line,
-    stamp,
-    rest,
-    logged_host,
-    tag,
-    said,
-    split_part(program, '/', 1) AS instance,
-    regexp_extract(program, '[^/]*$') AS component,
-    split_part(said, ': ', 1) AS qid,
-    substring(said, position(': ' IN said) + 2) AS body
-  FROM named
-  WHERE contains(program, '/')
-    OR contains(said, 'uppressed ')
-    OR contains(said, 'lost ')
-    OR contains(said, 'drop')
-    OR stamp = ''
-),
-sorted AS (
-  SELECT
-    *,
-    CASE
-      WHEN stamp = '' THEN
-        CASE WHEN trim(rest) = '' THEN '' ELSE 'rejected' END
-      WHEN NOT contains(tag, '/') THEN
-        CASE
-          WHEN said SIMILAR TO '.*([Ss]uppressed [0-9]+ messages|lost [0-9]+ messages|[0-9]+ messages lost).*' THEN 'loss'
-          WHEN contains(said, 'begin to drop messages') THEN 'loss'
-          ELSE ''
-        END
-      WHEN NOT contains(said, ': ') OR contains(qid, ' ') OR length(qid) > 30 OR length(qid) < 5 THEN ''
-      WHEN starts_with(body, 'to=') THEN
-        CASE
-          WHEN contains(body, ', status=') AND contains(body, ', relay=') THEN 'attempt'
-          WHEN component IN ('smtp', 'lmtp', 'error', 'retry', 'local', 'virtual', 'pipe', 'relay', 'bounce', 'qmgr')
-            THEN 'rejected'
-          ELSE ''
-        END
-      WHEN body = 'removed' THEN 'removed'
-      WHEN starts_with(body, 'from=<') THEN
-        CASE
-          WHEN contains(body, '(queue active)') AND contains(body, ', size=') THEN 'queued'
-          WHEN contains(body, ', status=expired') OR contains(body, ', status=force-expired') THEN 'expired'
-          ELSE ''
-        END
-      WHEN starts_with(body, 'message-id=') THEN 'message'
-      WHEN starts_with(body, 'client=') THEN 'begin'
-      WHEN starts_with(body, 'uid=') THEN CASE WHEN contains(body, ' orig_id=') THEN 'requeue' ELSE 'begin' END
-      WHEN starts_with(body, 'info: header ') OR starts_with(body, 'warning: header ') THEN 'header'
-      WHEN contains(body, 'notification: ') AND component = 'bounce' THEN 'hop'
-      ELSE ''
-    END AS kind
-  FROM parted
-),
-kept AS (
-  SELECT
-    * EXCLUDE (kind),
-    CASE
-      WHEN kind NOT IN ('', 'loss', 'rejected') AND NOT regexp_full_match(qid, '[0-9A-Za-z]{5,30}') THEN ''
-      ELSE kind
-    END AS kind
+  SELECT line, text, start, at_us, colon, gap, class, 'message' AS kind, substring(text, body + 11) AS message_id
   FROM sorted
-  WHERE kind <> ''
+  WHERE class = 3
 ),
-attempts AS (
+queued AS (
+  -- from=<a@b>, size=1, nrcpt=1 (queue active)     from=<a@b>, status=expired, returned to sender
   SELECT
-    *,
-    CASE WHEN kind = 'attempt' THEN left(body, position(', status=' IN body) - 1) ELSE '' END AS front,
-    CASE WHEN kind = 'attempt' THEN substring(body, position(', status=' IN body) + 9) ELSE '' END AS back
-  FROM kept
-  WHERE kind <> ''
-),
-split AS (
-  SELECT
-    *,
+    line, text, start, at_us, colon, gap, class,
     CASE
-      WHEN starts_with(front, 'to=<') THEN substring(front, 5, position('>, ' IN front) - 5)
-      ELSE split_part(substring(front, 4), ', ', 1)
-    END AS to_,
-    split_part(substring(front, position(', relay=' IN front) + 8), ', ', 1) AS via,
-    CASE WHEN kind = 'attempt' THEN lower(split_part(split_part(back, ' ', 1), '(', 1)) ELSE '' END AS word,
-    CASE
-      WHEN contains(back, '(') THEN
-        CASE
-          WHEN ends_with(rtrim(back), ')')
-            THEN left(substring(rtrim(back), position('(' IN back) + 1), length(rtrim(back)) - position('(' IN back) - 1)
-          ELSE substring(back, position('(' IN back) + 1)
-        END
+      WHEN plain OR contains(tail, ', size=') AND contains(tail, ', nrcpt=') THEN 'queued'
+      WHEN contains(tail, ', status=expired') OR contains(tail, ', status=force-expired') THEN 'expired'
+      WHEN contains(substring(text, start, colon - start), '/qmgr[') THEN 'rejected'
       ELSE ''
-    END AS reason
-  FROM attempts
+    END AS kind,
+    CASE
+      WHEN plain THEN substring(text, body + 6, size_ - 7)
+      ELSE regexp_extract(tail, '^from=<?(.*?)>?, (?:size|status)=', 1)
+    END AS sender,
+    TRY_CAST(left(numbers, position(',' IN numbers) - 1) AS BIGINT) AS size,
+    TRY_CAST(
+      substring(numbers, position('=' IN numbers) + 1, position(' (' IN numbers) - position('=' IN numbers) - 1) AS INTEGER
+    ) AS nrcpt
+  FROM (
+    SELECT *, CASE WHEN plain THEN substring(text, body + size_ + 7, 48) ELSE '' END AS numbers
+    FROM (
+      SELECT *, position('>, size=' IN tail) AS size_, position('>, size=' IN tail) > 0 AND starts_with(tail, 'from=<') AS plain
+      FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class = 4)
+    )
+  )
 ),
-read AS (
+-- to=<a@b>, orig_to=<c@d>, relay=mx.b[192.0.2.1]:25, conn_use=2, delay=1, delays=0/0/0/1, dsn=2.0.0, status=sent (250 ok)
+addressed AS (
+  SELECT *, body + bracket + 8 AS via_at, substring(text, body + bracket + 8) AS via
+  FROM (
+    SELECT *, position('>, relay=' IN tail) AS bracket
+    FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class = 1)
+  )
+),
+keyed AS (
   SELECT
     *,
-    kind = 'attempt' AND word = 'sent' AS sent
-  FROM split
+    position('delay=' IN rest) AS delay_,
+    position(', delays=' IN rest) AS delays_,
+    position(', dsn=' IN rest) AS dsn_,
+    position(', status=' IN rest) AS status_
+  FROM (
+    SELECT *, via_at + comma + 1 AS rest_at, substring(text, via_at + comma + 1) AS rest
+    FROM (SELECT *, position(', ' IN via) AS comma FROM addressed)
+  )
+),
+shaped AS (
+  SELECT
+    *,
+    bracket > 0 AND starts_with(tail, 'to=<') AND NOT contains(to_, '>') AND NOT starts_with(to_, '"')
+      AND comma > 0 AND delay_ > 0 AND delays_ > delay_ AND dsn_ > delays_ AND status_ > dsn_
+      AND left(back, paren) IN ('sent ', 'deferred ', 'bounced ') AND suffix(text, ')') AS plain
+  FROM (
+    SELECT *, substring(text, body + 4, bracket - 5) AS to_, position(' (' IN back) AS paren
+    FROM (SELECT *, rest_at + status_ + 8 AS back_at, substring(text, rest_at + status_ + 8) AS back FROM keyed)
+  )
+),
+matched AS (
+  SELECT
+    *,
+    CASE
+      WHEN NOT plain THEN regexp_extract(
+        regexp_replace(substring(text, colon + 2), '^message repeated [0-9]+ times: \[ (.*?) *\]$', '\1'),
+        '^([0-9A-Za-z]{5,30}): '
+        'to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), '
+        '(?:orig_to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), )?'
+        '(?:relay=(.*?), )?(?:conn_use=[0-9]+, )?(?:delay=([0-9.]+), )?(?:delays=[0-9./]+, )?(?:[a-z_]+=[^,]*, )*?'
+        '(?:dsn=([0-9.]+), )?status=([A-Za-z-]+)(?: ?\((.*))?$',
+        ['qid', 'to', 'bare', 'orig', 'orig_bare', 'relay', 'delay', 'dsn', 'status', 'reply']
+      )
+    END AS deep
+  FROM shaped
+),
+cut AS (
+  SELECT
+    line, text, start, at_us, colon, gap, class, plain, tail,
+    CASE WHEN NOT plain THEN deep['qid'] END AS deep_qid,
+    CASE WHEN plain THEN to_ ELSE concat(deep['to'], deep['bare']) END AS recipient,
+    CASE WHEN plain THEN '' ELSE concat(deep['orig'], deep['orig_bare']) END AS orig_to,
+    CASE WHEN plain THEN substring(text, via_at, comma - 1) ELSE deep['relay'] END AS via,
+    CASE WHEN plain THEN substring(text, rest_at + delay_ + 5, delays_ - delay_ - 6) ELSE deep['delay'] END AS delay,
+    CASE WHEN plain THEN substring(text, rest_at + dsn_ + 5, status_ - dsn_ - 6) ELSE deep['dsn'] END AS enhanced,
+    CASE WHEN plain THEN substring(text, back_at, paren - 1) ELSE lower(deep['status']) END AS status,
+    CASE
+      WHEN plain THEN substring(text, back_at + paren + 1, length(text) - back_at - paren - 1)
+      ELSE regexp_replace(rtrim(deep['reply']), '\)$', '')
+    END AS reply
+  FROM matched
+),
+tried AS (
+  SELECT
+    line, text, start, at_us, colon, gap, class, deep_qid, recipient, orig_to, enhanced, status,
+    CASE WHEN status = '' THEN 'rejected' ELSE 'attempt' END AS kind,
+    CASE WHEN open > 0 THEN lower(left(via, open - 1)) ELSE lower(via) END AS relay,
+    CASE
+      WHEN open > 0 AND close > open AND NOT contains(via, '/') THEN substring(via, open + 1, close - open - 1) ELSE ''
+    END AS relay_ip,
+    CASE WHEN close > 0 THEN TRY_CAST(substring(via, close + 2) AS INTEGER) END AS relay_port,
+    TRY_CAST(
+      CASE
+        WHEN status = 'sent' THEN left(reply, 3)
+        ELSE regexp_extract(reply, '(?:^|said: |refused to talk to me: )([245][0-9][0-9])(?:[ -]|$)', 1)
+      END AS INTEGER
+    ) AS code,
+    TRY_CAST(TRY_CAST(delay AS DOUBLE) * 1000000 AS BIGINT) AS delay,
+    CASE
+      WHEN status = '' THEN CASE WHEN contains(tail, ', status=') THEN 'not understood' ELSE 'cut short: no status' END
+      WHEN status = 'sent' THEN ''
+      ELSE reply
+    END AS reply,
+    CASE
+      WHEN status <> 'sent' THEN ''
+      WHEN next_ > 0 THEN regexp_extract(substring(reply, next_ + 10, 40), '^[0-9A-Za-z]+')
+      WHEN starts_with(reply, 'forwarded as ') THEN regexp_extract(reply, '^forwarded as ([0-9A-Za-z]+)', 1)
+      WHEN contains(reply, 'queued_as: ') THEN regexp_extract(reply, 'queued_as: ([0-9A-Za-z]+)', 1)
+      ELSE ''
+    END AS next_qid
+  FROM (
+    SELECT
+      *,
+      position('[' IN via) AS open,
+      position(']' IN via) AS close,
+      CASE WHEN status = 'sent' THEN position('queued as ' IN reply) ELSE 0 END AS next_
+    FROM cut
+  )
+),
+rare AS (
+  SELECT
+    line, text, start, at_us, colon, gap, class,
+    CASE class
+      WHEN 6 THEN 'header'
+      WHEN 7 THEN 'hop'
+      WHEN 8 THEN 'loss'
+      ELSE 'rejected'
+    END AS kind,
+    CASE WHEN class <> 9 THEN '' WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END AS reply,
+    CASE class WHEN 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1) ELSE '' END AS next_qid
+  FROM sorted
+  WHERE class > 5
+    AND CASE class
+      WHEN 7 THEN regexp_matches(text, ' notification: [0-9A-Za-z]+$')
+      WHEN 8 THEN regexp_matches(substring(text, start, colon - start), 'journal|syslog')
+        AND (
+          regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages')
+          -- journald names the unit whose lines it dropped; another service's loss is none of ours
+          OR regexp_matches(text, '[Ss]uppressed [0-9]+ messages')
+          AND (contains(text, 'postfix') OR NOT contains(text, '.service'))
+        )
+      ELSE true
+    END
+),
+united AS (
+  SELECT line, text, start, at_us, colon, gap, class, kind, next_qid FROM begun
+  UNION ALL BY NAME
+  SELECT * FROM ended
+  UNION ALL BY NAME
+  SELECT * FROM named
+  UNION ALL BY NAME
+  SELECT * FROM queued WHERE kind <> ''
+  UNION ALL BY NAME
+  SELECT * FROM tried
+  UNION ALL BY NAME
+  SELECT * FROM rare
 )
 SELECT
-  coalesce(dated.at_us, 0) AS at_us,
-  CASE WHEN (SELECT host FROM params) <> '' THEN (SELECT host FROM params) ELSE logged_host END AS host,
-  CASE WHEN contains(tag, '/') THEN instance ELSE '' END AS instance,
-  CASE WHEN kind IN ('loss', 'rejected') THEN '' ELSE qid END AS qid,
-  CASE
-    WHEN dated.at_us IS NULL AND kind <> 'rejected' THEN 'rejected'
-    WHEN kind = 'attempt' AND (to_ = '' AND NOT starts_with(front, 'to=<>') OR word = '') THEN 'rejected'
-    ELSE kind
-  END AS kind,
+  coalesce(at_us, 0) AS at_us,
+  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE left(head, space - 1) END AS host,
+  CASE WHEN slash > space THEN substring(head, space + 1, slash - space - 1) ELSE '' END AS instance,
+  CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE qid END AS qid,
+  kind,
   line,
-  CASE WHEN kind IN ('queued', 'expired') THEN substring(body, 7, position('>, ' IN body) - 7) ELSE '' END AS sender,
-  to_ AS recipient,
+  coalesce(sender, '') AS sender,
+  coalesce(recipient, '') AS recipient,
+  coalesce(orig_to, '') AS orig_to,
+  coalesce(relay, '') AS relay,
+  coalesce(relay_ip, '') AS relay_ip,
+  relay_port,
+  CASE WHEN kind = 'expired' THEN 'expired' ELSE coalesce(status, '') END AS status,
+  CASE WHEN code BETWEEN 200 AND 599 THEN code ELSE 0 END AS code,
+  coalesce(enhanced, '') AS enhanced,
+  delay,
+  CASE WHEN kind = 'rejected' AND class = 4 THEN 'cut short' ELSE coalesce(reply, '') END AS reply,
+  coalesce(message_id, '') AS message_id,
+  coalesce(next_qid, '') AS next_qid,
+  size,
+  nrcpt,
   CASE
-    WHEN kind = 'attempt' AND contains(front, ', orig_to=<')
-      THEN split_part(substring(front, position(', orig_to=<' IN front) + 11), '>, ', 1)
-    WHEN kind = 'attempt' AND contains(front, ', orig_to=')
-      THEN split_part(substring(front, position(', orig_to=' IN front) + 10), ', ', 1)
+    WHEN kind = 'rejected' OR class = 8 THEN left(text, 2000)
+    WHEN class > 5 THEN substring(text, colon + gap + 3)
     ELSE ''
-  END AS orig_to,
-  lower(split_part(via, '[', 1)) AS relay,
-  CASE
-    WHEN contains(via, '[') AND NOT contains(via, '/') THEN split_part(split_part(via, '[', 2), ']', 1) ELSE ''
-  END AS relay_ip,
-  TRY_CAST(split_part(via, ']:', 2) AS INTEGER) AS relay_port,
-  CASE WHEN kind = 'expired' THEN 'expired' ELSE word END AS status,
-  CASE
-    WHEN kind <> 'attempt' OR reason = '' THEN 0
-    WHEN sent THEN coalesce(TRY_CAST(left(reason, 3) AS INTEGER), 0)
-    ELSE coalesce(TRY_CAST(regexp_extract(
-      reason, '(?:^|said: |refused to talk to me: |: )([245][0-9][0-9])(?:[ -]|$)', 1) AS INTEGER), 0)
-  END AS code,
-  CASE
-    WHEN contains(front, ', dsn=') THEN split_part(substring(front, position(', dsn=' IN front) + 6), ', ', 1) ELSE ''
-  END AS enhanced,
-  CASE
-    WHEN kind = 'attempt' AND contains(front, ', delay=') THEN
-      (TRY_CAST(split_part(substring(front, position(', delay=' IN front) + 8), ', ', 1) AS DOUBLE) * 1000000)::BIGINT
-  END AS delay,
-  CASE WHEN kind = 'rejected' THEN 'not understood' WHEN sent THEN '' ELSE reason END AS reply,
-  CASE WHEN kind = 'message' THEN substring(body, 12) ELSE '' END AS message_id,
-  CASE
-    WHEN sent AND contains(reason, 'queued as ')
-      THEN regexp_extract(reason, '.*queued as ([0-9A-Za-z]+)', 1)
-    WHEN sent AND starts_with(reason, 'forwarded as ')
-      THEN regexp_extract(reason, 'forwarded as ([0-9A-Za-z]+)', 1)
-    WHEN sent AND contains(reason, 'queued_as: ')
-      THEN regexp_extract(reason, 'queued_as: ([0-9A-Za-z]+)', 1)
-    WHEN kind = 'hop' THEN regexp_extract(body, 'notification: ([0-9A-Za-z]+)', 1)
-    WHEN kind = 'requeue' THEN regexp_extract(body, ' orig_id=([0-9A-Za-z]+)', 1)
-    WHEN kind = 'begin' AND contains(body, ', orig_queue_id=') THEN regexp_extract(body, ', orig_queue_id=([0-9A-Za-z]+)', 1)
-    ELSE ''
-  END AS next_qid,
-  CASE
-    WHEN kind = 'queued' THEN TRY_CAST(split_part(substring(body, position(', size=' IN body) + 7), ',', 1) AS BIGINT)
-  END AS size,
-  CASE
-    WHEN kind = 'queued'
-      THEN TRY_CAST(split_part(substring(body, position(', nrcpt=' IN body) + 8), ' ', 1) AS INTEGER)
-  END AS nrcpt,
-  CASE
-    WHEN kind IN ('header', 'hop') THEN body
-    WHEN kind IN ('loss', 'rejected') THEN left(rest, 2000)
-    ELSE ''
-  END AS text,
-  hash(rest) AS hash
-FROM read
-LEFT JOIN dated ON dated.stamp = read.stamp
+  END AS text
+FROM (
+  SELECT
+    *,
+    position(' ' IN head) AS space,
+    position('/' IN head) AS slash,
+    coalesce(deep_qid, substring(text, colon + 2, gap - 1)) AS qid
+  FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
+)
+CROSS JOIN params
+WHERE class > 7 OR slash > space AND space > 0 AND qid <> 'NOQUEUE' AND NOT contains(qid, ' ')

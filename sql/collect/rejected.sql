@@ -9,5 +9,5 @@ SELECT
 FROM events
 JOIN part_source USING (part)
 WHERE events.kind = 'rejected' AND list_contains($1, part_source.path)
-ORDER BY part_source.path, line
+ORDER BY part_source.path, part_source.first_line + events.line
 LIMIT $2

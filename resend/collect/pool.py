@@ -1,0 +1,121 @@
+"""Worker processes that turn blocks into parts. A block that is evidence already is only hashed.
+
+At most four processes (spawn: nothing of the parent is inherited), one of them the parent itself, so that one core
+needs no second process. A worker reads its block from the file by itself where it can. Never writes the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from resend.collect import parse
+from resend.collect.files import Block
+from resend.errors import StoreError
+
+WORKERS_MAX = 4
+_HEAD_BYTES = 200
+
+_known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A block, how to read it, and the text that stands for that in the part's id."""
+
+    block: Block
+    how: parse.Reading
+    how_id: str
+    parts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A part: its id, the first bytes of its block, and (None where it was known) its accounting and Parquet file."""
+
+    part: str
+    head: str
+    length: int
+    parsed: parse.Parsed | None
+    temporary: Path | None
+
+
+def work(job: Job, known: frozenset[str] | None = None) -> Done:
+    """Hash, and parse what is not known."""
+    data = job.block.read()
+    part = hashlib.sha256(job.how_id.encode() + data).hexdigest()[:40]
+    head = hashlib.sha256(data[:_HEAD_BYTES].partition(b"\n")[0]).hexdigest()[:16]
+    if part in (_known if known is None else known):
+        return Done(part, head, len(data), None, None)
+    temporary = job.parts / f".{part}.{os.getpid()}.tmp"
+    return Done(part, head, len(data), parse.parse_block(data, job.how, temporary), temporary)
+
+
+def _start(known: frozenset[str]) -> None:
+    global _known
+    _known = known
+
+
+class Pool:
+    """`run(jobs)` yields what became of each job, in order. Starts processes only when there is a second block."""
+
+    def __init__(self, known: frozenset[str]) -> None:
+        self._known = known
+        self._helpers = max(0, min(WORKERS_MAX, os.cpu_count() or 1) - 1)
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Done]:
+        """Each helper has a block and one more waits; meanwhile this process does one, too."""
+        coming = iter(jobs)
+        given: deque[Future[Done]] = deque()
+        for job in coming:
+            others = list(self._hand_out(coming, sum(not future.done() for future in given)))
+            given += [_future(work(job, self._known)), *others]
+            while given and given[0].done():
+                yield _result(given.popleft())
+        while given:
+            yield _result(given.popleft())
+
+    def _hand_out(self, coming: Iterator[Job], busy: int) -> Iterator[Future[Done]]:
+        for _ in range(self._helpers and self._helpers + 1 - busy):
+            job = next(coming, None)
+            if job is None:
+                return
+            yield self._submit(job)
+
+    def _submit(self, job: Job) -> Future[Done]:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(
+                self._helpers, mp_context=context, initializer=_start, initargs=(self._known,)
+            )
+        return self._executor.submit(work, job)
+
+
+def _future(done: Done) -> Future[Done]:
+    future: Future[Done] = Future()
+    future.set_result(done)
+    return future
+
+
+def _result(future: Future[Done]) -> Done:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise StoreError(
+            "a parsing process was killed, perhaps for lack of memory", next_step="run the same command again"
+        ) from None

@@ -1,0 +1,11 @@
+-- Purpose: what a part holds, for the manifest.
+-- Parameters: $1 the part's Parquet file.
+-- Columns: parsed, rejected, losses (counts of events), first_at, last_at (BIGINT, NULL where no event), hosts (a list).
+SELECT
+  count(*) FILTER (WHERE kind <> 'rejected') AS parsed,
+  count(*) FILTER (WHERE kind = 'rejected') AS rejected,
+  count(*) FILTER (WHERE kind = 'loss') AS losses,
+  min(at_us) FILTER (WHERE kind <> 'rejected') AS first_at,
+  max(at_us) FILTER (WHERE kind <> 'rejected') AS last_at,
+  coalesce(list_sort(list(DISTINCT host) FILTER (WHERE kind <> 'rejected')), []) AS hosts
+FROM read_parquet($1)
