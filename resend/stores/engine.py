@@ -1,0 +1,177 @@
+"""Opens the ledger's database, SQLite or PostgreSQL, with the settings on which its promises rest.
+
+SQLite: driver autocommit with explicit BEGIN (IMMEDIATE to write), WAL, synchronous=FULL, no automatic checkpoint; each
+is read back on every connection. PostgreSQL: synchronous_commit is on. Raises StoreError where a setting does not take,
+the file is not a ledger, or lies on a network file system.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from resend.errors import ConfigError, StoreError
+
+APPLICATION_ID = 0x62726C67  # "brlg" in the SQLite header: this file is a bulk-resend ledger
+_NETWORK_TYPES = frozenset(
+    "nfs nfs4 cifs smb smb2 smb3 smbfs 9p afs ceph fuse.sshfs fuse.glusterfs glusterfs lustre gfs2 ocfs2 beegfs".split()
+)  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
+_BUSY_MS = 5000
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """Engine over a local SQLite file; every connection is set up and checked."""
+    _refuse_network(path)
+    _refuse_foreign(path)
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "timeout": _BUSY_MS / 1000},
+        pool_size=4,
+        max_overflow=4,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def postgres_engine(url: str) -> Engine:
+    """Engine over `postgresql+psycopg://...`."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "not a database URL", where="ledger.url", next_step="write it like postgresql+psycopg://host/name"
+        ) from None
+    if parsed.drivername != "postgresql+psycopg":
+        raise ConfigError(
+            f"unknown kind of ledger {parsed.drivername!r}",
+            where="ledger.url",
+            next_step="leave it empty for SQLite in the home, or use postgresql+psycopg://host/name",
+        )
+    try:
+        engine = create_engine(parsed, pool_size=4, max_overflow=4, pool_pre_ping=True)
+    except ImportError:
+        raise StoreError(
+            "the PostgreSQL driver is not installed", where="ledger.url", next_step="pip install 'bulk-resend[postgres]'"
+        ) from None
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def is_sqlite(conn: Connection) -> bool:
+    return conn.dialect.name == "sqlite"
+
+
+def store_error(error: SQLAlchemyError, where: str) -> StoreError:
+    """What a database error means to a person, with the next step."""
+    text = str(error.orig).strip() if isinstance(error, DBAPIError) else str(error)
+    text = text.splitlines()[0] if text else type(error).__name__
+    if "database is locked" in text:
+        step = "another process writes to it; try again when it is done"
+    elif "malformed" in text or "not a database" in text:
+        step = "restore it from a backup; do not start a new one over it, or mail may be sent twice"
+    elif "full" in text:
+        step = "free space on the disk, then run 'resend check'"
+    elif "readonly" in text or "unable to open" in text:
+        step = "check the owner and mode of the file and its directory"
+    elif "connect" in text or "server closed" in text or "terminat" in text:
+        step = "see that the database server is up, then run the same command again"
+    else:
+        step = "run 'resend check'"
+    return StoreError(text, where=where, next_step=step)
+
+
+def _prepare_sqlite(raw: Any, _: object) -> None:
+    raw.isolation_level = None  # the driver never begins a transaction by itself
+    cursor = raw.cursor()
+    try:
+        for pragma, value, expected in (
+            ("journal_mode", "WAL", "wal"),
+            ("synchronous", "FULL", 2),
+            ("wal_autocheckpoint", 0, 0),
+            ("foreign_keys", "ON", 1),
+            ("busy_timeout", _BUSY_MS, _BUSY_MS),
+        ):
+            cursor.execute(f"PRAGMA {pragma} = {value}")
+            found = cursor.execute(f"PRAGMA {pragma}").fetchone()[0]
+            if found != expected:
+                raise StoreError(
+                    f"SQLite refuses {pragma} = {value} (it is {found})",
+                    where="ledger",
+                    next_step="put the home on a local file system",
+                )
+        cursor.execute("PRAGMA cache_size = -65536")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+    finally:
+        cursor.close()
+
+
+def _prepare_postgres(raw: Any, _: object) -> None:
+    with raw.cursor() as cursor:
+        cursor.execute("SET synchronous_commit TO on")
+        cursor.execute("SET application_name TO 'bulk-resend'")
+    raw.commit()
+
+
+def _begin(conn: Connection) -> None:
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("ledger_write") else "BEGIN")
+
+
+def _refuse_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Find the mount that holds `path`; other systems than Linux are not judged."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    target = path.parent.resolve()
+    best, kind = -1, ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        fields, right_fields = left.split(), right.split()
+        if len(fields) < 5 or not right_fields:
+            continue
+        point = Path(fields[4].replace("\\040", " "))
+        if target.is_relative_to(point) and len(point.parts) >= best:  # a later mount hides an earlier one
+            best, kind = len(point.parts), right_fields[0]
+    if kind in _NETWORK_TYPES:
+        raise StoreError(
+            f"the ledger lies on a network file system ({kind}), where locks cannot be trusted",
+            where=str(path),
+            next_step="put the home on a local disk, or set ledger.url to a PostgreSQL database",
+        )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A file that is there must be an SQLite database, and ours or empty."""
+    try:
+        head = path.open("rb").read(100) if path.exists() else b""
+    except OSError as error:
+        raise StoreError(
+            f"cannot read: {error.strerror}", where=str(path), next_step="check the owner and mode of the file"
+        ) from None
+    if not head:
+        return
+    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
+        raise StoreError("not an SQLite database", where=str(path), next_step="move the file away, or choose another home")
+    con = None
+    try:
+        con = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=_BUSY_MS / 1000)
+        ours = con.execute("PRAGMA application_id").fetchone()[0] in (0, APPLICATION_ID)
+        tables = {row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"cannot read the ledger: {error}",
+            where=str(path),
+            next_step="restore it from a backup; do not start a new one over it, or mail may be sent twice",
+        ) from None
+    finally:
+        if con is not None:
+            con.close()
+    if not ours or (tables and "alembic_version" not in tables):
+        raise StoreError(
+            "an SQLite database of another program", where=str(path), next_step="move the file away, or choose another home"
+        )

@@ -1,0 +1,210 @@
+"""What the ledger hands out: frozen rows with real times. Nothing here reads or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from resend.model import ControlKind, PlanState, Selector, State, VetoKind, VetoReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One mail of a claimed batch, as a sender needs it."""
+
+    key: str
+    plan_id: str
+    batch_id: str
+    seq: int
+    epoch: int
+    release: str
+    recipient_id: str
+    rcpt_key: str
+    rcpt: str
+    customer: str
+    domain: str
+    egress: str
+    provider: str
+    envelope_from: str
+    identity: str
+    message_id: str
+    date: str  # "" until the first arm where the identity is new
+    content_id: str
+    body_sha256: str  # "" until the first arm
+    expires_at: datetime | None
+    tries: int
+    first_try_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A claimed batch. `slots`: the connections it may use (numbers of provider_slot); () where slots are not kept."""
+
+    id: str
+    plan_id: str
+    egress: str
+    provider: str
+    seq: int
+    epoch: int
+    rate: float
+    canary: bool
+    retry: bool
+    lease_until: datetime
+    slots: tuple[int, ...]
+    rows: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """A plan's ledger row."""
+
+    id: str
+    incident_id: str
+    state: PlanState
+    total: int
+    batches: int
+    params: str
+    eta_s: float
+    made_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reason: str = ""
+    rehearsal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRecord:
+    """An incident's ledger row. `counts`: affected, mails, buckets {}."""
+
+    id: str
+    name: str
+    selector: Selector
+    open: bool
+    counts: Mapping[str, object]
+    evidence_id: str
+    opened_at: datetime
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Veto:
+    """What must not be sent. `scope` of an address: "" | all | customer:ID | release:ID."""
+
+    kind: VetoKind
+    subject: str
+    reason: VetoReason
+    scope: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """How fresh a source of vetoes is: it was read at `refreshed_at` and held everything up to `seen_to`."""
+
+    source: str
+    seen_to: datetime
+    refreshed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A command to a running run."""
+
+    id: int
+    kind: ControlKind
+    provider: str
+    value: str
+    reason: str
+    who: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """The pacer's state of one (egress, provider). Rates are mails per second."""
+
+    egress: str
+    provider: str
+    tat_us: int
+    rate: float
+    ceiling: float
+    capped: float
+    capped_until: datetime | None
+    cooldown_until: datetime | None
+    clean_since: datetime | None
+    canary_done: bool
+    dwell_until: datetime | None
+    paused: bool
+    parked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """Send times reserved at (egress, provider), microseconds UTC by the clock whose reading is `now_us`."""
+
+    times_us: tuple[int, ...]
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A mail of which nobody knows whether the receiver has it."""
+
+    key: str
+    plan_id: str
+    provider: str
+    egress: str
+    release: str
+    rcpt: str
+    message_id: str
+    try_id: str
+    armed_at: datetime | None
+    stage: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One row of the audit."""
+
+    at: datetime
+    who: str
+    what: str
+    plan_id: str
+    egress: str
+    provider: str
+    subject: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderStatus:
+    """Where the mails of one (egress, provider) stand."""
+
+    egress: str
+    provider: str
+    states: Mapping[State, int]
+    fates: Mapping[str, int]
+    rate: Rate | None
+    next_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One consistent look at the ledger."""
+
+    plans: tuple[PlanRecord, ...]
+    providers: tuple[ProviderStatus, ...]
+    decisions: tuple[Decision, ...] = field(default=())  # newest first
+    unseen_controls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One invariant: holds or not, with what was found."""
+
+    invariant: str
+    ok: bool
+    detail: str
