@@ -1,7 +1,7 @@
-"""Names the receiving system and the cause of each outcome: each distinct relay and reply is judged once, then joined back.
+"""Names the receiving system and the cause of each outcome: each distinct relay and reply once, then joined back.
 
-Reads temp view `suspect`, leaves temp tables `provider_of` and `cause_of`. Decides nothing about a mail. Raises nothing of
-its own.
+Reads temp table `suspect`, leaves temp tables `provider_of` and `cause_of`. Decides nothing about a mail. Raises nothing
+of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _PROVIDER_KEY = ("relay", "relay_ip", "domain")
 _REPLY_KEY = ("reply", "code", "enhanced", "provider", "stage")
 
 
-def providers(con: duckdb.DuckDBPyConnection, config: Config, source: str = "suspect", table: str = "provider_of") -> None:
+def providers(
+    con: duckdb.DuckDBPyConnection, config: Config, source: str = "suspect", table: str = "provider_of"
+) -> None:
     """Make temp table `table`(relay, relay_ip, domain, provider, way) over the distinct values of `source`."""
     known = ProviderTable.load(config.providers)
     rows = con.execute(f"SELECT DISTINCT {', '.join(_PROVIDER_KEY)} FROM {source}").fetchall()

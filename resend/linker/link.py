@@ -1,14 +1,13 @@
 """Links outcomes to releases and recipients: runs sql/link in order, the first certain rule wins.
 
-Reads the tables of its DuckDB connection and leaves temp table `link` there: one row for each outcome, with the rule and
-what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. Raises ConfigError
+Reads the tables of its DuckDB connection and leaves temp table `link` there: one row for each outcome, with the rule
+and what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. Raises ConfigError
 for a link template that cannot be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,24 +17,13 @@ from resend.errors import ConfigError
 from resend.policy.address import rcpt_key
 from resend.policy.content import LinkTemplate
 from resend.stores import sql
+from resend.stores.history import OwnTry
 
 OWN_RULE = "00_own_try"
 _LINK_COLUMNS = (
     "outcome_id BIGINT, release VARCHAR, recipient_id VARCHAR, rule VARCHAR, confidence VARCHAR, candidates BIGINT,"
-    " evidence VARCHAR"
+    " evidence VARCHAR, doubt VARCHAR"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnTry:
-    """What tells a resend of ours in a log. `message_id` only where we made it: a kept one is the original's too."""
-
-    remote_qid: str
-    message_id: str
-    rcpt_key: str
-    at_us: int
-    release: str
-    recipient_id: str
 
 
 def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable[OwnTry]) -> None:
@@ -55,16 +43,16 @@ def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable
         con.execute(f"CREATE OR REPLACE TEMP TABLE claim AS {sql.load(name)}")
         if rule == OWN_RULE:
             con.execute(
-                "INSERT INTO link SELECT outcome_id, min(release), min(recipient_id), ?, 'certain', 1, min(evidence)"
-                " FROM claim GROUP BY outcome_id",
+                "INSERT INTO link SELECT outcome_id, min(release), min(recipient_id), ?, 'certain', 1, min(evidence),"
+                " '' FROM claim GROUP BY outcome_id",
                 [rule],
             )
             continue
         con.execute(f"CREATE OR REPLACE TEMP TABLE settled AS {sql.load('link/setup/settle')}")
         for table, condition in (("link", "="), ("trial", "<>")):
             con.execute(
-                f"INSERT INTO {table} SELECT outcome_id, release, recipient_id, ?, confidence, candidates, evidence"
-                f" FROM settled WHERE confidence {condition} 'certain'",
+                f"INSERT INTO {table} SELECT outcome_id, release, recipient_id, ?, confidence, candidates, evidence,"
+                f" doubt FROM settled WHERE confidence {condition} 'certain'",
                 [rule],
             )
     con.execute(f"INSERT INTO link {sql.load('link/setup/rest')}")

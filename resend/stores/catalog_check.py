@@ -42,8 +42,8 @@ def check(con: duckdb.DuckDBPyConnection, shape: Shape, raw: Raw) -> tuple[list[
     _check_addresses(con, _ADDRESSES[shape.kind])
     _check_times(con, _TIMES[shape.kind])
     con.execute(f"CREATE OR REPLACE TEMP TABLE checked AS {sql.load(f'catalog/{shape.kind}')}")
-    bad = _too_long(con, shape)
-    bad |= dict(con.execute("SELECT n, problem FROM checked WHERE problem <> ''").fetchall())
+    bad: dict[int, str] = dict(con.execute("SELECT n, problem FROM checked WHERE problem <> ''").fetchall())
+    bad |= _too_long(con, shape)
     keep = "problem = ''"
     if bad:
         sql.create_table(con, "bad_row", {"n": "BIGINT"}, ([n] for n in bad))
@@ -86,12 +86,11 @@ def _check_addresses(con: duckdb.DuckDBPyConnection, columns: Iterable[str]) -> 
     def judged() -> Iterator[list[str]]:
         for value in values:
             try:
-                validate_rcpt(value)
-                yield [value, rcpt_key(value), fold(value), ""]
+                yield [value, validate_rcpt(value), rcpt_key(value), fold(value), ""]
             except ValueError as error:
-                yield [value, "", "", _said(error, value)]
+                yield [value, "", "", "", _said(error, value)]
 
-    columns_ = dict.fromkeys(("text", "rcpt_key", "folded", "problem"), "VARCHAR")
+    columns_ = dict.fromkeys(("text", "wire", "rcpt_key", "folded", "problem"), "VARCHAR")
     sql.create_table(con, "address_check", columns_, judged())
 
 

@@ -55,7 +55,7 @@ def load_catalog(
     environ: Mapping[str, str] = os.environ,
     progress: Progress | None = None,
 ) -> CatalogSummary:
-    """Load what is named: files, a content directory, or the queries of `[catalog.*]`. Rows count together or not at all."""
+    """Load what is named: files, content, or the queries of `[catalog.*]`. Rows count together or not at all."""
     files = {"releases": releases, "recipients": recipients, "sendlog": sendlog, "suppressions": suppressions}
     queries = {kind: getattr(config.catalog, kind) for kind in SHAPES} if from_config else {}
     wanted = [kind for kind in SHAPES if files[kind] is not None or (kind in queries and queries[kind].query)]

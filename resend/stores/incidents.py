@@ -74,7 +74,8 @@ def freeze(con: duckdb.DuckDBPyConnection, home: Home, table: str, about: Surrou
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         con.execute(
-            f"COPY (SELECT * FROM {table} ORDER BY outcome_id) TO {sql.quote(temporary)} (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT * FROM {table} ORDER BY outcome_id) TO {sql.quote(temporary)}"
+            " (FORMAT parquet, COMPRESSION zstd)"
         )
         temporary.chmod(0o600)
         rename_durably(temporary, path)

@@ -1,5 +1,5 @@
 -- Purpose: judge the rows of a recipients file: typed values, and the first thing that is wrong ('' nothing).
--- Parameters: none. Reads raw, address_check(text, rcpt_key, folded, problem), time_check(text, at, problem), macros.
+-- Parameters: none. Reads raw, address_check(text, wire, rcpt_key, folded, problem), time_check(text, at, problem), macros.
 -- Columns: n, problem, then those of the view `recipient`.
 SELECT
   n,
@@ -16,7 +16,7 @@ SELECT
     ELSE ''
   END AS problem,
   trim(id) AS id,
-  trim(address) AS address,
+  coalesce(a.wire, trim(address)) AS address,
   coalesce(a.rcpt_key, plain_key(trim(address))) AS rcpt_key,
   coalesce(a.folded, lower(trim(address))) AS folded,
   name,

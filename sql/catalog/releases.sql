@@ -1,5 +1,5 @@
 -- Purpose: judge the rows of a releases file: typed values, and the first thing that is wrong ('' nothing).
--- Parameters: none. Reads raw, address_check(text, rcpt_key, folded, problem), time_check(text, at, problem), macros.
+-- Parameters: none. Reads raw, address_check(text, wire, rcpt_key, folded, problem), time_check(text, at, problem), macros.
 -- Columns: n, problem, then those of the view `release`.
 WITH sized AS (
   SELECT

@@ -1,5 +1,5 @@
 -- Purpose: judge the rows of a send log: typed values, and the first thing that is wrong ('' nothing).
--- Parameters: none. Reads raw, address_check(text, rcpt_key, folded, problem), time_check(text, at, problem), macros.
+-- Parameters: none. Reads raw, address_check(text, wire, rcpt_key, folded, problem), time_check(text, at, problem), macros.
 -- Columns: n, problem, then those of the view `sendlog`; rcpt_key is '' where the row names the recipient by id only.
 SELECT
   n,
@@ -15,7 +15,7 @@ SELECT
   END AS problem,
   trim(release) AS release,
   trim(recipient) AS recipient,
-  trim(address) AS address,
+  coalesce(a.wire, trim(address)) AS address,
   CASE WHEN trim(address) = '' THEN '' ELSE coalesce(a.rcpt_key, plain_key(trim(address))) END AS rcpt_key,
   trim(message_id) AS message_id,
   coalesce(plain_time(trim(sent_at)), t.at) AS sent_at,

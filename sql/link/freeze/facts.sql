@@ -61,6 +61,7 @@ SELECT
   f.status,
   f.maybe_delivered,
   f.confidence,
+  f.doubt,
   f.cause,
   f.action,
   f.verdict_rule,

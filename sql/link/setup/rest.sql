@@ -1,6 +1,7 @@
 -- Purpose: the outcomes that no rule linked for certain, with the best of what the rules found, else with nothing.
--- Parameters: none. Reads open_outcome, trial(outcome_id, release, recipient_id, rule, confidence, candidates, evidence).
--- Columns: outcome_id, release, recipient_id, rule, confidence, candidates, evidence.
+-- Parameters: none. Reads open_outcome, trial(outcome_id, release, recipient_id, rule, confidence, candidates, evidence,
+--   doubt).
+-- Columns: outcome_id, release, recipient_id, rule, confidence, candidates, evidence, doubt.
 WITH ranked AS (
   SELECT
     trial.*,
@@ -17,6 +18,7 @@ SELECT
   coalesce(r.rule, '') AS rule,
   coalesce(r.confidence, 'none') AS confidence,
   coalesce(r.candidates, 0) AS candidates,
-  coalesce(r.evidence, o.evidence) AS evidence
+  coalesce(r.evidence, o.evidence) AS evidence,
+  coalesce(r.doubt, 'no rule names a release') AS doubt
 FROM open_outcome AS o
 LEFT JOIN ranked AS r ON r.outcome_id = o.outcome_id AND r.place = 1

@@ -1,7 +1,8 @@
 -- Purpose: hold what one rule claims against the catalog: the release must be there, the recipient too, and at the
 --   logged address. Everything right and one candidate is certain; what does not fit is said and never certain.
 -- Parameters: none. Reads claim(outcome_id, release, recipient_id, evidence), outcome, release, recipient, owner.
--- Columns: outcome_id, release, recipient_id, confidence (model.Confidence), candidates, evidence.
+-- Columns: outcome_id, release, recipient_id, confidence (model.Confidence), candidates, evidence, doubt ('' none:
+--   what kept it from being certain).
 WITH judged AS (
   SELECT
     c.outcome_id,
@@ -18,6 +19,15 @@ WITH judged AS (
       ELSE 0
     END AS level,
     CASE WHEN r.id IS NULL AND w.owners > 1 THEN w.owners ELSE 1 END AS weight,
+    CASE
+      WHEN rel.id IS NULL THEN 'its release is not in the catalog'
+      WHEN lower(r.rcpt_key) = o.address THEN ''
+      WHEN r.id IS NOT NULL THEN 'its recipient has another address in the catalog'
+      WHEN w.owners > 1 THEN 'several recipients have its address'
+      WHEN w.owners = 1 AND c.recipient_id <> '' THEN 'its recipient is known by the address only'
+      WHEN w.owners = 1 THEN ''
+      ELSE 'its recipient is not in the catalog'
+    END AS doubt,
     concat(
       c.evidence,
       CASE
@@ -48,6 +58,7 @@ candidate AS (
     j.recipient_id,
     j.level,
     max(j.weight) AS weight,
+    max(j.doubt) AS doubt,
     min(j.evidence) AS evidence
   FROM judged AS j
   JOIN best AS b ON b.outcome_id = j.outcome_id AND b.level = j.level
@@ -73,6 +84,7 @@ SELECT
     ELSE 'certain'
   END AS confidence,
   n.candidates,
-  c.evidence
+  c.evidence,
+  CASE WHEN c.doubt = '' AND n.candidates > 1 THEN 'several releases or recipients fit' ELSE c.doubt END AS doubt
 FROM counted AS n
 JOIN candidate AS c ON c.outcome_id = n.outcome_id AND concat(c.release, ' ', c.recipient_id) = n.first

@@ -1,0 +1,272 @@
+"""Opens an incident: links, names causes, judges and freezes the affected mails; lists, shows and closes incidents.
+
+The frozen file is never changed; buckets of a later moment come from linker/buckets. Sends nothing. Raises UsageError
+for a name that is taken or a selection that holds nothing, InputError without evidence, StoreError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from resend.clock import from_micros, to_micros, to_text
+from resend.config import Config
+from resend.errors import InputError, StoreError, UsageError
+from resend.linker import causes
+from resend.linker.buckets import Affected, place
+from resend.linker.link import OWN_RULE, link
+from resend.linker.outcomes import OutcomeFiles, outcomes
+from resend.linker.verdicts import verdicts
+from resend.model import Bucket, Selector
+from resend.stores import incidents, sql
+from resend.stores.catalog import Catalog
+from resend.stores.evidence import Evidence
+from resend.stores.history import own_tries
+from resend.stores.home import Home
+from resend.stores.incidents import Mails, Surroundings
+from resend.stores.ledger import Ledger
+from resend.stores.rows import IncidentRecord
+
+Progress = Callable[..., None]
+_STEPS = ("outcomes", "link", "causes", "totals", "freeze")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentInfo:
+    """An incident as it was opened."""
+
+    record: IncidentRecord
+    about: Surroundings
+    buckets: Mapping[Bucket, int]
+
+
+def selector_text(selector: Selector) -> str:
+    """Canonical JSON of a selector."""
+    return json.dumps(selector_values(selector), ensure_ascii=False, sort_keys=True)
+
+
+def selector_values(selector: Selector) -> dict[str, str]:
+    """What a selector bounds, as text; nothing for what it leaves open."""
+    values = {name: getattr(selector, name) for name in ("provider", "cause", "release", "customer")}
+    for name in ("from_at", "to_at"):
+        at = getattr(selector, name)
+        values[name] = "" if at is None else to_text(at)
+    return {name: value for name, value in values.items() if value}
+
+
+def incident_id(name: str, evidence_id: str, selector: Selector) -> str:
+    """Short and stable: the same name, evidence and selection give the same id."""
+    digest = hashlib.sha256(f"{name}\n{evidence_id}\n{selector_text(selector)}".encode()).hexdigest()
+    return f"inc-{digest[:12]}"
+
+
+def open_incident(
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    name: str,
+    selector: Selector,
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+) -> IncidentInfo:
+    """Freeze the affected mails of a selection under a name of the operator's. `now` is aware UTC."""
+    if not name.strip() or not name.isprintable() or len(name) > 100:
+        raise UsageError(
+            "an incident needs a printable name of at most 100 characters", next_step="choose another name"
+        )
+    if any(known.name == name or known.id == name for known in ledger.incidents()):
+        raise UsageError(
+            f"there is an incident {name!r} already",
+            next_step=f"look at it with 'resend incident show {name}', or choose another name",
+        )
+    if not Evidence(home).manifest().parts:
+        raise InputError("there is no evidence yet", where=str(home.path), next_step="run 'resend collect PATH' first")
+    step = _stepper(progress)
+    step()
+    files = outcomes(home, config)
+    with sql.connect(memory_limit="1500MiB", temp_dir=home.derived) as con:
+        gather(con, home, config, files, ledger, selector, step=step)
+        affected = _count(con, "frozen")
+        if not affected:
+            raise UsageError(
+                "no mail of this selection failed or came late",
+                next_step="widen it, or look at 'resend outcomes'; nothing was opened",
+            )
+        about = _surroundings(con, home, files, name, selector, affected, now, step)
+        with ledger.read() as connection:
+            place(con, home, connection, now=now)
+        buckets = Affected(con, about).counts()
+        if sum(buckets.values()) != affected:
+            raise StoreError(
+                f"the buckets add up to {sum(buckets.values()):,}, affected are {affected:,}",
+                where=f"incident {name}",
+                next_step="this is a defect; nothing was opened",
+            )
+        incidents.freeze(con, home, "affected", about)
+    record = IncidentRecord(
+        id=about.id,
+        name=name,
+        selector=selector,
+        open=True,
+        counts={
+            "affected": affected,
+            "mails": next((item.mails for item in about.mails if item.dimension == "total"), None),
+            "buckets": {bucket.value: count for bucket, count in buckets.items() if count},
+        },
+        evidence_id=files.id,
+        opened_at=now,
+    )
+    ledger.add_incident(record)
+    return IncidentInfo(record=record, about=about, buckets=buckets)
+
+
+def _stepper(progress: Progress | None) -> Callable[[], None]:
+    names = iter(enumerate(_STEPS))
+
+    def step() -> None:
+        if progress is not None:
+            number, name = next(names)
+            progress(number, len(_STEPS), name)
+
+    return step
+
+
+def gather(
+    con: duckdb.DuckDBPyConnection,
+    home: Home,
+    config: Config,
+    files: OutcomeFiles,
+    ledger: Ledger,
+    selector: Selector,
+    *,
+    step: Callable[[], None] = lambda: None,
+) -> None:
+    """Make temp table `frozen` (buckets still empty) and the tables that it came from: suspect, link, provider_of."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE suspect AS SELECT * FROM read_parquet({sql.quote(files.suspects)})")
+    Catalog(home).attach(con)
+    step()
+    with ledger.read() as connection:
+        link(con, config.link, own_tries(connection))
+    step()
+    causes.providers(con, config)
+    causes.causes(con)
+    _params(con, selector, {})
+    _totals(con, config, files)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE candidate_mail AS {sql.load('link/freeze/affected')}")
+    verdicts(con)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE frozen AS {sql.load('link/freeze/frozen')}")
+
+
+def _params(con: duckdb.DuckDBPyConnection, selector: Selector, more: Mapping[str, object]) -> None:
+    times = {
+        "from_us": None if selector.from_at is None else to_micros(selector.from_at),
+        "to_us": None if selector.to_at is None else to_micros(selector.to_at),
+    }
+    names = ("provider", "cause", "release", "customer")
+    sql.set_params(con, times | {name: getattr(selector, name) for name in names} | dict(more))
+
+
+def _surroundings(
+    con: duckdb.DuckDBPyConnection,
+    home: Home,
+    files: OutcomeFiles,
+    name: str,
+    selector: Selector,
+    affected: int,
+    now: datetime,
+    step: Callable[[], None],
+) -> Surroundings:
+    """Totals beside the rows: all mail by dimension, what is missing, how old everything is."""
+    step()
+    parts = Evidence(home).manifest().parts.values()
+    first = min((part.first_at for part in parts if part.first_at is not None), default=None)
+    last = max((part.last_at for part in parts if part.last_at is not None), default=None)
+    _params(con, selector, {"first_us": first, "last_us": last})
+    mails = con.execute("SELECT dimension, value, mails FROM mails").fetchall()
+    missing = _missing(con, home)
+    step()
+    catalog = Catalog(home)
+    loaded_at = catalog.loaded_at()
+    return Surroundings(
+        id=incident_id(name, files.id, selector),
+        name=name,
+        selector=selector_values(selector),
+        evidence_id=files.id,
+        catalog_id=catalog.id(),
+        opened_at=to_text(now),
+        affected=affected,
+        no_evidence=_no_evidence(con),
+        missing=missing,
+        own_resends=_count(con, f"link WHERE rule = {sql.quote(OWN_RULE)}"),
+        first_at="" if first is None else to_text(from_micros(first)),
+        last_at="" if last is None else to_text(from_micros(last)),
+        catalog_loaded_at="" if loaded_at is None else to_text(loaded_at),
+        mails=tuple(Mails(dimension=d, value=value, mails=int(count)) for d, value, count in mails),
+        warnings=tuple(_warnings(con, catalog)),
+    )
+
+
+def _totals(con: duckdb.DuckDBPyConnection, config: Config, files: OutcomeFiles) -> None:
+    con.execute(f"CREATE OR REPLACE TEMP TABLE total AS SELECT * FROM read_parquet({sql.quote(files.totals)})")
+    releases = files.totals.with_name("release_totals.parquet")
+    source = (
+        f"read_parquet({sql.quote(releases)})"
+        if Path(releases).is_file()
+        else "(SELECT '' AS release, 0 AS mails) WHERE false"
+    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE release_total AS SELECT release, mails FROM {source}")
+    causes.providers(con, config, source="total", table="provider_of_total")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE provider_of_domain AS {sql.load('link/freeze/provider_of_domain')}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE mails AS {sql.load('link/freeze/mails')}")
+
+
+def _missing(con: duckdb.DuckDBPyConnection, home: Home) -> int:
+    if not _count(con, "sendlog"):
+        return 0
+    Evidence(home).attach(con)
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW seen AS SELECT message_id FROM events WHERE kind = 'message' AND message_id <> ''"
+    )
+    row = con.execute(sql.load("link/freeze/missing")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _no_evidence(con: duckdb.DuckDBPyConnection) -> int:
+    row = con.execute(sql.load("link/freeze/no_evidence")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _warnings(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[str]:
+    loaded = catalog.snapshots()
+    for kind in ("releases", "recipients"):
+        if kind not in loaded:
+            yield f"no {kind} are loaded: nothing can be linked without them"
+
+
+def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
+    row = con.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def find_incident(ledger: Ledger, ref: str) -> IncidentRecord:
+    """An incident by its id, its name, or an unambiguous beginning of its id."""
+    known: Sequence[IncidentRecord] = ledger.incidents()
+    exact = [record for record in known if ref in (record.id, record.name)]
+    begun = exact or [record for record in known if ref and record.id.startswith(ref)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise UsageError(
+            f"{ref!r} fits {len(begun)} incidents", next_step="write more of the id; see 'resend incident list'"
+        )
+    raise UsageError(f"there is no incident {ref!r}", next_step="see 'resend incident list'")

@@ -1,0 +1,86 @@
+"""What the ledger knows of mails before an incident is judged: past deliveries, our own tries, standing vetoes.
+
+Reads only, by streams of plain rows. Raises what the ledger raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from resend.clock import from_text, to_micros
+from resend.model import Identity, VetoKind, VetoReason
+from resend.stores.rows import Veto
+from resend.stores.tables import delivery, try_, veto
+
+_CHUNK = 10_000  # rows fetched at once
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """One mail that was planned or sent before, under whichever incident."""
+
+    release: str
+    rcpt_key: str
+    generation: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTry:
+    """What tells a resend of ours in a log. `message_id` only where we made it: a kept one is the original's too."""
+
+    remote_qid: str
+    message_id: str
+    rcpt_key: str
+    at_us: int
+    release: str
+    recipient_id: str
+
+
+def past_deliveries(connection: Connection) -> Iterator[PastDelivery]:
+    """Every Delivery of the ledger."""
+    query = select(delivery.c.release, delivery.c.rcpt_key, delivery.c.generation, delivery.c.state)
+    for row in connection.execute(query, execution_options={"yield_per": _CHUNK}):
+        yield PastDelivery(row.release, row.rcpt_key, row.generation, row.state)
+
+
+def own_tries(connection: Connection) -> Iterator[OwnTry]:
+    """Every try that a log may show: one with a remote queue id, or with a Message-ID that we made."""
+    query = (
+        select(
+            try_.c.remote_qid,
+            try_.c.mail_at,
+            delivery.c.message_id,
+            delivery.c.identity,
+            delivery.c.rcpt_key,
+            delivery.c.release,
+            delivery.c.recipient_id,
+        )
+        .join(delivery, delivery.c.key == try_.c.delivery_key)
+        .where((try_.c.remote_qid != "") | (delivery.c.identity == Identity.NEW))
+    )
+    for row in connection.execute(query, execution_options={"yield_per": _CHUNK}):
+        yield OwnTry(
+            remote_qid=row.remote_qid,
+            message_id=row.message_id if row.identity == Identity.NEW else "",
+            rcpt_key=row.rcpt_key,
+            at_us=to_micros(from_text(row.mail_at)),
+            release=row.release,
+            recipient_id=row.recipient_id,
+        )
+
+
+def standing_vetoes(connection: Connection, *, without: str = "catalog") -> Iterator[Veto]:
+    """Vetoes of every source but `without`, whose newest word is read from the source itself."""
+    query = select(veto.c.kind, veto.c.subject, veto.c.reason, veto.c.scope, veto.c.evidence)
+    for row in connection.execute(query.where(veto.c.source != without), execution_options={"yield_per": _CHUNK}):
+        yield Veto(
+            kind=VetoKind(row.kind),
+            subject=row.subject,
+            reason=VetoReason(row.reason),
+            scope=row.scope,
+            evidence=row.evidence,
+        )
