@@ -1,0 +1,1 @@
+"""Joins failed mail to what it was: outcomes, links, causes, verdicts, and the frozen incident."""

@@ -1,0 +1,12 @@
+-- Purpose: queue ids in which something was not delivered at once: where to look closer, and late deliveries.
+--   Mail delivered in time stays out.
+-- Parameters: late_after (microseconds). Reads events.
+-- Columns: host, qid.
+SELECT DISTINCT host, qid
+FROM events
+WHERE qid <> ''
+  AND (
+    kind = 'expired'
+    OR (kind = 'attempt' AND status NOT IN ('sent', 'deliverable', 'undeliverable'))
+    OR (kind = 'attempt' AND status = 'sent' AND delay > (SELECT late_after FROM params))
+  )
