@@ -33,9 +33,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "What to do about it": {
         "incident": ("incidents", "open, list, show and close incidents"),
         "preview": ("preview", "what failed and what would be resent; changes nothing"),
-        "why": ("incidents", "one address, from log line to verdict to reply"),
+        "why": ("why", "one address, from log line to verdict to reply"),
         "plan": ("plans", "make, list, show and close plans"),
-        "report": ("incidents", "the report for customers, Japanese or English"),
+        "report": ("report", "the report for customers, Japanese or English"),
     },
     "Resend": {
         "run": ("sending", "send a plan, paced; the same command resumes it"),

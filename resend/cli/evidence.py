@@ -17,14 +17,19 @@ from resend.cli.border import Done
 from resend.cli.opened import existing, from_us, screen_of, workplace, zone
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
+from resend.clock import from_text
 from resend.errors import Exit
+from resend.model import OutcomeStatus
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from resend.config import Config
     from resend.stores.home import Home
 
 app = typer_app()
 _SHOWN = 200  # outcomes on screen; --json gives all
+_STATUSES = "only this status: " + ", ".join(OutcomeStatus)
 
 
 @app.callback()
@@ -115,3 +120,48 @@ def _sources(screen: Screen, config: Config, home: Home) -> int:
         ],
     )
     return len(rows)
+
+
+@app.command()
+def outcomes(
+    ctx: typer.Context,
+    recipient: Annotated[str, typer.Option("--recipient", metavar="A", help="only this address")] = "",
+    message_id: Annotated[str, typer.Option("--message-id", metavar="M", help="only this Message-ID")] = "",
+    status: Annotated[OutcomeStatus | None, typer.Option("--status", metavar="S", help=_STATUSES)] = None,
+) -> Done:
+    """Show the last word on single mails, with the log line it rests on. Shows whole addresses.
+
+    Mail that was delivered at once is listed only with --recipient or --message-id.
+    """
+    from resend.linker.outcomes import find
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    where = zone(config)
+    shown: list[tuple[object, ...]] = []
+    count = 0
+    for row in find(home, config, recipient=recipient, message_id=message_id, status=status or ""):
+        count += 1
+        screen.row("outcome", **row)
+        if not screen.json and len(shown) < _SHOWN:
+            reply = " ".join(str(row[name]) for name in ("code", "enhanced", "reply") if row[name])
+            shown.append((row["recipient"], row["status"], _clock(row["at"], where), reply, row["evidence"]))
+    if not count:
+        screen.line("no such outcome in the evidence")
+    elif not screen.json:
+        screen.table(
+            [
+                render.Column("recipient"),
+                render.fixed("status"),
+                render.fixed("at"),
+                render.Column("last reply"),
+                render.Column("evidence"),
+            ],
+            shown,
+            more=f"... and {render.count(count - _SHOWN)} more; --json shows all" if count > _SHOWN else "",
+        )
+    return Done(summary={"outcomes": count})
+
+
+def _clock(at: object, where: ZoneInfo) -> str:
+    return render.minute(from_text(at), where) if isinstance(at, str) and at else "-"

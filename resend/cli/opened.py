@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from resend.config import Config, Loaded
     from resend.stores.home import Home
+    from resend.stores.ledger import Ledger
 
 
 def screen_of(ctx: typer.Context) -> Screen:
@@ -102,3 +103,10 @@ def from_us(micros: int | None) -> datetime | None:
     from resend.clock import from_micros
 
     return None if micros is None else from_micros(micros)
+
+
+def ledger_of(config: Config, home: Home, *, create: bool = False) -> Ledger:
+    """The open ledger, to be used as a context manager. Without `create` one that is not there is an error."""
+    from resend.stores.ledger import open_ledger
+
+    return open_ledger(config.ledger.url, home, create=create)

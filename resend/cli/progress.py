@@ -57,7 +57,12 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=self._what, unit=f" {self._unit}", unit_scale=True, dynamic_ncols=True, leave=False, file=sys.stderr
+                desc=self._what,
+                unit=f" {self._unit}",
+                unit_scale=True,
+                dynamic_ncols=True,
+                leave=False,
+                file=sys.stderr,
             )
         if total and self._bar.total != total:
             self._bar.total = total

@@ -1,0 +1,77 @@
+"""`resend preview`: what failed and what would be resent, how long it takes, and what to run next. Changes nothing.
+
+Raises what linker and report raise.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resend.cli import impact as shown
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.incidents import IncidentId
+from resend.cli.opened import existing, ledger_of, screen_of, zone
+from resend.model import Bucket
+
+app = typer_app()
+
+
+@app.callback()
+def _preview() -> None:
+    """Preview."""
+
+
+@app.command()
+def preview(
+    ctx: typer.Context,
+    incident: IncidentId,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="DIR", help="write every table as CSV into DIR")] = None,
+) -> Done:
+    """Show what failed and what would be resent; changes nothing.
+
+    By receiving system, domain, release, customer, cause and hour; every bucket with its reasons, and their sum.
+    """
+    from resend.linker.buckets import rebucket
+    from resend.linker.incident import find_incident
+    from resend.planner import eta
+    from resend.policy.providers import ProviderTable
+    from resend.report.impact import impact, write_csv
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    with ledger_of(config, home) as ledger:
+        record = find_incident(ledger, incident)
+        with rebucket(home, ledger, record.id, now=datetime.now(UTC)) as affected:
+            found = impact(affected.con, affected.about)
+    profiles = ProviderTable.load(config.providers)
+    etas = {
+        row.value: eta.seconds(row.resend, profile, ceiling=profile.rate)
+        for row in found.tables["provider"]
+        if row.resend and (profile := profiles.profile(row.value))
+    }
+    shown.show(screen, found, zone(config), etas)
+    if csv is not None:
+        for path in write_csv(found, csv):
+            screen.note(f"wrote {path}")
+    resend = found.count(Bucket.RESEND)
+    screen.line()
+    if resend:
+        screen.line(f"next: resend plan make {record.id}")
+    else:
+        screen.line("nothing to resend as things stand; what a person may decide: resend plan make --help, --include")
+    return Done(
+        summary={
+            "id": record.id,
+            "mails": found.mails,
+            "affected": found.affected,
+            "buckets": {row.name.value: row.count for row in found.buckets},
+            "no_evidence": found.no_evidence,
+            "missing": found.missing,
+            "eta": round(max(etas.values(), default=0)),
+        }
+    )
