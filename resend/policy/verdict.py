@@ -30,7 +30,7 @@ _FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """How one provider said one thing: distinct recipients, the most mails within ten minutes, all its mails (0: unknown)."""
+    """How one provider said one thing: distinct recipients, most mails within ten minutes, all its mails (0: unknown)."""
 
     provider: str
     wording: str
@@ -55,7 +55,7 @@ def _is_wave(burst: Burst) -> bool:
 
 
 def decide(cause: Cause, *, code: int = 0, wave: bool = False, confirmed: bool = False) -> Verdict:
-    """The verdict of a cause. `code`: the reply's (0 none); `confirmed`: DNS was asked again and still knows no domain."""
+    """The verdict of a cause. `code`: the reply's (0 none); `confirmed`: DNS was asked again and knows no such domain."""
     permanent = code >= 500
     match cause.cls:
         case CauseClass.THROTTLED | CauseClass.TRANSIENT_INFRA | CauseClass.MAILBOX_TEMPORARY:
@@ -121,7 +121,10 @@ class Facts:
 
 
 def bucket_of(facts: Facts, includes: Collection[str] = frozenset()) -> tuple[Bucket, str]:
-    """The bucket and why; the first that fits, in the order of `Bucket`. `includes`: probable, maybe_delivered, ask:CAUSE."""
+    """The bucket and why; the first that fits, in the order of `Bucket`.
+
+    `includes` is what the operator decided: probable, maybe_delivered, ask:CAUSE.
+    """
     return _settled(facts, includes) or _forbidden(facts) or _possible(facts, includes)
 
 
@@ -129,9 +132,9 @@ def _settled(facts: Facts, includes: Collection[str]) -> tuple[Bucket, str] | No
     """What is not ours to resend: it arrived, is under way, or is not known well enough."""
     if facts.folded:
         return Bucket.FOLDED, "another mail of this release to this recipient stands for it"
-    if facts.past_state is not None and facts.past_state not in REGENERABLE_STATES:
-        if not (facts.again and facts.past_state is State.ACCEPTED):  # what may still be sent is never planned twice
-            return Bucket.ALREADY_RESENT, f"the ledger has it: {facts.past_state}"
+    sent_again = facts.again and facts.past_state is State.ACCEPTED  # what may still be sent is never planned twice
+    if facts.past_state is not None and facts.past_state not in REGENERABLE_STATES and not sent_again:
+        return Bucket.ALREADY_RESENT, f"the ledger has it: {facts.past_state}"
     match facts.status:
         case OutcomeStatus.DELIVERED_LATE:
             return Bucket.DELIVERED_LATE, "delivered late"

@@ -1,0 +1,45 @@
+"""What a resent mail is made of: its identity, its link templates, its bytes.
+
+The one door to policy/linktemplate.py, policy/message.py and policy/template.py. Pure. Raises ContentError, a
+ValueError: that mail is quarantined, not the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from resend.policy.linktemplate import LinkTemplate
+from resend.policy.message import ContentError, identity_of, kept, renew
+
+__all__ = [
+    "RENDERER",
+    "ContentError",
+    "LinkTemplate",
+    "content_id",
+    "identity_of",
+    "kept",
+    "new_message_id",
+    "renew",
+]
+
+RENDERER = "1"  # rises when the same inputs would give other bytes
+
+
+def content_id(*, template_sha256: str, variables: str, message_id: str, date: str, kind: str) -> str:
+    """What the bytes of a mail depend on, as sha256 hex; kept bytes under their own identity are their hash.
+
+    `variables`: canonical JSON; `message_id` and `date` "" for the identity `new`; `kind`: template, kept or eml.
+    """
+    if kind == "kept" and message_id:
+        return template_sha256
+    parts = (RENDERER, kind, template_sha256, message_id, date, variables)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def new_message_id(key: str, domain: str) -> str:
+    """The Message-ID of a mail with the identity `new`, with brackets: the same for every try of one delivery.
+
+    >>> new_message_id("00ff", "example.jp")
+    '<resend.00ff@example.jp>'
+    """
+    return f"<resend.{key}@{domain}>"
