@@ -22,7 +22,7 @@ from resend.policy.verdict import Facts, bucket_of
 from resend.stores import incidents, sql
 from resend.stores.catalog import Catalog
 from resend.stores.content import ContentStore
-from resend.stores.history import PastDelivery, past_deliveries, standing_vetoes
+from resend.stores.history import past_deliveries, standing_vetoes
 from resend.stores.home import Home
 from resend.stores.incidents import Surroundings
 from resend.stores.rows import Veto
@@ -89,7 +89,7 @@ def place(
     """Make table `affected` from `frozen`: its rows with bucket, reason and generation of now."""
     Catalog(home).attach(con)
     sql.set_params(con, {"now_us": to_micros(now)})
-    _past(con, past_deliveries(connection))
+    standing(con, connection)
     _keys(con)
     _vetoes(con, standing_vetoes(connection))
     _bodiless(con, ContentStore(home))
@@ -99,15 +99,17 @@ def place(
     con.execute(f"CREATE OR REPLACE TABLE affected AS {sql.load('link/freeze/placed')}")
 
 
-def _past(con: duckdb.DuckDBPyConnection, rows: Iterable[PastDelivery]) -> None:
+def standing(con: duckdb.DuckDBPyConnection, connection: Connection) -> None:
+    """Make temp table `standing` from `frozen`: the newest Delivery that the ledger has of each mail."""
     columns = {"release": "VARCHAR", "rcpt_key": "VARCHAR", "generation": "INTEGER", "state": "VARCHAR"}
+    rows = past_deliveries(connection)
     sql.create_table(con, "past", columns, ((row.release, row.rcpt_key, row.generation, row.state) for row in rows))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE standing AS {sql.load('link/freeze/standing')}")
 
 
 def _keys(con: duckdb.DuckDBPyConnection) -> None:
     """Delivery keys and folded addresses, as vetoes name them; odd addresses are folded in Python, once each."""
     con.execute(sql.load("catalog/setup/macros"))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE standing AS {sql.load('link/freeze/standing')}")
     odd = con.execute("SELECT DISTINCT rcpt FROM standing WHERE NOT plain_address(rcpt)").fetchall()
 
     def folded() -> Iterator[Sequence[str]]:

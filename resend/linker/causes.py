@@ -1,7 +1,7 @@
 """Names the receiving system and the cause of each outcome: each distinct relay and reply once, then joined back.
 
-Reads temp table `suspect`, leaves temp tables `provider_of` and `cause_of`. Decides nothing about a mail. Raises nothing
-of its own.
+Reads temp table `suspect`, leaves temp tables `provider_of` and `cause_of`. Decides nothing about a mail. Raises
+ConfigError where a provider's configuration does not fit.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 
@@ -215,13 +214,9 @@ def _surroundings(
 
 def _totals(con: duckdb.DuckDBPyConnection, config: Config, files: OutcomeFiles) -> None:
     con.execute(f"CREATE OR REPLACE TEMP TABLE total AS SELECT * FROM read_parquet({sql.quote(files.totals)})")
-    releases = files.totals.with_name("release_totals.parquet")
-    source = (
-        f"read_parquet({sql.quote(releases)})"
-        if Path(releases).is_file()
-        else "(SELECT '' AS release, 0 AS mails) WHERE false"
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE release_total AS SELECT * FROM read_parquet({sql.quote(files.release_totals)})"
     )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE release_total AS SELECT release, mails FROM {source}")
     causes.providers(con, config, source="total", table="provider_of_total")
     con.execute(f"CREATE OR REPLACE TEMP TABLE provider_of_domain AS {sql.load('link/freeze/provider_of_domain')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE mails AS {sql.load('link/freeze/mails')}")

@@ -1,12 +1,13 @@
 """Links outcomes to releases and recipients: runs sql/link in order, the first certain rule wins.
 
 Reads the tables of its DuckDB connection and leaves temp table `link` there: one row for each outcome, with the rule
-and what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. Raises ConfigError
-for a link template that cannot be read.
+and what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. Raises
+ConfigError for a link template that cannot be read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import duckdb
 
 from resend.config import LinkConfig
 from resend.errors import ConfigError
-from resend.policy.address import rcpt_key
+from resend.policy.address import rcpt_key, validate_rcpt
 from resend.policy.content import LinkTemplate
 from resend.stores import sql
 from resend.stores.history import OwnTry
 
 OWN_RULE = "00_own_try"
+_QUOTED = re.compile(r'"(?P<local>(?:[^"\\]|\\.)*)"@(?P<domain>[^@]+)')
+_ESCAPE = re.compile(r"\\(?=.)")
 _LINK_COLUMNS = (
     "outcome_id BIGINT, release VARCHAR, recipient_id VARCHAR, rule VARCHAR, confidence VARCHAR, candidates BIGINT,"
     " evidence VARCHAR, doubt VARCHAR"
@@ -33,6 +36,7 @@ def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable
     none); rule '' where no rule found anything. Rows of OWN_RULE are our own resends.
     """
     prepare(con, config, own_tries)
+    sql.set_params(con, {"header": config.header.lower()})
     con.execute(f"CREATE OR REPLACE TEMP TABLE link ({_LINK_COLUMNS})")
     con.execute(f"CREATE OR REPLACE TEMP TABLE trial ({_LINK_COLUMNS})")
     con.execute(
@@ -105,7 +109,7 @@ def keys(con: duckdb.DuckDBPyConnection) -> None:
     def judged() -> Iterator[Sequence[str]]:
         for (recipient,) in rest:
             try:
-                yield recipient, rcpt_key(recipient)
+                yield recipient, rcpt_key(_unquoted(recipient))
             except ValueError:
                 yield recipient, recipient
 
@@ -115,6 +119,22 @@ def keys(con: duckdb.DuckDBPyConnection) -> None:
         " SELECT s.outcome_id, coalesce(k.rcpt_key, plain_key(s.recipient)) AS rcpt_key"
         " FROM suspect AS s LEFT JOIN odd_key AS k ON k.recipient = s.recipient"
     )
+
+
+def _unquoted(recipient: str) -> str:
+    """A logged address without quotes that it does not need: Postfix writes `"a..b"@docomo.ne.jp` for `a..b@...`.
+
+    Both are one mailbox (RFC 5321 4.1.2); where the quotes are needed the address stays as it is.
+    """
+    match = _QUOTED.fullmatch(recipient)
+    if match is None:
+        return recipient
+    bare = f"{_ESCAPE.sub('', match['local'])}@{match['domain']}"
+    try:
+        validate_rcpt(bare)
+    except ValueError:
+        return recipient
+    return bare
 
 
 def _templates(config: LinkConfig) -> Iterator[Sequence[object]]:

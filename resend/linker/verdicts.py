@@ -49,8 +49,8 @@ def verdicts(con: duckdb.DuckDBPyConnection) -> None:
         "verdict_of",
         {
             "provider": "VARCHAR", "wording": "VARCHAR", "cause": "VARCHAR", "cause_rule": "VARCHAR",
-            "scope": "VARCHAR", "retry_after": "INTEGER", "code": "INTEGER", "action": "VARCHAR", "verdict_rule": "VARCHAR",
-            "verdict_reason": "VARCHAR", "wait_us": "BIGINT",
+            "scope": "VARCHAR", "retry_after": "INTEGER", "code": "INTEGER", "action": "VARCHAR",
+            "verdict_rule": "VARCHAR", "verdict_reason": "VARCHAR", "wait_us": "BIGINT",
         },
         judged(),
     )  # fmt: skip

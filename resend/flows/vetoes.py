@@ -1,0 +1,64 @@
+"""Carries into the ledger what must not be sent: from the catalog after a load, from the evidence after a collect.
+
+Only where there is a ledger: before the first incident nothing can be sent. Decides nothing itself; takes nothing back
+that is under way. Raises StoreError.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from resend.clock import from_micros
+from resend.config import Config
+from resend.linker.arrivals import arrivals
+from resend.linker.outcomes import outcomes
+from resend.stores import vetoes
+from resend.stores.catalog import Catalog, veto_rows
+from resend.stores.evidence import Evidence
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger, open_ledger
+
+CATALOG, EVIDENCE = "catalog", "collect"  # sources, as `veto.source` and `watermark.source` name them
+
+
+def refresh_catalog_vetoes(home: Home, config: Config) -> int | None:
+    """Suppressed, unsubscribed, withdrawn and out of date, as the catalog is now; new ones, None without a ledger."""
+    if not _has_ledger(home, config):
+        return None
+    with open_ledger(config.ledger.url, home) as ledger:
+        return project_catalog(home, ledger, datetime.now(UTC))
+
+
+def refresh_evidence_vetoes(home: Home, config: Config) -> int:
+    """Originals of open incidents that arrived after all; new vetoes, 0 without a ledger."""
+    if not _has_ledger(home, config):
+        return 0
+    with open_ledger(config.ledger.url, home) as ledger:
+        return project_evidence(home, config, ledger, datetime.now(UTC))
+
+
+def project_catalog(home: Home, ledger: Ledger, now: datetime) -> int:
+    """The catalog as it is loaded, read whole: vetoes that it no longer names go. `now` is aware UTC."""
+    seen_to = Catalog(home).loaded_at()
+    if seen_to is None:
+        return 0
+    with ledger.write() as connection:
+        return vetoes.project(connection, veto_rows(home, now), source=CATALOG, seen_to=seen_to, now=now, replace=True)
+
+
+def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) -> int:
+    """Veto the deliveries of every open incident whose original the evidence of today shows as delivered.
+
+    The watermark says up to when the logs reach: the age of the evidence is measured by it. `now` is aware UTC.
+    """
+    last = max((part.last_at for part in Evidence(home).manifest().parts.values() if part.last_at), default=None)
+    if last is None:
+        return 0
+    found = list(arrivals(home, ledger, outcomes(home, config), ledger.incidents()))
+    with ledger.write() as connection:
+        return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
+
+
+def _has_ledger(home: Home, config: Config) -> bool:
+    """Whether an incident was ever opened here; a configured database counts as one."""
+    return bool(config.ledger.url) or home.ledger_db.exists()
