@@ -79,8 +79,8 @@ def _identity(manifest_id: str, config: Config) -> str:
     return digest.hexdigest()[:24]
 
 
-def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config) -> None:
-    """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params."""
+def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, *, all_mail: bool = False) -> None:
+    """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params. `all_mail`: what never failed, too."""
     evidence.attach(con)
     con.executemany(
         "INSERT INTO own_host SELECT ? WHERE true", [[name] for name in (*config.collect.own_relays, "localhost")]
@@ -98,6 +98,7 @@ def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config) 
             "late_after": config.outcome.late_after // _MICROSECOND,
             "queue_lifetime": config.collect.queue_lifetime // _MICROSECOND,
             "until_us": newest[0],
+            "all_mail": int(all_mail),
             "id_prefix": prefix,
             "id_infix": infix,
         },
@@ -134,7 +135,7 @@ def find(
     table = ProviderTable.load(config.providers)
     with sql.connect(memory_limit="1GiB", temp_dir=home.derived if home.derived.is_dir() else None) as con:
         if recipient or message_id:
-            prepare(con, Evidence(home), config)
+            prepare(con, Evidence(home), config, all_mail=True)
             con.execute(
                 "CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id",
                 [recipient.lower(), message_id.strip("<>")],

@@ -2,8 +2,8 @@
 
 `settle` reads collected evidence; `FateTracker` is fed with events of a log that is followed live. Both only find; the
 ledger is written by the caller. A try is met by the queue id that the relay named, in the life of that id that began
-about when we sent; a try without an answer by its Message-ID and recipient. Silence proves nothing until the log goes on
-for 15 minutes without a gap.
+about when we sent; a try without an answer by its Message-ID and recipient. Silence proves nothing until the log goes
+on for 15 minutes without a gap.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Absent:
 def settle(home: Home, config: Config, tries: Iterable[RelayTry]) -> Iterator[Fated | Absent]:
     """Findings for `tries` in all evidence of the home; a try that the evidence does not tell of gives none."""
     with sql.connect(memory_limit="1GiB", temp_dir=home.derived) as con:
-        prepare(con, Evidence(home), config)
+        prepare(con, Evidence(home), config, all_mail=True)
         count = sql.create_table(
             con,
             "own_try",

@@ -1,5 +1,5 @@
 -- Purpose: deliveries of the same message to the same recipient under another queue id: a later one cancels the failure.
--- Parameters: none. Reads events, mail, own_host.
+-- Parameters: queue_lifetime (microseconds). Reads events, mail, hop.
 -- Columns: message_id, recipient (lower case), delivered_at.
 WITH wanted AS (
   SELECT DISTINCT message_id FROM mail
@@ -10,17 +10,34 @@ same AS (
   FROM events
   JOIN wanted ON wanted.message_id = events.message_id
   WHERE events.kind = 'message'
+),
+bounded AS (
+  -- the queue id is another mail's from its next message-id on
+  SELECT
+    same.message_id,
+    same.host,
+    same.instance,
+    same.qid,
+    same.at_us,
+    min(events.at_us) AS until_us
+  FROM same
+  LEFT JOIN events
+    ON events.host = same.host AND events.instance = same.instance AND events.qid = same.qid
+    AND events.kind = 'message' AND events.at_us > same.at_us
+  GROUP BY same.message_id, same.host, same.instance, same.qid, same.at_us
 )
 SELECT
-  same.message_id,
+  bounded.message_id,
   lower(events.recipient) AS recipient,
   min(events.at_us) AS delivered_at
 FROM events
-JOIN same ON same.host = events.host AND same.instance = events.instance AND same.qid = events.qid
-LEFT JOIN own_host ON own_host.address = events.relay_ip
+JOIN bounded ON bounded.host = events.host AND bounded.instance = events.instance AND bounded.qid = events.qid
+LEFT JOIN (SELECT DISTINCT host, qid, recipient, next_qid FROM hop WHERE kind = 'attempt') AS handed
+  ON handed.host = events.host AND handed.qid = events.qid AND handed.recipient = events.recipient
+  AND handed.next_qid = events.next_qid
 WHERE events.kind = 'attempt'
   AND events.status = 'sent'
-  AND events.at_us >= same.at_us - 1000000
-  AND events.at_us <= same.at_us + (SELECT queue_lifetime FROM params)
-  AND (own_host.address IS NULL OR events.next_qid = '')
-GROUP BY same.message_id, lower(events.recipient)
+  AND events.at_us >= bounded.at_us - 1000000
+  AND events.at_us <= coalesce(bounded.until_us, bounded.at_us + (SELECT queue_lifetime FROM params))
+  AND handed.qid IS NULL
+GROUP BY bounded.message_id, lower(events.recipient)

@@ -1,7 +1,8 @@
 -- Purpose: the last word on each (message, recipient) that was not delivered at once.
 --   delivered_late counts from arrival. Without a final word: in the newest queue snapshot it is still queued; a snapshot
 --   without it, a log gap since its last line, or its whole queue lifetime gone by make it no_evidence.
--- Parameters: late_after, queue_lifetime, until_us (the newest event), all microseconds. Reads mail, elsewhere, snapshot,
+-- Parameters: late_after, queue_lifetime, until_us (the newest event), all microseconds; all_mail 0/1 (1: also what
+--   never failed). Reads mail, elsewhere, snapshot,
 --   loss_window, part_source.
 -- Columns: outcome_id, message_id, sender, recipient, domain, status, maybe_delivered, arrived_at, first_failed_at, at,
 --   delivered_at, attempts, relay, relay_ip, code, enhanced, reply, stage, host, instance, qid, epoch, last_host,
@@ -44,7 +45,9 @@ judged AS (
       ELSE 'no_evidence'
     END AS status
   FROM known
-  WHERE failed = 1 OR arrived_there - arrived_at > (SELECT late_after FROM params)
+  WHERE failed = 1
+    OR arrived_there - arrived_at > (SELECT late_after FROM params)
+    OR (SELECT all_mail FROM params) = 1
 ),
 merged AS (
   SELECT

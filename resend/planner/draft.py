@@ -1,0 +1,255 @@
+"""Makes a plan's rows: which mail, which bytes, through which door, in which batch. Freezes nothing and sends nothing.
+
+Pure: what it needs of content, profiles and routes is handed in. Raises UsageError where a release's identity is not
+settled, with the flag that settles it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Protocol
+
+from resend.clock import from_micros, to_text
+from resend.errors import UsageError
+from resend.model import Identity, delivery_key
+from resend.planner import eta
+from resend.planner.order import Mail, Shape, place
+from resend.policy.content import ContentError, content_id
+from resend.policy.providers import Profile
+from resend.policy.routes import Routes
+from resend.stores.content import Content
+from resend.stores.plans import PlanRow
+
+RENDERED_PER_RELEASE = 20  # a plan renders this many mails of each release in full, and checks the variables of all
+_BATCH_SECONDS = 60  # a batch is about a minute of work, so that a lease is short ...
+_BATCH_MAX = 500  # ... and its rows few, whatever the rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One mail in the bucket `resend`, with what the catalog knows of it. Times in microseconds UTC, None unknown."""
+
+    outcome_id: int
+    incident_id: str
+    release: str
+    recipient_id: str
+    rcpt_key: str
+    rcpt: str
+    domain: str
+    provider: str
+    customer: str
+    title: str
+    sender: str
+    envelope_from: str
+    urgency: int
+    expires_at: int | None
+    arrived_at: int | None
+    sent_at: int | None
+    message_id: str
+    variables: str  # canonical JSON
+    generation: int
+
+
+class Bodies(Protocol):
+    """Content as the planner may see it; stores/content.py behind it."""
+
+    def body(self, release: str, message_id: str) -> Content | None: ...
+    def check(self, body: Content, candidate: Candidate, *, message_id: str, date: str, full: bool) -> None:
+        """Raise ContentError where this mail cannot be made (`full`: render it, else check its variables)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the operator chose; part of the plan's identity."""
+
+    rates: Mapping[str, float] = field(default_factory=dict)  # provider -> mails per second
+    identity: Identity | None = None
+    includes: Sequence[str] = ()
+    recipient_gap: timedelta = timedelta(minutes=10)
+    again: bool = False
+    reason: str = ""
+
+    def canonical(self) -> dict[str, object]:
+        return {
+            "rates": dict(sorted(self.rates.items())),
+            "identity": self.identity or "",
+            "includes": sorted(self.includes),
+            "recipient_gap_s": int(self.recipient_gap.total_seconds()),
+            "again": self.again,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A plan ready to be frozen. `troubled`: reason -> count of mails that a run will quarantine."""
+
+    id: str
+    rows: list[PlanRow]
+    batches: int
+    eta_s: float
+    eta_by_provider: Mapping[str, float]
+    params: str
+    identities: Mapping[str, Identity]
+    troubled: Mapping[str, int]
+
+
+def draft(
+    candidates: Sequence[Candidate],
+    *,
+    bodies: Bodies,
+    profiles: Mapping[str, Profile],
+    routes: Routes,
+    options: Options,
+) -> Draft:
+    """All rows of a plan over `candidates`. `profiles` by provider name, one for each that occurs."""
+    by_id = {candidate.outcome_id: candidate for candidate in candidates}
+    ceilings = {name: options.rates.get(name, profile.rate) for name, profile in profiles.items()}
+    shapes = {
+        name: Shape(batch=max(1, min(_BATCH_MAX, int(ceilings[name] * _BATCH_SECONDS))), canary=profile.canary)
+        for name, profile in profiles.items()
+    }
+    frozen, identities, troubled = _contents(candidates, bodies, options.identity)
+    rows: list[PlanRow] = []
+    gap = int(options.recipient_gap.total_seconds())
+    for spot in place((_mail(candidate, routes) for candidate in candidates), shapes):
+        candidate = by_id[spot.mail.id]
+        content = frozen[spot.mail.id]
+        rows.append(
+            PlanRow(
+                key=delivery_key(candidate.release, candidate.rcpt_key, candidate.generation),
+                release=candidate.release,
+                recipient_id=candidate.recipient_id,
+                rcpt_key=candidate.rcpt_key,
+                rcpt=candidate.rcpt,
+                generation=candidate.generation,
+                incident_id=candidate.incident_id,
+                customer=candidate.customer,
+                domain=candidate.domain,
+                provider=candidate.provider,
+                egress=spot.mail.egress,
+                batch_id="",
+                batch_seq=spot.batch,
+                canary=spot.canary,
+                seq=spot.seq,
+                rate=ceilings[candidate.provider],
+                after_s=spot.round * gap,
+                message_id=content.message_id,
+                identity=content.identity,
+                date=content.date,
+                content_id=content.content_id,
+                content_kind=content.kind,
+                envelope_from=candidate.envelope_from,
+                sender=candidate.sender,
+                title=candidate.title,
+                urgency=candidate.urgency,
+                expires_at="" if candidate.expires_at is None else to_text(from_micros(candidate.expires_at)),
+                not_before="",
+                variables=candidate.variables,
+            )
+        )
+    params = json.dumps(options.canonical(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    plan_id = _plan_id(rows, params)
+    named = [_with_batch(row, plan_id) for row in rows]
+    mails = Counter(row.provider for row in rows)
+    spans = {name: eta.seconds(n, profiles[name], ceiling=ceilings[name]) for name, n in mails.items()}
+    return Draft(
+        id=plan_id,
+        rows=named,
+        batches=len({row.batch_id for row in named}),
+        eta_s=max(spans.values(), default=0.0),
+        eta_by_provider=spans,
+        params=params,
+        identities=identities,
+        troubled=troubled,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    kind: str
+    content_id: str
+    message_id: str
+    date: str
+    identity: Identity
+
+
+def _contents(
+    candidates: Iterable[Candidate], bodies: Bodies, wanted: Identity | None
+) -> tuple[dict[int, _Content], dict[str, Identity], Counter[str]]:
+    found: dict[int, _Content] = {}
+    identities: dict[str, Identity] = {}
+    rendered: Counter[str] = Counter()
+    troubled: Counter[str] = Counter()
+    for candidate in candidates:
+        body = bodies.body(candidate.release, candidate.message_id)
+        if body is None:  # the bucket content_gone kept it out; gone since then
+            raise UsageError(
+                f"the content of release {candidate.release} is gone",
+                next_step="load it with 'resend catalog load --content DIR'",
+            )
+        content = _identify(candidate, body, wanted)
+        identities[candidate.release] = content.identity
+        full = rendered[candidate.release] < RENDERED_PER_RELEASE
+        rendered[candidate.release] += full
+        try:
+            bodies.check(body, candidate, message_id=content.message_id, date=content.date, full=full)
+        except ContentError as error:
+            troubled[f"release {candidate.release}: {error}"] += 1
+        found[candidate.outcome_id] = content
+    return found, identities, troubled
+
+
+def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _Content:
+    """Identity is settled by the operator, or `same` where Message-ID and Date of the original are known."""
+    message_id = body.message_id or candidate.message_id
+    date = body.date or ("" if candidate.sent_at is None else to_text(from_micros(candidate.sent_at)))
+    if wanted is Identity.SAME and not date and candidate.arrived_at is not None:
+        date = to_text(from_micros(candidate.arrived_at))
+    if wanted is Identity.NEW:
+        message_id, date, identity = "", "", Identity.NEW
+    elif message_id and date:
+        identity = Identity.SAME
+    else:
+        lacking = "Message-ID" if not message_id else "Date"
+        raise UsageError(
+            f"the {lacking} of release {candidate.release}'s original mail is not known",
+            next_step="choose: --identity same (where the log knows both) or --identity new (a new Message-ID and Date)",
+        )
+    hashed = content_id(
+        template_sha256=body.sha256, variables=candidate.variables, message_id=message_id, date=date, kind=body.kind
+    )
+    return _Content(body.kind, hashed, message_id, date, identity)
+
+
+def _mail(candidate: Candidate, routes: Routes) -> Mail:
+    return Mail(
+        id=candidate.outcome_id,
+        egress=routes.egress(candidate.provider, candidate.domain),
+        provider=candidate.provider,
+        domain=candidate.domain,
+        customer=candidate.customer,
+        release=candidate.release,
+        rcpt_key=candidate.rcpt_key,
+        urgency=candidate.urgency,
+        expires_at=candidate.expires_at,
+        arrived_at=candidate.arrived_at,
+    )
+
+
+def _plan_id(rows: Iterable[PlanRow], params: str) -> str:
+    """sha256 of the sorted (key, content_id, batch) and the canonical parameters."""
+    digest = hashlib.sha256(params.encode())
+    for row in sorted(rows, key=lambda row: row.key):
+        digest.update(f"\n{row.key} {row.content_id} {row.egress} {row.provider} {row.batch_seq}".encode())
+    return digest.hexdigest()
+
+
+def _with_batch(row: PlanRow, plan_id: str) -> PlanRow:
+    door = hashlib.sha256(f"{row.egress} {row.provider}".encode()).hexdigest()[:8]
+    return replace(row, batch_id=f"{plan_id[:12]}-{door}-{row.batch_seq:06d}")
