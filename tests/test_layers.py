@@ -1,0 +1,104 @@
+"""The structure holds: imports go one way, pure code stays pure, the command line starts light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "resend"
+ORDER = [
+    {"cli"},
+    {"flows"},
+    {"collect", "linker", "planner", "executor", "report"},
+    {"stores"},
+    {"policy"},
+    {"config"},
+    {"errors", "clock", "model"},
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+PURE = ["policy", "planner", "executor/pacer.py", "executor/guard.py", "executor/replies.py", "model.py"]
+IMPURE = {"time", "socket", "random", "secrets", "subprocess", "asyncio", "threading", "tempfile", "urllib"}
+CLOCKS = {"now", "today", "utcnow", "monotonic", "urandom"}
+
+
+def modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        part = relative.parts[0].removesuffix(".py")
+        if "migrations" not in relative.parts:
+            yield part, path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, node.lineno) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{name.name}", node.lineno) for name in node.names)
+
+
+def test_imports_go_one_way_and_stages_never_import_each_other() -> None:
+    wrong = []
+    for part, path, tree in modules():
+        if part in ("__init__", "lab"):
+            continue
+        for name, line in imports(tree):
+            if not name.startswith("resend."):
+                continue
+            target = name.split(".")[1]
+            if target == "lab":
+                if part != "cli" and path.name != "demo.py" and "demo" not in path.parts:
+                    wrong.append(f"{path}:{line} imports the lab")
+            elif target in LEVEL and target != part and LEVEL[target] <= LEVEL[part]:
+                wrong.append(f"{path}:{line}: {part} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_lab_shares_nothing_with_what_it_tests() -> None:
+    wrong = [
+        f"{path}:{line} imports {name}"
+        for part, path, tree in modules()
+        if part == "lab"
+        for name, line in imports(tree)
+        if name.startswith("resend.") and name.split(".")[1] not in ("lab", "errors")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_pure_code_reads_no_clock_file_socket_or_random_source() -> None:
+    wrong = []
+    for _, path, tree in modules():
+        inside = path.relative_to(PACKAGE).as_posix()
+        if not any(inside == pure or inside.startswith(f"{pure}/") for pure in PURE):
+            continue
+        wrong += [f"{path}:{line} imports {name}" for name, line in imports(tree) if name.split(".")[0] in IMPURE]
+        wrong += [
+            f"{path}:{node.lineno} calls {node.func.attr}()"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CLOCKS
+        ]
+        wrong += [
+            f"{path}:{node.lineno} opens a file"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("heavy", ["duckdb", "sqlalchemy", "pydantic", "alembic", "jinja2", "aiosmtplib", "asyncio"])
+def test_help_imports_nothing_heavy(heavy: str) -> None:
+    code = f"import sys, resend.cli.app; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_module_has_one_job() -> None:
+    long = [f"{path}: {len(path.read_text().splitlines())} lines" for _, path, _ in modules()]
+    assert not [item for item in long if int(item.split(": ")[1].split()[0]) > 400]
+    missing = [str(path) for _, path, tree in modules() if not ast.get_docstring(tree) and path.stat().st_size]
+    assert not missing, missing
