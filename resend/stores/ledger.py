@@ -1,7 +1,7 @@
 """The ledger: what was decided and done about each mail. The only mutable truth, durable before it matters.
 
 Opens the database, hands out read and write transactions, and applies groups of transitions. On SQLite every write
-transaction and every checkpoint holds the flock `ledger.write`; reading goes on beside it. It never sends, never decides.
+transaction and every checkpoint holds the flock `ledger.write`; reading goes on beside it. Never sends.
 Raises StoreError for anything the database refuses, with the next step.
 """
 
@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,10 +21,11 @@ from sqlalchemy import Connection, Engine, inspect, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from resend.errors import StoreError
-from resend.stores import apply
+from resend.stores import apply, registry
 from resend.stores.engine import APPLICATION_ID, postgres_engine, sqlite_engine, store_error
 from resend.stores.failpoints import failpoint
 from resend.stores.home import Home, private_opener
+from resend.stores.rows import IncidentRecord, PlanRecord
 from resend.stores.transitions import Result, Transition
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _UPGRADE_LOCK = 0x62726C67  # pg_advisory_xact_lock: two hosts that open a new l
 
 
 def open_ledger(url: str, home: Home, *, create: bool = True) -> Ledger:
-    """Open the ledger of `home` (SQLite, url "" or sqlite:///PATH) or at `postgresql+psycopg://...`; make or upgrade it.
+    """Open the ledger of `home` (SQLite; url "" or sqlite:///PATH) or at `postgresql+psycopg://...`, at the newest schema.
 
     With `create=False` a ledger that is not there raises StoreError.
     """
@@ -124,7 +126,7 @@ class Ledger:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def apply(self, transitions: Sequence[Transition]) -> list[Result]:
-        """Apply a group in one transaction, in order; one result each. All durable on return, or StoreError and none."""
+        """Apply a group in one transaction, in order; one result each. On return all is durable."""
         try:
             return self.apply_raw(transitions)
         except SQLAlchemyError as error:
@@ -138,6 +140,24 @@ class Ledger:
         except apply.Unexpected:  # some row is not where its transition wants it: find out which, one by one
             with self.transaction() as conn:
                 return apply.one_by_one(conn, transitions)
+
+    def incidents(self) -> list[IncidentRecord]:
+        """All incidents, the oldest first."""
+        with self.read() as conn:
+            return registry.incidents(conn)
+
+    def add_incident(self, record: IncidentRecord) -> None:
+        with self.write() as conn:
+            registry.add_incident(conn, record)
+
+    def close_incident(self, incident_id: str, *, now: datetime) -> None:
+        with self.write() as conn:
+            registry.close_incident(conn, incident_id, now=now)
+
+    def plans(self) -> list[PlanRecord]:
+        """All plans, the oldest first."""
+        with self.read() as conn:
+            return registry.plans(conn)
 
     def wal_bytes(self) -> int:
         """Size of SQLite's write-ahead log; 0 on PostgreSQL."""
@@ -155,7 +175,7 @@ class Ledger:
         with self.writers_turn(), self._engine.connect() as conn:
             raw = conn.connection.dbapi_connection
             assert raw is not None
-            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # type: ignore[attr-defined]
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def upgrade(self, *, create: bool = True) -> None:
         """Bring the schema to HEAD; a ledger of a newer program is refused."""
@@ -169,7 +189,9 @@ class Ledger:
             if revision == HEAD:
                 return
             if not revision and not create:
-                raise StoreError("there is no ledger yet", where=self.where, next_step="run 'resend incident open NAME'")
+                raise StoreError(
+                    "there is no ledger yet", where=self.where, next_step="run 'resend incident open NAME'"
+                )
             self._migrate(conn, revision)
 
     def close(self) -> None:
@@ -190,7 +212,9 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _revision(self, conn: Connection) -> str:

@@ -1,0 +1,118 @@
+"""Incident and plan rows: written once, then only their state changes. Knows nothing of mails.
+
+Raises UsageError for a row that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from resend.clock import from_text, to_text
+from resend.errors import UsageError
+from resend.model import PlanState, Selector
+from resend.stores.rows import IncidentRecord, PlanRecord
+from resend.stores.tables import incident, plan
+
+
+def incidents(conn: Connection) -> list[IncidentRecord]:
+    """All incidents, the oldest first."""
+    rows = conn.execute(select(incident).order_by(incident.c.opened_at, incident.c.id)).mappings()
+    return [_incident(row) for row in rows]
+
+
+def add_incident(conn: Connection, record: IncidentRecord) -> None:
+    conn.execute(
+        insert(incident).values(
+            id=record.id,
+            name=record.name,
+            selector=json.dumps(_selector_values(record.selector), ensure_ascii=False, sort_keys=True),
+            state="open" if record.open else "closed",
+            counts=json.dumps(record.counts, ensure_ascii=False, sort_keys=True),
+            evidence_id=record.evidence_id,
+            opened_at=to_text(record.opened_at),
+        )
+    )
+
+
+def close_incident(conn: Connection, incident_id: str, *, now: datetime) -> None:
+    done = conn.execute(
+        update(incident)
+        .where(incident.c.id == incident_id, incident.c.state == "open")
+        .values(state="closed", closed_at=to_text(now))
+    )
+    if not done.rowcount:
+        raise UsageError(f"no open incident {incident_id!r}", next_step="see 'resend incident list'")
+
+
+def plans(conn: Connection) -> list[PlanRecord]:
+    """All plans, the oldest first."""
+    return [_plan(row) for row in conn.execute(select(plan).order_by(plan.c.made_at, plan.c.id)).mappings()]
+
+
+def add_plan(conn: Connection, record: PlanRecord) -> None:
+    conn.execute(
+        insert(plan).values(
+            id=record.id,
+            incident_id=record.incident_id,
+            state=record.state.value,
+            total=record.total,
+            batches=record.batches,
+            params=record.params,
+            eta_s=record.eta_s,
+            made_at=to_text(record.made_at),
+            reason=record.reason,
+            rehearsal=int(record.rehearsal),
+        )
+    )
+
+
+def _incident(row: RowMapping) -> IncidentRecord:
+    return IncidentRecord(
+        id=row["id"],
+        name=row["name"],
+        selector=_selector(json.loads(row["selector"])),
+        open=row["state"] == "open",
+        counts=json.loads(row["counts"]),
+        evidence_id=row["evidence_id"],
+        opened_at=from_text(row["opened_at"]),
+        closed_at=_time(row["closed_at"]),
+    )
+
+
+def _plan(row: RowMapping) -> PlanRecord:
+    return PlanRecord(
+        id=row["id"],
+        incident_id=row["incident_id"],
+        state=PlanState(row["state"]),
+        total=row["total"],
+        batches=row["batches"],
+        params=row["params"],
+        eta_s=row["eta_s"],
+        made_at=from_text(row["made_at"]),
+        started_at=_time(row["started_at"]),
+        finished_at=_time(row["finished_at"]),
+        reason=row["reason"],
+        rehearsal=bool(row["rehearsal"]),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return from_text(text) if text else None
+
+
+def _selector_values(selector: Selector) -> dict[str, str]:
+    values = {name: getattr(selector, name) for name in ("provider", "cause", "release", "customer")}
+    for name in ("from_at", "to_at"):
+        at = getattr(selector, name)
+        values[name] = "" if at is None else to_text(at)
+    return {name: value for name, value in values.items() if value}
+
+
+def _selector(values: Mapping[str, str]) -> Selector:
+    texts = {name: values.get(name, "") for name in ("provider", "cause", "release", "customer")}
+    return Selector(**texts, from_at=_time(values.get("from_at")), to_at=_time(values.get("to_at")))
