@@ -53,7 +53,7 @@ def load(
 
     Exits with 3 when rows were rejected: each is named with file and line, the rest is loaded.
     """
-    from resend.flows.reconcile import refresh_catalog_vetoes
+    from resend.flows.vetoes import refresh_catalog_vetoes
     from resend.stores.catalog_load import load_catalog
 
     screen = screen_of(ctx)

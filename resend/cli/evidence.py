@@ -5,9 +5,10 @@ Raises UsageError for options that do not fit; the stores and stages raise the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,7 +59,7 @@ def collect(
     Exits with 3 when lines were rejected: they look like mail and were not understood.
     """
     from resend.collect.collect import collect as collect_files
-    from resend.flows.reconcile import refresh_vetoes
+    from resend.flows.vetoes import refresh_evidence_vetoes
 
     screen = screen_of(ctx)
     config, home = workplace(screen)
@@ -72,7 +73,7 @@ def collect(
         screen.note(f"rejected: {line}")
     if found.rejected > len(found.rejected_lines):
         screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
-    vetoed = refresh_vetoes(home, config)
+    vetoed = refresh_evidence_vetoes(home, config)
     screen.line(
         f"{render.count(found.files)} files, {render.count(found.lines)} lines: {render.count(found.parsed)} parsed,"
         f" {render.count(found.ignored)} ignored, {render.count(found.rejected)} rejected"
@@ -138,30 +139,28 @@ def outcomes(
     screen = screen_of(ctx)
     config, home = existing(screen)
     where = zone(config)
-    shown: list[tuple[object, ...]] = []
     count = 0
     for row in find(home, config, recipient=recipient, message_id=message_id, status=status or ""):
         count += 1
         screen.row("outcome", **row)
-        if not screen.json and len(shown) < _SHOWN:
-            reply = " ".join(str(row[name]) for name in ("code", "enhanced", "reply") if row[name])
-            shown.append((row["recipient"], row["status"], _clock(row["at"], where), reply, row["evidence"]))
+        if not screen.json and count <= _SHOWN:
+            show_outcome(screen, row, where)
     if not count:
         screen.line("no such outcome in the evidence")
-    elif not screen.json:
-        screen.table(
-            [
-                render.Column("recipient"),
-                render.fixed("status"),
-                render.fixed("at"),
-                render.Column("last reply"),
-                render.Column("evidence"),
-            ],
-            shown,
-            more=f"... and {render.count(count - _SHOWN)} more; --json shows all" if count > _SHOWN else "",
-        )
+    elif count > _SHOWN:
+        screen.line(f"... and {render.count(count - _SHOWN)} more; --json shows all")
     return Done(summary={"outcomes": count})
 
 
-def _clock(at: object, where: ZoneInfo) -> str:
-    return render.minute(from_text(at), where) if isinstance(at, str) and at else "-"
+def show_outcome(screen: Screen, row: Mapping[str, Any], where: ZoneInfo) -> None:
+    """One outcome in two or three lines, with its whole address."""
+    at = render.at(from_text(row["at"]), where) if row["at"] else "-"
+    doubt = ", may have arrived" if row["maybe_delivered"] else ""
+    screen.line(f"{row['recipient']}  {row['status']}{doubt}")
+    tries = f"{row['attempts']} attempt{'s' if row['attempts'] != 1 else ''}"
+    screen.line(f"  {at}  {row['provider']}  {tries}  {row['evidence']}")
+    reply = str(row["reply"])
+    if str(row["code"] or "") not in reply:
+        reply = " ".join(filter(None, (str(row["code"] or ""), row["enhanced"], reply)))
+    for line in render.wrap(reply, screen.columns - 2):
+        screen.line(f"  {line}")

@@ -43,7 +43,7 @@ def explain(
     rules = Rules.load()
     explained = 0
     for text in _replies(reply):
-        code, enhanced = rules.codes(text)
+        code, _ = rules.codes(text)
         cause = rules.classify(text, provider=provider)
         verdict = decide(cause, code=code)
         advice = rules.advice(cause.cls, "en")

@@ -54,7 +54,7 @@ def open_(
 
     Prints the id, the count and the buckets, which add up to the count. Sends nothing.
     """
-    from resend.linker.incident import open_incident
+    from resend.flows.incident import open_ as open_incident
 
     screen = screen_of(ctx)
     config, home = existing(screen)

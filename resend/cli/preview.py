@@ -36,18 +36,15 @@ def preview(
 
     By receiving system, domain, release, customer, cause and hour; every bucket with its reasons, and their sum.
     """
-    from resend.linker.buckets import rebucket
-    from resend.linker.incident import find_incident
+    from resend.flows.incident import preview as look
     from resend.planner import eta
     from resend.policy.providers import ProviderTable
-    from resend.report.impact import impact, write_csv
+    from resend.report.impact import write_csv
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     with ledger_of(config, home) as ledger:
-        record = find_incident(ledger, incident)
-        with rebucket(home, ledger, record.id, now=datetime.now(UTC)) as affected:
-            found = impact(affected.con, affected.about)
+        found = look(home, ledger, incident, now=datetime.now(UTC))
     profiles = ProviderTable.load(config.providers)
     etas = {
         row.value: eta.seconds(row.resend, profile, ceiling=profile.rate)
@@ -61,12 +58,12 @@ def preview(
     resend = found.count(Bucket.RESEND)
     screen.line()
     if resend:
-        screen.line(f"next: resend plan make {record.id}")
+        screen.line(f"next: resend plan make {found.about.id}")
     else:
         screen.line("nothing to resend as things stand; what a person may decide: resend plan make --help, --include")
     return Done(
         summary={
-            "id": record.id,
+            "id": found.about.id,
             "mails": found.mails,
             "affected": found.affected,
             "buckets": {row.name.value: row.count for row in found.buckets},

@@ -83,6 +83,25 @@ def shorten(text: str, columns: int) -> str:
     return "".join(out) + "…" if columns > 0 else ""
 
 
+def wrap(text: str, columns: int) -> list[str]:
+    """Text as lines of at most `columns`, broken at spaces, else within a word.
+
+    >>> wrap("host mx said: 451 Server busy", 14)
+    ['host mx said:', '451 Server', 'busy']
+    """
+    lines: list[str] = []
+    for word in clean(text).split():
+        if lines and width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] = f"{lines[-1]} {word}"
+            continue
+        while width(word) > columns:
+            head = shorten(word, columns)[:-1]
+            lines.append(head)
+            word = word[len(head) :]
+        lines.append(word)
+    return lines
+
+
 def _pad(text: str, columns: int, align: str) -> str:
     space = " " * (columns - width(text))
     return space + text if align == "right" else text + space

@@ -153,9 +153,11 @@ def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
             words.append(f"cooling down until {render.at(rate.cooldown_until, where)}")
         if rate.dwell_until and rate.dwell_until > now:
             words.append(f"canary sent, waiting for its outcomes until {render.at(rate.dwell_until, where)}")
-    for state in (State.HELD, State.QUARANTINED):
-        if count := provider.states.get(state, 0):
-            words.append(f"{render.count(count)} {state}")
+    words += [
+        f"{render.count(provider.states[state])} {state}"
+        for state in (State.HELD, State.QUARANTINED)
+        if provider.states.get(state)
+    ]
     if count := provider.states.get(State.IN_DOUBT, 0):
         words.append(f"{render.count(count)} in doubt; 'resend reconcile' settles, 'resend doubt list' shows them")
     for fate, count in provider.fates.items():

@@ -1,0 +1,147 @@
+"""Commands to a running run, obeyed within 2 s, and holds: what must not be sent until the operator says so.
+
+Each is a row in the ledger with who, when and why; nothing here talks to another process.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.opened import existing, ledger_of, rates, screen_of
+from resend.errors import UsageError
+from resend.model import ControlKind, VetoKind
+
+app = typer_app()
+Reason = Annotated[str, typer.Option("--reason", help="why; kept in the audit")]
+
+
+@app.callback()
+def _control() -> None:
+    """Live control."""
+
+
+@app.command()
+def pause(ctx: typer.Context, reason: Reason = "") -> Done:
+    """Let no more mail leave; mails under way are finished. 'resend resume' goes on."""
+    return _post(ctx, ControlKind.PAUSE, reason=reason)
+
+
+@app.command()
+def resume(ctx: typer.Context, reason: Reason = "") -> Done:
+    """Go on after a pause, at the rate that stood before it."""
+    return _post(ctx, ControlKind.RESUME, reason=reason)
+
+
+@app.command()
+def stop(ctx: typer.Context, reason: Reason = "") -> Done:
+    """End the run as soon as mails under way are finished. The same 'resend run' resumes it."""
+    return _post(ctx, ControlKind.STOP, reason=reason)
+
+
+@app.command()
+def rate(
+    ctx: typer.Context,
+    rates_: Annotated[list[str], typer.Argument(metavar="PROVIDER=RATE...", help="office365=1/s, docomo=30/min")],
+    reason: Reason = "",
+) -> Done:
+    """Change the rate of a provider. It holds for this run and the next, until changed again."""
+    wanted = rates(rates_)
+    done = Done()
+    for (provider, _), text in zip(wanted.items(), rates_, strict=True):
+        done = _post(ctx, ControlKind.RATE, provider=provider, value=text.partition("=")[2], reason=reason)
+    return done
+
+
+Release = Annotated[str, typer.Option("--release", help="a release id")]
+Customer = Annotated[str, typer.Option("--customer", help="a customer id")]
+Recipient = Annotated[str, typer.Option("--recipient", help="an address")]
+Domain = Annotated[str, typer.Option("--domain", help="a recipient domain")]
+
+
+@app.command()
+def hold(
+    ctx: typer.Context,
+    release: Release = "",
+    customer: Customer = "",
+    recipient: Recipient = "",
+    domain: Domain = "",
+    reason: Reason = "",
+) -> Done:
+    """Do not send what is named, in any plan, until 'resend unhold'. A run obeys at its next mail."""
+    return _hold(ctx, _subject(release, customer, recipient, domain), reason, on=True)
+
+
+@app.command()
+def unhold(
+    ctx: typer.Context,
+    release: Release = "",
+    customer: Customer = "",
+    recipient: Recipient = "",
+    domain: Domain = "",
+    reason: Reason = "",
+) -> Done:
+    """Take a hold back; held mails are planned again and wait for the next run."""
+    return _hold(ctx, _subject(release, customer, recipient, domain), reason, on=False)
+
+
+def operator() -> str:
+    """Who gives the command, for the audit: login name and process."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return os.environ.get("SUDO_USER", name)
+
+
+def _subject(release: str, customer: str, recipient: str, domain: str) -> tuple[VetoKind, str]:
+    named = [
+        (kind, value)
+        for kind, value in (
+            (VetoKind.RELEASE, release),
+            (VetoKind.CUSTOMER, customer),
+            (VetoKind.ADDRESS, recipient),
+            (VetoKind.DOMAIN, domain),
+        )
+        if value
+    ]
+    if len(named) != 1:
+        raise UsageError(
+            "name one of --release, --customer, --recipient, --domain",
+            next_step="for several, give the command several times",
+        )
+    return named[0]
+
+
+def _hold(ctx: typer.Context, named: tuple[VetoKind, str], reason: str, *, on: bool) -> Done:
+    from resend.stores import vetoes
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    kind, subject = named
+    act = vetoes.hold if on else vetoes.unhold
+    with ledger_of(config, home) as ledger, ledger.write() as conn:
+        mails = act(conn, kind, subject, reason=reason, who=operator(), now=datetime.now(UTC))
+    shown = screen.address(subject) if kind is VetoKind.ADDRESS else subject
+    verb = "is held" if on else "is no longer held"
+    screen.line(f"{kind} {shown} {verb}: {render.count(mails)} mails of started plans")
+    return Done(summary={"kind": kind, "subject": shown, "held": on, "mails": mails})
+
+
+def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: str = "", reason: str = "") -> Done:
+    from resend.stores import control
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    with ledger_of(config, home) as ledger, ledger.write() as conn:
+        control.post(conn, kind, provider=provider, value=value, reason=reason, who=operator(), now=datetime.now(UTC))
+    about = " ".join(filter(None, (kind.value, provider, value)))
+    screen.line(f"{about}: posted; a run obeys within 2 seconds")
+    return Done(summary={"kind": kind, "provider": provider, "value": value})

@@ -1,0 +1,237 @@
+"""`resend plan`: freeze what will be sent, look at it, give it up. Nothing here sends.
+
+Raises UsageError for an option that does not fit; the planner raises the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.control import operator
+from resend.cli.opened import duration, existing, ledger_of, rates, screen_of, zone
+from resend.cli.screen import Screen
+from resend.errors import UsageError
+from resend.model import Bucket, CauseClass, Identity
+
+if TYPE_CHECKING:
+    from resend.flows.plan import MadePlan
+    from resend.stores.rows import PlanRecord
+
+app = typer_app()
+plan_app = typer_app("Freeze what will be sent; nothing is sent without a plan.")
+app.add_typer(plan_app, name="plan")
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="a plan's id, or an unambiguous beginning of it")]
+
+
+@app.callback()
+def _plans() -> None:
+    """Plans."""
+
+
+@plan_app.callback()
+def _plan() -> None:
+    """Freeze what will be sent; nothing is sent without a plan."""
+
+
+@plan_app.command()
+def make(
+    ctx: typer.Context,
+    incident: Annotated[str, typer.Argument(metavar="ID", help="the incident's id or name")],
+    rate: Annotated[list[str] | None, typer.Option("--rate", metavar="P=5/s", help="ceiling of a provider")] = None,
+    identity: Annotated[Identity | None, typer.Option("--identity", help="keep or renew Message-ID and Date")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="WHAT", help="probable | maybe_delivered | ask:CAUSE; needs --reason"),
+    ] = None,
+    recipient_gap: Annotated[
+        str, typer.Option("--recipient-gap", metavar="10m", help="between two mails to one mailbox")
+    ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="send once more what was already resent; needs --reason")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="why; kept in the plan")] = "",
+) -> Done:
+    """Freeze what will be sent: which mails, which bytes, in which order, how fast.
+
+    Prints the plan's id, count, batches and time, and the command that starts it.
+    """
+    from resend.flows.plan import Options, make_plan
+
+    screen = screen_of(ctx)
+    if (include or again) and not reason.strip():
+        raise UsageError("--include and --again need a reason", next_step="add --reason 'why'; it is kept in the plan")
+    ceilings = rates(rate or [])
+    config, home = existing(screen)
+    gap = duration(recipient_gap, "--recipient-gap") if recipient_gap else config.run.recipient_gap
+    options = Options(
+        rates=ceilings,
+        identity=identity,
+        includes=tuple(_include(word) for word in include or ()),
+        recipient_gap=gap,
+        again=again,
+        reason=reason,
+    )
+    with ledger_of(config, home) as ledger:
+        made = make_plan(home, config, ledger, incident, options=options, now=datetime.now(UTC))
+    _made(screen, made)
+    return Done(
+        summary={
+            "id": made.record.id,
+            "count": made.record.total,
+            "batches": made.record.batches,
+            "eta": round(made.record.eta_s),
+            "quarantine": sum(made.troubled.values()),
+        }
+    )
+
+
+def _include(word: str) -> str:
+    kind, _, cause = word.partition(":")
+    if word in ("probable", "maybe_delivered") or (kind == "ask" and cause in list(CauseClass)):
+        return word
+    raise UsageError(
+        f"--include: {word!r} is no choice",
+        next_step="one of probable, maybe_delivered, ask:CAUSE (like ask:sender_blocked)",
+    )
+
+
+def _made(screen: Screen, made: MadePlan) -> None:
+    record = made.record
+    _row(screen, record)
+    if made.again:
+        screen.line("this very plan was made before")
+    screen.line(f"plan {record.id}")
+    screen.line(_size(record))
+    for provider, mails in sorted(made.mails_by_provider.items(), key=lambda item: -item[1]):
+        screen.row("provider", provider=provider, mails=mails, eta=made.eta_by_provider.get(provider))
+    screen.table(
+        [render.Column("provider"), render.number("mails"), render.number("time")],
+        [
+            (provider, mails, render.span(made.eta_by_provider.get(provider)))
+            for provider, mails in sorted(made.mails_by_provider.items(), key=lambda item: -item[1])
+        ],
+    )
+    kinds = Counter(made.identities.values())
+    screen.line("identity: " + ", ".join(f"{kind} of {render.count(n)} releases" for kind, n in sorted(kinds.items())))
+    left = sum(count for bucket, count in made.buckets.items() if bucket is not Bucket.RESEND)
+    screen.line(f"not in this plan: {render.count(left)} affected mails, see 'resend preview {record.incident_id}'")
+    for what, count in made.troubled.items():
+        screen.row("trouble", what=what, count=count)
+        screen.line(f"will be quarantined: {render.count(count)} mails, {what}")
+    screen.line()
+    screen.line(f"next: resend run {record.id[:12]} --confirm {record.total}")
+
+
+@plan_app.command("list")
+def list_(ctx: typer.Context) -> Done:
+    """List all plans: id, incident, state, mails, time, when made."""
+    from resend.stores.planrows import plans
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    where = zone(config)
+    with ledger_of(config, home) as ledger, ledger.read() as conn:
+        found = list(plans(conn))
+    for plan in found:
+        _row(screen, plan)
+    if found:
+        screen.table(
+            [
+                render.fixed("plan"),
+                render.Column("incident"),
+                render.fixed("state"),
+                render.number("mails"),
+                render.number("time"),
+                render.fixed("made"),
+            ],
+            [
+                (p.id[:12], p.incident_id, p.state, p.total, render.span(p.eta_s), render.minute(p.made_at, where))
+                for p in found
+            ],
+        )
+    else:
+        screen.line("no plan yet; next: resend plan make INCIDENT")
+    return Done(summary={"plans": len(found)})
+
+
+@plan_app.command()
+def show(ctx: typer.Context, plan: PlanId) -> Done:
+    """Show one plan: parameters, mails by provider, customer and release, and where they stand."""
+    from resend.flows.plan import find_plan
+    from resend.stores.plans import PlanFile
+    from resend.stores.status import plan_states
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    where = zone(config)
+    with ledger_of(config, home) as ledger:
+        record = find_plan(ledger, plan)
+        with ledger.read() as conn:
+            states = plan_states(conn, record.id)
+    _row(screen, record)
+    screen.line(f"plan {record.id}")
+    screen.line(f"{record.state}, made {render.at(record.made_at, where)} for incident {record.incident_id}")
+    screen.line(_size(record))
+    for name, value in json.loads(record.params).items():
+        if value not in ("", [], {}, False):
+            screen.line(f"  {name:15}  {value if not isinstance(value, dict | list) else json.dumps(value)}")
+    with PlanFile(home, record.id) as frozen:
+        mails = Counter((row.provider, row.egress) for row in frozen.rows())
+    for (provider, egress), count in mails.most_common():
+        screen.row("provider", provider=provider, egress=egress, mails=count)
+    screen.table(
+        [render.Column("provider"), render.Column("by"), render.number("mails")],
+        [(provider, egress, count) for (provider, egress), count in mails.most_common()],
+    )
+    for state, count in states.items():
+        screen.row("state", state=state, count=count)
+        screen.line(f"  {state:12}  {render.count(count):>11}")
+    return Done(summary={"id": record.id, "count": record.total, "states": dict(states)})
+
+
+@plan_app.command()
+def close(
+    ctx: typer.Context,
+    plan: PlanId,
+    reason: Annotated[str, typer.Option("--reason", help="why; kept in the audit")],
+) -> Done:
+    """Give up what is unsent and free it for another plan. What was sent stays sent."""
+    from resend.flows.plan import find_plan
+    from resend.stores.planrows import close_plan
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    with ledger_of(config, home) as ledger:
+        record = find_plan(ledger, plan)
+        with ledger.write() as conn:
+            freed = close_plan(conn, record.id, reason=reason, who=operator(), now=datetime.now(UTC))
+    screen.line(f"plan {record.id[:12]} is closed; {render.count(freed)} unsent mails are free for another plan")
+    return Done(summary={"id": record.id, "freed": freed})
+
+
+def _size(plan: PlanRecord) -> str:
+    span = render.span(plan.eta_s)
+    return f"{render.count(plan.total)} mails in {render.count(plan.batches)} batches, about {span}"
+
+
+def _row(screen: Screen, plan: PlanRecord) -> None:
+    screen.row(
+        "plan",
+        id=plan.id,
+        incident=plan.incident_id,
+        count=plan.total,
+        batches=plan.batches,
+        eta=round(plan.eta_s),
+        state=plan.state,
+        made_at=plan.made_at,
+        started_at=plan.started_at,
+        finished_at=plan.finished_at,
+    )
