@@ -23,7 +23,7 @@ CATALOG, EVIDENCE = "catalog", "collect"  # sources, as `veto.source` and `water
 
 def refresh_catalog_vetoes(home: Home, config: Config) -> int | None:
     """Suppressed, unsubscribed, withdrawn and out of date, as the catalog is now; new ones, None without a ledger."""
-    if not _has_ledger(home, config):
+    if not has_ledger(home, config):
         return None
     with open_ledger(config.ledger.url, home) as ledger:
         return project_catalog(home, ledger, datetime.now(UTC))
@@ -31,7 +31,7 @@ def refresh_catalog_vetoes(home: Home, config: Config) -> int | None:
 
 def refresh_evidence_vetoes(home: Home, config: Config) -> int:
     """Originals of open incidents that arrived after all; new vetoes, 0 without a ledger."""
-    if not _has_ledger(home, config):
+    if not has_ledger(home, config):
         return 0
     with open_ledger(config.ledger.url, home) as ledger:
         return project_evidence(home, config, ledger, datetime.now(UTC))
@@ -59,6 +59,6 @@ def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) 
         return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
 
 
-def _has_ledger(home: Home, config: Config) -> bool:
+def has_ledger(home: Home, config: Config) -> bool:
     """Whether an incident was ever opened here; a configured database counts as one."""
     return bool(config.ledger.url) or home.ledger_db.exists()

@@ -48,8 +48,15 @@ class Affected:
 
     def rows(self, bucket: Bucket | None = None) -> Iterator[dict[str, Any]]:
         """Rows of `affected` by outcome_id, as dicts; all of them, or those of one bucket."""
-        query = "SELECT * FROM affected" + (" WHERE bucket = ?" if bucket is not None else "") + " ORDER BY outcome_id"
-        cursor = self.con.cursor().execute(query, [] if bucket is None else [bucket.value])
+        condition = "" if bucket is None else "WHERE bucket = ?"
+        return self._rows(condition, [] if bucket is None else [bucket.value])
+
+    def to(self, folded: str) -> Iterator[dict[str, Any]]:
+        """Rows of `affected` for one address (policy.address.fold)."""
+        return self._rows("WHERE folded = ?", [folded])
+
+    def _rows(self, condition: str, values: list[str]) -> Iterator[dict[str, Any]]:
+        cursor = self.con.cursor().execute(f"SELECT * FROM affected {condition} ORDER BY outcome_id", values)
         names = [column[0] for column in cursor.description or []]
         while chunk := cursor.fetchmany(2_048):
             for row in chunk:

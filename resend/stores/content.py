@@ -19,6 +19,7 @@ import jinja2
 
 from resend.clock import to_text
 from resend.errors import InputError
+from resend.policy.content import identity_of
 from resend.policy.content import kept as wire_ready
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home, private_opener
@@ -26,8 +27,6 @@ from resend.stores.home import Home, private_opener
 TEMPLATE, MAIL = ".eml.j2", ".eml"
 _MAX_BYTES = 64 << 20  # no mail host takes a larger message
 _KEPT_NAME = re.compile(r"[0-9a-f]{64}\.eml")
-_MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r?\n[ \t]+)?(<[^>\r\n]*>|[^\s]+)")
-_DATE = re.compile(rb"(?im)^date:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]+)")
 _SHOWN = 5  # ignored files named in a warning
 
 
@@ -73,7 +72,7 @@ def load_content(home: Home, directory: Path) -> ContentLoad:
         except (InputError, ValueError) as error:
             found.rejected.append(f"{name}: {error}")
             continue
-        target = home.content / (f"kept/{kept_name(_header(_MESSAGE_ID, data))}" if name.startswith("kept/") else name)
+        target = home.content / (f"kept/{kept_name(identity_of(data)[0])}" if name.startswith("kept/") else name)
         _put(target, data)
         found.taken += 1
     if ignored:
@@ -111,7 +110,7 @@ def _checked(path: Path, name: str) -> bytes:
     if name.startswith("kept/"):
         if not _KEPT_NAME.fullmatch(name.removeprefix("kept/")):
             raise ValueError("the name is not the sha256 of a message-id")
-        message_id = _header(_MESSAGE_ID, data)
+        message_id, _ = identity_of(data)
         bare = message_id.strip("<>")
         if name not in (f"kept/{hashlib.sha256(text.encode()).hexdigest()}{MAIL}" for text in (f"<{bare}>", bare)):
             raise ValueError(f"the name is not the sha256 of its Message-ID {message_id!r}")
@@ -129,13 +128,6 @@ def _put(target: Path, data: bytes) -> None:
     with open(temporary, "wb", opener=private_opener) as handle:
         handle.write(data)
     temporary.replace(target)
-
-
-def _header(pattern: re.Pattern[bytes], data: bytes) -> str:
-    """First value of a header by its pattern, "" where there is none."""
-    end = data.find(b"\r\n\r\n")
-    match = pattern.search(data, 0, end if end >= 0 else len(data))
-    return match.group(1).decode("utf-8", "replace").strip() if match else ""
 
 
 class ContentStore:
@@ -213,10 +205,10 @@ class ContentStore:
 
 
 def _described(kind: str, data: bytes) -> Content:
+    message_id, written = identity_of(data)
     date = ""
     try:
-        date = to_text(parsedate_to_datetime(_header(_DATE, data)))
+        date = to_text(parsedate_to_datetime(written))
     except (ValueError, TypeError, OverflowError):
         pass  # no Date, or one without a zone: not known
-    message_id = _header(_MESSAGE_ID, data)
     return Content(kind, hashlib.sha256(data).hexdigest(), message_id, date)

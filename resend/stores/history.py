@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, select
 
@@ -84,3 +85,78 @@ def standing_vetoes(connection: Connection, *, without: str = "catalog") -> Iter
             scope=row.scope,
             evidence=row.evidence,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryHistory:
+    """One try of ours. `at`: when MAIL was sent."""
+
+    id: str
+    at: datetime
+    egress: str
+    outcome: str
+    stage: str
+    code: int
+    enhanced: str
+    reply: str
+    remote_qid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryHistory:
+    """One mail that was planned for an address, with its tries in order."""
+
+    key: str
+    release: str
+    generation: int
+    incident_id: str
+    plan_id: str
+    state: str
+    fate: str
+    fate_reply: str
+    reason: str
+    due_at: datetime | None
+    accepted_at: datetime | None
+    tries: tuple[TryHistory, ...]
+
+
+def deliveries_to(connection: Connection, folded: str) -> list[DeliveryHistory]:
+    """Every Delivery to an address (policy.address.fold), oldest generation first."""
+    rows = connection.execute(
+        select(delivery).where(delivery.c.folded == folded).order_by(delivery.c.release, delivery.c.generation)
+    ).all()
+    found = []
+    for row in rows:
+        tries = connection.execute(
+            select(try_).where(try_.c.delivery_key == row.key).order_by(try_.c.mail_at, try_.c.id)
+        ).all()
+        found.append(
+            DeliveryHistory(
+                key=row.key,
+                release=row.release,
+                generation=row.generation,
+                incident_id=row.incident_id,
+                plan_id=row.plan_id,
+                state=row.state,
+                fate=row.fate,
+                fate_reply=row.fate_reply,
+                reason=row.reason,
+                due_at=from_text(row.due_at) if row.due_at else None,
+                accepted_at=from_text(row.accepted_at) if row.accepted_at else None,
+                tries=tuple(
+                    TryHistory(
+                        id=item.id,
+                        at=from_text(item.mail_at),
+                        egress=item.egress,
+                        outcome=item.outcome,
+                        stage=item.stage,
+                        code=item.code,
+                        enhanced=item.enhanced,
+                        reply=item.reply,
+                        remote_qid=item.remote_qid,
+                    )
+                    for item in tries
+                ),
+            )
+        )
+    return found

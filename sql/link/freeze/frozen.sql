@@ -2,7 +2,7 @@
 -- Parameters: none. Reads candidate_mail, verdict_of(provider, wording, cause, cause_rule, scope, retry_after, code, action,
 --   verdict_rule, verdict_reason, wait_us).
 -- Columns: those of candidate_mail but in_selection, then action, verdict_rule, verdict_reason, bucket (''), reason (''),
---   not_before, identity_hint. For DuckDB (EXCLUDE).
+--   generation (0), folded (''), not_before, identity_hint. For DuckDB (EXCLUDE).
 SELECT
   m.* EXCLUDE (in_selection, wording),
   v.action,
@@ -10,6 +10,8 @@ SELECT
   v.verdict_reason,
   '' AS bucket,
   '' AS reason,
+  0 AS generation,
+  '' AS folded,
   m.at + v.wait_us AS not_before,
   CASE WHEN m.message_id <> '' AND m.sent_at IS NOT NULL THEN 'same' ELSE '' END AS identity_hint
 FROM candidate_mail AS m

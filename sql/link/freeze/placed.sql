@@ -1,13 +1,16 @@
 -- Purpose: the frozen mails with the bucket and the reason of now.
 -- Parameters: none. Reads frozen, facts, judged (distinct facts with bucket and reason).
--- Columns: those of frozen but bucket and reason, then bucket, reason, generation. For DuckDB (EXCLUDE).
+-- Columns: those of frozen but bucket and reason, then bucket, reason, generation, folded (the address as vetoes
+--   compare it). For DuckDB (EXCLUDE).
 SELECT
-  f.* EXCLUDE (bucket, reason),
+  f.* EXCLUDE (bucket, reason, generation, folded),
   j.bucket,
   j.reason,
-  k.generation
+  k.generation,
+  n.folded
 FROM frozen AS f
 JOIN facts AS k ON k.outcome_id = f.outcome_id
+JOIN key_of AS n ON n.outcome_id = f.outcome_id
 JOIN judged AS j
   ON j.folded = k.folded
   AND j.past_state = k.past_state

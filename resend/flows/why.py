@@ -1,0 +1,72 @@
+"""`why ADDRESS`: every mail to one address, from the log line to our own tries. Changes nothing.
+
+Raises InputError for what is no address, UsageError for an incident that is not there, StoreError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from resend.config import Config
+from resend.errors import InputError
+from resend.linker.buckets import rebucket
+from resend.linker.incident import find_incident
+from resend.linker.outcomes import find
+from resend.policy.address import fold
+from resend.report.why import WhyMail, WhyVerdict, link_of, verdict_of
+from resend.stores.history import DeliveryHistory, deliveries_to
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger
+
+
+def why(
+    home: Home, config: Config, ledger: Ledger | None, address: str, *, incident: str = "", now: datetime
+) -> list[WhyMail]:
+    """All mails to an address in the order of the log; of one incident where it is named. `now` is aware UTC.
+
+    Without a ledger there are no incidents yet: then the log lines alone.
+    """
+    try:
+        folded = fold(address.strip())
+    except ValueError as error:
+        raise InputError(f"not an address: {error}", next_step="write it like taro@example.jp") from None
+    judged: dict[tuple[str, str, str], list[tuple[dict[str, Any], WhyVerdict]]] = {}
+    deliveries: list[DeliveryHistory] = []
+    if ledger is not None:
+        records = [find_incident(ledger, incident)] if incident else list(ledger.incidents())
+        for record in records:
+            with rebucket(home, ledger, record.id, now=now) as affected:
+                for row in affected.to(folded):
+                    verdict = verdict_of(row, incident_id=record.id, incident=record.name)
+                    judged.setdefault(_place(row["message_id"], row["host"], row["qid"]), []).append((row, verdict))
+        with ledger.read() as connection:
+            deliveries = deliveries_to(connection, folded)
+    ours = {item.remote_qid for mail in deliveries for item in mail.tries if item.remote_qid}
+    found = []
+    for outcome in find(home, config, recipient=address.strip()):
+        place = _place(outcome["message_id"], outcome["host"], outcome["queue_id"])
+        rows = judged.get(place, [])
+        if incident and not rows:
+            continue
+        releases = {row["release"] for row, _ in rows if row["release"]}
+        found.append(
+            WhyMail(
+                outcome=outcome,
+                own=outcome["queue_id"] in ours,
+                link=link_of(rows[0][0]) if rows else None,
+                verdicts=tuple(verdict for _, verdict in rows),
+                deliveries=tuple(mail for mail in deliveries if mail.release in releases),
+            )
+        )
+    return found
+
+
+def as_json(mail: WhyMail) -> dict[str, Any]:
+    """One mail as a JSON row; datetimes stay datetimes."""
+    return dataclasses.asdict(mail)
+
+
+def _place(message_id: str, host: str, qid: str) -> tuple[str, str, str]:
+    return message_id, host, qid
