@@ -1,0 +1,145 @@
+"""The customer report of an incident: one HTML file, no scripts, in Japanese or English, for a phone and for paper.
+
+Facts come from the impact and the ledger; cause and apology stay marked blanks for a person. Its sums are the
+preview's. Raises InputError where the file cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import jinja2
+from markupsafe import Markup
+
+from resend.clock import from_text
+from resend.errors import InputError
+from resend.model import Bucket, CauseClass, Fate, State
+from resend.report.charts import bars, columns
+from resend.report.impact import Impact, ImpactRow
+from resend.report.results import Results
+from resend.report.words import BUCKETS, CAUSES, WORDS
+from resend.stores.home import private_opener
+
+_SHOWN = 50  # releases and customers listed; the CSV of preview has all
+_BARS = 12
+_LEFT = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED, State.IN_DOUBT, State.HELD, State.QUARANTINED)
+_STATES = {
+    "ja": {
+        State.PLANNED: "未送信", State.LEASED: "送信準備中", State.SENDING: "送信中", State.ACCEPTED: "受付済み",
+        State.DEFERRED: "再試行待ち", State.REJECTED: "受信側が拒否", State.IN_DOUBT: "確認できず",
+        State.SUPPRESSED: "送信停止の対象", State.QUARANTINED: "本文の問題で保留", State.HELD: "保留",
+        State.CLOSED: "終了", State.GAVE_UP: "再試行を断念",
+    },
+    "en": {state: state.value.replace("_", " ") for state in State},
+}  # fmt: skip
+
+
+def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: datetime) -> str:
+    """The report as HTML. `lang`: ja or en; times are shown in `zone`."""
+    words = WORDS[lang]
+    releases = [row for row in found.tables["release"] if row.value != "-"]
+    customers = [row for row in found.tables["customer"] if row.value != "-"]
+    states = [(_STATES[lang][state], results.states[state]) for state in State if results.states.get(state)]
+    hours = [row for row in found.tables["hour"] if row.failed]
+    first = min((row.value for row in hours), default=found.about.first_at)
+    last = found.about.last_at
+    return _template().render(
+        lang=lang,
+        w=words,
+        id=found.about.id,
+        name=found.about.name,
+        made=_at(now, zone),
+        first=_at(first, zone),
+        last=_at(last, zone),
+        affected=found.affected,
+        mails=found.mails,
+        no_evidence=found.no_evidence,
+        missing=found.missing,
+        release_count=len(releases),
+        customer_count=len(customers),
+        hour_chart=Markup(columns(_hours(hours, zone), title=words["by_hour"])),
+        provider_chart=Markup(bars(_top(found.tables["provider"]), title=words["by_provider"])),
+        cause_chart=Markup(bars(_causes(found.tables["cause"], lang), title=words["by_cause"])),
+        buckets=[(BUCKETS[lang][row.name], row.count) for row in found.buckets if row.count],
+        planned=results.planned,
+        accepted=results.accepted,
+        queued=results.fates.get(Fate.UNSEEN, 0) + results.fates.get(Fate.QUEUED_AT_RELAY, 0),
+        resent_first=_at(results.first_at, zone),
+        resent_last=_at(results.last_at, zone),
+        states=states,
+        left=sum(results.states.get(state, 0) for state in _LEFT),
+        releases=[_release(row, results) for row in releases[:_SHOWN]],
+        more_releases=max(0, len(releases) - _SHOWN),
+        customers=customers[:_SHOWN],
+        more_customers=max(0, len(customers) - _SHOWN),
+        n=_number,
+        percent=_percent,
+    )
+
+
+def write(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: datetime, directory: Path) -> Path:
+    """Write `<incident>-<lang>.html` into `directory`; its path."""
+    path = directory / f"{found.about.id}-{lang}.html"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", encoding="utf-8", opener=private_opener) as handle:
+            handle.write(render(found, results, lang=lang, zone=zone, now=now))
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror}", where=str(path), next_step="name another directory with --out"
+        ) from None
+    return path
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("incident.html.j2")
+
+
+def _release(row: ImpactRow, results: Results) -> Mapping[str, object]:
+    planned, accepted = results.by_release.get(row.value, (0, 0))
+    return {"label": row.label, "failed": row.failed, "planned": planned or row.resend, "accepted": accepted}
+
+
+def _top(rows: Sequence[ImpactRow]) -> list[tuple[str, int]]:
+    shown = [(row.label, row.failed) for row in rows[:_BARS]]
+    rest = sum(row.failed for row in rows[_BARS:])
+    return [*shown, ("…", rest)] if rest else shown
+
+
+def _causes(rows: Sequence[ImpactRow], lang: str) -> list[tuple[str, int]]:
+    known = {cause.value: text for cause, text in CAUSES[lang].items()}
+    return [(known.get(row.value, row.value), row.failed) for row in rows if row.value in set(CauseClass) or row.failed]
+
+
+def _hours(rows: Sequence[ImpactRow], zone: ZoneInfo) -> list[tuple[str, int]]:
+    return [(from_text(row.value).astimezone(zone).strftime("%m-%d %Hh"), row.failed) for row in rows]
+
+
+def _at(at: datetime | str | None, zone: ZoneInfo) -> str:
+    if not at:
+        return ""
+    return (from_text(at) if isinstance(at, str) else at).astimezone(zone).strftime("%Y-%m-%d %H:%M")
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _percent(part: int, whole: int | None) -> str:
+    return "–" if not whole else f"{100 * part / whole:.2f} %"
+
+
+def bucket_total(found: Impact) -> int:
+    """What the report's bucket table adds up to; equals the preview's affected."""
+    return sum(found.count(bucket) for bucket in Bucket)
