@@ -17,10 +17,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from resend.errors import ConfigError, StoreError
 
 APPLICATION_ID = 0x62726C67  # "brlg" in the SQLite header: this file is a bulk-resend ledger
-_NETWORK_TYPES = frozenset(
-    "nfs nfs4 cifs smb smb2 smb3 smbfs 9p afs ceph fuse.sshfs fuse.glusterfs glusterfs lustre gfs2 ocfs2 beegfs".split()
-)  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
+_NETWORK_TYPES = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "gfs2", "ocfs2"} | {
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "glusterfs",
+    "lustre",
+    "beegfs",
+}  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
 _BUSY_MS = 5000
+_WAL_LEFT = 1024 * 1024  # bytes of the write-ahead log that stay allocated after a checkpoint
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -56,7 +61,9 @@ def postgres_engine(url: str) -> Engine:
         engine = create_engine(parsed, pool_size=4, max_overflow=4, pool_pre_ping=True)
     except ImportError:
         raise StoreError(
-            "the PostgreSQL driver is not installed", where="ledger.url", next_step="pip install 'bulk-resend[postgres]'"
+            "the PostgreSQL driver is not installed",
+            where="ledger.url",
+            next_step="pip install 'bulk-resend[postgres]'",
         ) from None
     event.listen(engine, "connect", _prepare_postgres)
     return engine
@@ -95,6 +102,7 @@ def _prepare_sqlite(raw: Any, _: object) -> None:
             ("wal_autocheckpoint", 0, 0),
             ("foreign_keys", "ON", 1),
             ("busy_timeout", _BUSY_MS, _BUSY_MS),
+            ("journal_size_limit", _WAL_LEFT, _WAL_LEFT),
         ):
             cursor.execute(f"PRAGMA {pragma} = {value}")
             found = cursor.execute(f"PRAGMA {pragma}").fetchone()[0]
@@ -156,7 +164,9 @@ def _refuse_foreign(path: Path) -> None:
     if not head:
         return
     if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
-        raise StoreError("not an SQLite database", where=str(path), next_step="move the file away, or choose another home")
+        raise StoreError(
+            "not an SQLite database", where=str(path), next_step="move the file away, or choose another home"
+        )
     con = None
     try:
         con = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=_BUSY_MS / 1000)
@@ -173,5 +183,7 @@ def _refuse_foreign(path: Path) -> None:
             con.close()
     if not ours or (tables and "alembic_version" not in tables):
         raise StoreError(
-            "an SQLite database of another program", where=str(path), next_step="move the file away, or choose another home"
+            "an SQLite database of another program",
+            where=str(path),
+            next_step="move the file away, or choose another home",
         )

@@ -36,7 +36,7 @@ _UPGRADE_LOCK = 0x62726C67  # pg_advisory_xact_lock: two hosts that open a new l
 
 
 def open_ledger(url: str, home: Home, *, create: bool = True) -> Ledger:
-    """Open the ledger of `home` (SQLite; url "" or sqlite:///PATH) or at `postgresql+psycopg://...`, at the newest schema.
+    """Open the ledger of `home` (SQLite; url "" or sqlite:///PATH) or at `postgresql+psycopg://...`, schema upgraded.
 
     With `create=False` a ledger that is not there raises StoreError.
     """

@@ -71,6 +71,16 @@ def add_plan(conn: Connection, record: PlanRecord) -> None:
     )
 
 
+def find_plan(conn: Connection, ref: str) -> PlanRecord:
+    """A plan by its id or an unambiguous beginning of it; UsageError otherwise."""
+    found = [record for record in plans(conn) if ref and record.id.startswith(ref)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{ref!r} fits {len(found)} plans", next_step="write more of the id; see 'resend plan list'")
+    raise UsageError(f"there is no plan {ref!r}", next_step="see 'resend plan list'")
+
+
 def _incident(row: RowMapping) -> IncidentRecord:
     return IncidentRecord(
         id=row["id"],

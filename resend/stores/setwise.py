@@ -1,6 +1,6 @@
 """Many rows in one statement: Python rows become one JSON parameter that SQL reads as a table, on both databases.
 
-One cached statement serves any number of rows. Also the database's own clock as ledger time text. Reads and writes nothing.
+One cached statement serves any number of rows. Also the database's own clock as time text. Does no IO.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-_TYPES: dict[type, type[Text] | type[Integer] | type[Float]] = {str: Text, int: Integer, float: Float}
-DB_NOW_TEXT = "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\""
+_TYPES: dict[type, type[Text] | type[Integer] | type[Float[float]]] = {str: Text, int: Integer, float: Float}
+DB_NOW_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
 def json_rows(dialect: str, name: str, **columns: type) -> Subquery:
@@ -68,7 +68,7 @@ def pg_now(plus_s: float | None = None) -> ColumnElement[str]:
     """PostgreSQL's clock (not the transaction's start) as ledger time text, plus so many seconds."""
     at: ColumnElement[Any] = func.clock_timestamp()
     if plus_s is not None:
-        at = at + text(f"interval '{float(plus_s)} seconds'")  # type: ignore[operator]
+        at = at + text(f"interval '{float(plus_s)} seconds'")
     return func.to_char(func.timezone("UTC", at), DB_NOW_TEXT, type_=Text)
 
 

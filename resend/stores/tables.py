@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -67,6 +68,7 @@ batch = Table(
     Column("size", Integer, nullable=False),
     Column("rate", Float, nullable=False),
     Column("canary", Integer, nullable=False, default=0),
+    Column("retry", Integer, nullable=False, default=0),  # made of deferred rows that came due
     Column("not_before", Text),
     Column("epoch", Integer, nullable=False, default=0),
     Column("owner", Text, nullable=False, default=""),
@@ -89,6 +91,7 @@ delivery = Table(
     Column("epoch", Integer, nullable=False, default=0),  # the lease that holds it
     Column("recipient_id", Text, nullable=False),
     Column("rcpt", Text, nullable=False),  # the RCPT argument, exactly
+    Column("folded", Text, nullable=False),  # policy.address.fold of rcpt: what address vetoes compare
     Column("customer", Text, nullable=False),
     Column("domain", Text, nullable=False),  # lower-case A-label
     Column("egress", Text, nullable=False),
@@ -103,7 +106,7 @@ delivery = Table(
     Column("state", Text, nullable=False),  # model.State
     Column("fate", Text, nullable=False, default=""),  # model.Fate once accepted
     Column("reason", Text, nullable=False, default=""),  # why suppressed, quarantined, held, closed, gave_up
-    Column("due_at", Text),  # of a deferred row
+    Column("due_at", Text),  # of a deferred row, or of a planned one that must wait
     Column("first_try_at", Text),
     Column("tries", Integer, nullable=False, default=0),
     Column("released", Integer, nullable=False, default=0),  # times let out of doubt to be sent again
@@ -121,6 +124,15 @@ delivery = Table(
     Index("delivery_state", "plan_id", "state", "due_at"),
     Index("delivery_remote", "remote_qid"),
     Index("delivery_message_id", "message_id"),
+    Index("delivery_folded", "folded"),
+    Index(
+        "delivery_fate",
+        "egress",
+        "provider",
+        "fate",
+        sqlite_where=text("fate IN ('unseen', 'queued_at_relay')"),
+        postgresql_where=text("fate IN ('unseen', 'queued_at_relay')"),
+    ),
 )
 
 # One attempt of ours. Inserted by the arm, or by a reply before the arm; append and finish only, never deleted.
@@ -134,7 +146,7 @@ try_ = Table(
     Column("egress", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("mail_at", Text, nullable=False),  # when MAIL was sent: the paced instant
-    Column("armed_at", Text),  # NULL: refused before the arm
+    Column("armed_at", Text),  # NULL: refused before the arm; by the database's clock on PostgreSQL
     Column("ended_at", Text),
     Column("outcome", Text, nullable=False),  # model.TryOutcome
     Column("stage", Text, nullable=False, default=""),  # model.Stage of the reply or loss
@@ -157,9 +169,9 @@ provider_slot = Table(
     Column("provider", Text, nullable=False),
     Column("n", Integer, nullable=False),
     Column("owner", Text, nullable=False, default=""),
-    Column("epoch", Integer, nullable=False, default=0),
+    Column("batch_id", Text, nullable=False, default=""),  # the batch that it was claimed with
+    Column("epoch", Integer, nullable=False, default=0),  # and that lease of it
     Column("lease_until", Text),
-    Column("last_arm_at", Text),
     PrimaryKeyConstraint("egress", "provider", "n"),
 )
 

@@ -1,7 +1,7 @@
 """What a run asks of the ledger: one frozen record per change of state, and what it gets back.
 
 `Ledger.apply` writes a list of these in one transaction. A transition names the states it may start from through
-model.TRANSITIONS; one that finds its row elsewhere changes nothing and says so in its result. Nothing here reads or writes.
+model.TRANSITIONS; one that finds its row elsewhere changes nothing and says so in its result. Does no IO.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Finish:
 
     accepted, rejected, in_doubt: sending -> that state. deferred: sending -> deferred (-> gave_up), `due_at` required;
     code 0 stands for a loss before the dot. disarmed: sending -> planned, no try counted. `fate` of an accepted mail:
-    DELIVERED direct to MX, UNSEEN through a relay. A late finish (the row was taken away) is kept on the try; it settles
-    the doubt where the row still waits in doubt for this very try, and never overwrites anything else.
+    None takes DELIVERED for egress 'direct', else UNSEEN. A late finish (the row was taken away) is kept on the try; it
+    settles the doubt where the row still waits in doubt for this very try, and never overwrites anything else.
+    Raises ValueError for an ending that does not exist.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Finish:
     due_at: datetime | None = None
     remote_qid: str = ""
     fate: Fate | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome == TryOutcome.ARMED:
+            raise ValueError("a try does not end as armed")
+        if (self.outcome == TryOutcome.DEFERRED) != (self.due_at is not None):
+            raise ValueError(f"{self.outcome} {'needs' if self.due_at is None else 'has no'} due_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,12 @@ class Refuse:
     reply: str = ""
     cause: str = ""
     due_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome not in (TryOutcome.DEFERRED, TryOutcome.REJECTED):
+            raise ValueError(f"a reply before the arm cannot end as {self.outcome}")
+        if (self.outcome == TryOutcome.DEFERRED) != (self.due_at is not None):
+            raise ValueError(f"{self.outcome} {'needs' if self.due_at is None else 'has no'} due_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,38 +1,319 @@
 """The one writer of a run: everything that is queued goes into one transaction, one fsync for all connections.
 
 `submit` gives an awaitable that is done when the transition is durable. LedgerWriter works in a thread of its own;
-InlineWriter works in the caller's, for simulation and small tools. Contention is tried again; a disk error is not: after
-one, everything fails with StoreError until the ledger is opened anew. Nothing here knows what a transition means.
+InlineWriter works in the caller's, for simulation and small tools. Contention is tried again; a disk error is not:
+after one, everything fails with StoreError until the ledger is opened anew. What a transition means is not known here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from resend.errors import StoreError
 from resend.stores.engine import store_error
 from resend.stores.ledger import Ledger
-from resend.stores.tables import try_
-from resend.stores.transitions import Applied, Arm, Finish, Refuse, Result, Transition
+from resend.stores.transitions import Result, Transition
 
 T = TypeVar("T")
+_IDLE_BYTES = 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _IDLE_S = 1.0  # idle this long: a checkpoint, so that the log does not stay big
 _CONTENTION_S = 30.0
-_Call = Callable[[Connection], Any]
 
 
 class Writer(Protocol):
     """What the executor is given."""
 
-    def submit(self, transition: Transition) -> asyncio.Future[Result]: ...
-    def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]: ...
-    def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]: ...
+    def submit(self, transition: Transition) -> asyncio.Future[Result]:
+        """Done when the transition is durable; its result says whether it was made."""
+        ...
+
+    def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
+        """The same for several that belong in one transaction, in their order."""
+        ...
+
+    def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """Run `function` in a write transaction of its own (a claim, a reservation); it may run again on contention."""
+        ...
+
+
+@dataclass(slots=True)
+class _Job:
+    """Transitions (or one function) and the future that waits for them."""
+
+    future: asyncio.Future[Any]
+    transitions: tuple[Transition, ...] = ()
+    single: bool = False
+    function: Callable[[Connection], Any] | None = None
+
+
+class LedgerWriter:
+    """Writes in a thread of its own; made, used and closed in one event loop. `async with` closes it.
+
+    `close` waits for what is queued. After a failure that is not contention every later `submit` fails at once.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Job] = deque()  # the loop appends, the thread pops: both atomic
+        self._wake = threading.Event()
+        self._closing = False
+        self._broken: StoreError | None = None
+        self._checkpointed = 0  # size of the write-ahead log at the last checkpoint
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, transition: Transition) -> asyncio.Future[Result]:
+        return self._put(_Job(self._loop.create_future(), (transition,), single=True))
+
+    def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
+        return self._put(_Job(self._loop.create_future(), tuple(transitions)))
+
+    def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        return self._put(_Job(self._loop.create_future(), function=function))
+
+    async def close(self) -> None:
+        """Write what is queued, checkpoint, end the thread."""
+        self._closing = True
+        self._wake.set()
+        await self._loop.run_in_executor(None, self._thread.join)
+
+    async def __aenter__(self) -> LedgerWriter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _put(self, job: _Job) -> asyncio.Future[Any]:
+        if self._broken is not None:
+            job.future.set_exception(self._broken)
+        elif self._closing:
+            job.future.set_exception(StoreError("the ledger's writer is closed", where=self._ledger.where))
+        else:
+            self._queue.append(job)
+            if not self._wake.is_set():
+                self._wake.set()
+        return job.future
+
+    def _run(self) -> None:
+        while True:
+            if not self._wake.wait(_IDLE_S):
+                self._checkpoint(_IDLE_BYTES)
+                self._wake.wait()
+            self._wake.clear()
+            closing = self._closing
+            if jobs := _drain(self._queue):
+                done = self._work(jobs)
+                try:
+                    self._loop.call_soon_threadsafe(_resolve, done)
+                except RuntimeError:
+                    return  # the loop is gone: nobody waits for an answer
+                self._checkpoint(_CHECKPOINT_BYTES)
+            if closing and not self._queue:
+                self._checkpoint(1)
+                return
+            if self._queue or closing:
+                self._wake.set()
+
+    def _work(self, jobs: Sequence[_Job]) -> list[_Done]:
+        if self._broken is None:
+            try:
+                return _perform(self._ledger, jobs)
+            except StoreError as error:
+                self._broken = error
+        return [(job.future, self._broken) for job in jobs]
+
+    def _checkpoint(self, at_least: int) -> None:
+        size = self._ledger.wal_bytes()
+        grown = size < self._checkpointed or size >= self._checkpointed + _IDLE_BYTES
+        if self._broken is None and size >= at_least and grown:
+            try:
+                self._ledger.checkpoint()
+            except SQLAlchemyError as error:
+                self._broken = store_error(error, self._ledger.where)
+            self._checkpointed = self._ledger.wal_bytes()
+
+
+class InlineWriter:
+    """Writes in the event loop's own thread, once per turn of the loop: for simulation, or where threads are unwanted.
+
+    What is submitted in one turn goes into one transaction, as with LedgerWriter.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._jobs: deque[_Job] = deque()
+        self._broken: StoreError | None = None
+
+    def submit(self, transition: Transition) -> asyncio.Future[Result]:
+        return self._put(_Job(asyncio.get_running_loop().create_future(), (transition,), single=True))
+
+    def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
+        return self._put(_Job(asyncio.get_running_loop().create_future(), tuple(transitions)))
+
+    def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
+        return self._put(_Job(asyncio.get_running_loop().create_future(), function=function))
+
+    async def close(self) -> None:
+        """Write what is queued."""
+        self._flush()
+
+    async def __aenter__(self) -> InlineWriter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _put(self, job: _Job) -> asyncio.Future[Any]:
+        if not self._jobs:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._jobs.append(job)
+        return job.future
+
+    def _flush(self) -> None:
+        jobs = _drain(self._jobs)
+        if not jobs:
+            return
+        if self._broken is None:
+            try:
+                _resolve(_perform(self._ledger, jobs))
+                if self._ledger.wal_bytes() >= _CHECKPOINT_BYTES:
+                    self._ledger.checkpoint()
+                return
+            except StoreError as error:
+                self._broken = error
+        _resolve([(job.future, self._broken) for job in jobs])
+
+
+_Done = tuple[asyncio.Future[Any], Any]
+
+
+def _drain(queue: deque[_Job]) -> list[_Job]:
+    jobs: list[_Job] = []
+    try:
+        while True:
+            jobs.append(queue.popleft())
+    except IndexError:
+        return jobs
+
+
+def _resolve(done: Sequence[_Done]) -> None:
+    for future, outcome in done:
+        if future.done():  # whoever waited was cancelled; the transition is durable all the same
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _perform(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
+    """Write everything, in order; what each future gets. Raises StoreError where the database cannot go on."""
+    done: list[_Done] = []
+    group: list[_Job] = []
+    for job in jobs:
+        if job.function is None:
+            group.append(job)
+            continue
+        done += _group(ledger, group)
+        group = []
+        done.append((job.future, _guarded(ledger, job)))
+    return done + _group(ledger, group)
+
+
+def _group(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
+    """One transaction for all; where one of them cannot be written, one for each, so that only that one fails."""
+    if not jobs:
+        return []
+    if len(jobs) == 1:
+        return [(jobs[0].future, _guarded(ledger, jobs[0]))]
+    flat = [transition for job in jobs for transition in job.transitions]
+    try:
+        results = _again(ledger, lambda: ledger.apply_raw(flat))
+    except _Disk as error:
+        raise error.told from error
+    except Exception:
+        return [(job.future, _guarded(ledger, job)) for job in jobs]
+    done: list[_Done] = []
+    at = 0
+    for job in jobs:
+        mine = results[at : at + len(job.transitions)]
+        at += len(job.transitions)
+        done.append((job.future, mine[0] if job.single else mine))
+    return done
+
+
+def _guarded(ledger: Ledger, job: _Job) -> Any:
+    """The result of one job, or the exception that is its own fault."""
+    try:
+        if job.function is None:
+            results = _again(ledger, lambda: ledger.apply_raw(job.transitions))
+            return results[0] if job.single else results
+        return _again(ledger, lambda: _call(ledger, job.function))
+    except _Disk as error:
+        raise error.told from error
+    except Exception as error:
+        return store_error(error, ledger.where) if isinstance(error, SQLAlchemyError) else error
+
+
+def _call(ledger: Ledger, function: Callable[[Connection], Any] | None) -> Any:
+    assert function is not None
+    with ledger.transaction() as conn:
+        return function(conn)
+
+
+class _Disk(Exception):
+    """The database cannot go on."""
+
+    def __init__(self, told: StoreError) -> None:
+        super().__init__(str(told))
+        self.told = told
+
+
+def _again(ledger: Ledger, write: Callable[[], T]) -> T:
+    """Write; contention and a lost PostgreSQL connection are tried again.
+
+    A connection lost in COMMIT leaves open whether it was done. Writing again tells: every transition finds its own try
+    by its id, and the rows' locks make it wait for a COMMIT that still runs.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception(_passes),
+        stop=stop_after_delay(_CONTENTION_S),
+        wait=wait_random_exponential(multiplier=0.01, max=1.0),
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                return write()
+            except (OperationalError, InternalError, InterfaceError) as error:
+                if _passes(error):
+                    raise
+                raise _Disk(store_error(error, ledger.where)) from error
+    raise AssertionError("unreachable")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether this may be otherwise next time: another writer, a deadlock, a lost connection. Never a disk error."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        return (code & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state in ("40001", "40P01") or state[:2] in ("08", "57") or error.connection_invalidated or not state

@@ -73,9 +73,9 @@ def upgrade() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("batch_id", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("lease_until", sa.Text(), nullable=True),
-        sa.Column("last_arm_at", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("egress", "provider", "n"),
     )
     op.create_table(
@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("rate", sa.Float(), nullable=False),
         sa.Column("canary", sa.Integer(), nullable=False),
+        sa.Column("retry", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
@@ -151,6 +152,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("recipient_id", sa.Text(), nullable=False),
         sa.Column("rcpt", sa.Text(), nullable=False),
+        sa.Column("folded", sa.Text(), nullable=False),
         sa.Column("customer", sa.Text(), nullable=False),
         sa.Column("domain", sa.Text(), nullable=False),
         sa.Column("egress", sa.Text(), nullable=False),
@@ -190,6 +192,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("release", "rcpt_key", "generation", name="delivery_once"),
     )
     op.create_index("delivery_batch", "delivery", ["batch_id", "seq"], unique=False)
+    op.create_index(
+        "delivery_fate",
+        "delivery",
+        ["egress", "provider", "fate"],
+        unique=False,
+        sqlite_where=sa.text("fate IN ('unseen', 'queued_at_relay')"),
+        postgresql_where=sa.text("fate IN ('unseen', 'queued_at_relay')"),
+    )
+    op.create_index("delivery_folded", "delivery", ["folded"], unique=False)
     op.create_index("delivery_message_id", "delivery", ["message_id"], unique=False)
     op.create_index("delivery_remote", "delivery", ["remote_qid"], unique=False)
     op.create_index("delivery_state", "delivery", ["plan_id", "state", "due_at"], unique=False)

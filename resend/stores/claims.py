@@ -1,0 +1,321 @@
+"""Claiming: a free connection slot, then the next batch, in one transaction; the epoch rises with every claim.
+
+Rows that are vetoed or out of date by then are taken out instead of leased. Deferred rows that came due join a retry
+batch. PostgreSQL's clock decides what has expired, SQLite's caller holds `run.lock`. In the caller's write transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, null, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from resend.clock import from_text, to_text
+from resend.model import PlanState, State
+from resend.stores import batches
+from resend.stores.batches import LEASED, OPEN, settle_batch
+from resend.stores.engine import is_sqlite
+from resend.stores.rows import Batch, Delivery
+from resend.stores.setwise import db_now, dump, json_rows, pg_now
+from resend.stores.tables import batch, delivery, plan, provider_slot
+from resend.stores.vetoes import sweep
+
+RETRY_SIZE = 500  # deferred rows that join one retry batch, at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is left at one (egress, provider): open batches that may be claimed now, and when the next thing is due."""
+
+    egress: str
+    provider: str
+    ready: int  # batches to claim now
+    due: int  # deferred rows due now
+    next_at: datetime | None  # of batches and rows that must still wait
+
+
+def claim_batch(
+    conn: Connection,
+    *,
+    egress: str,
+    provider: str,
+    owner: str,
+    now: datetime,
+    lease_s: float,
+    plan_id: str = "",
+    connections: int | None = None,
+    want: int = 1,
+) -> Batch | None:
+    """Lease the next open batch of (egress, provider); None where there is none, or no slot is free.
+
+    `plan_id` "": of any started plan. `connections`: keep slots, that many in all; the batch gets up to `want` of them.
+    """
+    at = _now(conn, now)
+    while True:
+        found = conn.execute(
+            select(batch)
+            .join(plan, plan.c.id == batch.c.plan_id)
+            .where(
+                batch.c.egress == egress,
+                batch.c.provider == provider,
+                batch.c.state == OPEN,
+                plan.c.state == PlanState.STARTED,
+                *([batch.c.plan_id == plan_id] if plan_id else []),
+                or_(batch.c.not_before.is_(None), batch.c.not_before <= at),
+                exists().where(delivery.c.batch_id == batch.c.id, _claimable(at)),
+            )
+            .order_by(plan.c.started_at, batch.c.plan_id, batch.c.seq)
+            .limit(1)
+            .with_for_update(skip_locked=True, of=batch)
+        ).one_or_none()
+        if found is None:
+            return None
+        slots = _take_slots(conn, egress, provider, connections, want)
+        if slots is None:
+            return None
+        leased = _lease(conn, found.id, owner=owner, at=at, lease_s=lease_s, slots=slots)
+        if leased is not None:
+            return leased
+
+
+def retry_batch(
+    conn: Connection,
+    *,
+    egress: str,
+    provider: str,
+    owner: str,
+    now: datetime,
+    lease_s: float,
+    plan_id: str = "",
+    limit: int = RETRY_SIZE,
+    connections: int | None = None,
+    want: int = 1,
+) -> Batch | None:
+    """Join deferred rows that are due into a retry batch of their plan and lease it; None where nothing is due.
+
+    `plan_id` "": of the started plan whose row has waited longest (catch-up).
+    """
+    at = _now(conn, now)
+    due = and_(
+        delivery.c.state == State.DEFERRED,
+        delivery.c.due_at <= at,
+        delivery.c.egress == egress,
+        delivery.c.provider == provider,
+    )
+    chosen_plan = (
+        plan_id
+        or conn.execute(
+            select(delivery.c.plan_id)
+            .where(due, delivery.c.plan_id.in_(select(plan.c.id).where(plan.c.state == PlanState.STARTED)))
+            .order_by(delivery.c.due_at)
+            .limit(1)
+        ).scalar()
+    )
+    if not chosen_plan:
+        return None
+    rows = conn.execute(
+        select(delivery.c.key, delivery.c.batch_id)
+        .where(due, delivery.c.plan_id == chosen_plan)
+        .order_by(delivery.c.due_at, delivery.c.key)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if not rows:
+        return None
+    slots = _take_slots(conn, egress, provider, connections, want)
+    if slots is None:
+        return None
+    here = (batch.c.plan_id == chosen_plan, batch.c.egress == egress, batch.c.provider == provider)
+    seq = int(conn.execute(select(func.coalesce(func.max(batch.c.seq), 0)).where(*here)).scalar_one()) + 1
+    place = hashlib.sha256(egress.encode()).hexdigest()[:6]
+    batch_id = f"{chosen_plan[:12]}-{place}-{provider}-r{seq}-{rows[0].key[:8]}"  # two hosts may take one seq
+    rate = conn.execute(select(func.max(batch.c.rate)).where(*here)).scalar() or 0.0
+    conn.execute(
+        insert(batch).values(
+            id=batch_id,
+            plan_id=chosen_plan,
+            egress=egress,
+            provider=provider,
+            seq=seq,
+            state=OPEN,
+            size=len(rows),
+            rate=rate,
+            retry=1,
+        )
+    )
+    chosen = json_rows(conn.dialect.name, "chosen", key=str)
+    conn.execute(
+        update(delivery)
+        .where(delivery.c.key == chosen.c.key, delivery.c.state == State.DEFERRED)
+        .values(batch_id=batch_id),
+        {"chosen": dump([row.key] for row in rows)},
+    )
+    for left in sorted({row.batch_id for row in rows}):
+        settle_batch(conn, left)
+    return _lease(conn, batch_id, owner=owner, at=at, lease_s=lease_s, slots=slots)
+
+
+def next_due(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], datetime]:
+    """When the next deferred row of each (egress, provider) is due."""
+    query = select(delivery.c.egress, delivery.c.provider, func.min(delivery.c.due_at)).where(
+        delivery.c.state == State.DEFERRED, _of_started(plan_id)
+    )
+    rows = conn.execute(query.group_by(delivery.c.egress, delivery.c.provider)).all()
+    return {(egress, provider): from_text(due) for egress, provider, due in rows if due}
+
+
+def work(conn: Connection, now: datetime, *, plan_id: str = "") -> list[Work]:
+    """What is left to send, by (egress, provider), in their order. Held, quarantined and doubtful rows are not work."""
+    at = _now(conn, now)
+    ready: dict[tuple[str, str], int] = {}
+    due: dict[tuple[str, str], int] = {}
+    later: dict[tuple[str, str], str] = {}
+    open_batches = conn.execute(
+        select(batch.c.egress, batch.c.provider, batch.c.not_before, func.min(delivery.c.due_at), func.count())
+        .join(delivery, delivery.c.batch_id == batch.c.id)
+        .join(plan, plan.c.id == batch.c.plan_id)
+        .where(
+            batch.c.state == OPEN,
+            plan.c.state == PlanState.STARTED,
+            delivery.c.state == State.PLANNED,
+            *([batch.c.plan_id == plan_id] if plan_id else []),
+        )
+        .group_by(batch.c.id, batch.c.egress, batch.c.provider, batch.c.not_before, delivery.c.due_at.is_(None))
+    ).all()
+    for egress, provider, not_before, due_at, _ in open_batches:
+        place, when = (egress, provider), max(not_before or "", due_at or "")
+        if when <= at:
+            ready[place] = ready.get(place, 0) + 1
+        else:
+            later[place] = min(when, later.get(place, when))
+    deferred = conn.execute(
+        select(
+            delivery.c.egress, delivery.c.provider, delivery.c.due_at <= at, func.count(), func.min(delivery.c.due_at)
+        )
+        .where(delivery.c.state == State.DEFERRED, _of_started(plan_id))
+        .group_by(delivery.c.egress, delivery.c.provider, delivery.c.due_at <= at)
+    ).all()
+    for egress, provider, is_due, count, due_at in deferred:
+        place = (egress, provider)
+        if is_due:
+            due[place] = count
+        else:
+            later[place] = min(due_at, later.get(place, due_at))
+    return [
+        Work(
+            egress=place[0],
+            provider=place[1],
+            ready=ready.get(place, 0),
+            due=due.get(place, 0),
+            next_at=from_text(later[place]) if place in later else None,
+        )
+        for place in sorted({*ready, *due, *later})
+    ]
+
+
+def _now(conn: Connection, now: datetime) -> str:
+    return db_now(conn) or to_text(now)
+
+
+def _claimable(at: str) -> ColumnElement[bool]:
+    """Rows of a batch that a claim leases: planned ones that need not wait, deferred ones that are due."""
+    planned = and_(delivery.c.state == State.PLANNED, or_(delivery.c.due_at.is_(None), delivery.c.due_at <= at))
+    return or_(planned, and_(delivery.c.state == State.DEFERRED, delivery.c.due_at <= at))
+
+
+def _of_started(plan_id: str) -> ColumnElement[bool]:
+    if plan_id:
+        return delivery.c.plan_id == plan_id
+    return delivery.c.plan_id.in_(select(plan.c.id).where(plan.c.state == PlanState.STARTED))
+
+
+def _lease(
+    conn: Connection, batch_id: str, *, owner: str, at: str, lease_s: float, slots: Sequence[int]
+) -> Batch | None:
+    """Take vetoed rows out and lease the rest; None (and no lease) where nothing is left."""
+    mine = and_(delivery.c.batch_id == batch_id, _claimable(at))
+    conn.execute(sweep().where(mine), {"now": at})
+    until: ColumnElement[str] = literal(to_text(from_text(at) + timedelta(seconds=lease_s)))
+    if not is_sqlite(conn):
+        until = pg_now(lease_s)
+    epoch = batch.c.epoch + 1
+    row = conn.execute(
+        update(batch)
+        .where(batch.c.id == batch_id, batch.c.state == OPEN)
+        .values(state=LEASED, epoch=epoch, owner=owner, lease_until=until)
+        .returning(*batch.c)
+    ).one()
+    count = conn.execute(
+        update(delivery).where(mine).values(state=State.LEASED, epoch=row.epoch, due_at=null())
+    ).rowcount
+    if not count:
+        batches.end(conn, batch_id, row.epoch)
+        return None
+    if slots:
+        conn.execute(
+            update(provider_slot)
+            .where(
+                provider_slot.c.egress == row.egress,
+                provider_slot.c.provider == row.provider,
+                provider_slot.c.n.in_(slots),
+            )
+            .values(owner=owner, batch_id=batch_id, epoch=row.epoch, lease_until=row.lease_until)
+        )
+    leased = (
+        select(delivery)
+        .where(delivery.c.batch_id == batch_id, delivery.c.state == State.LEASED, delivery.c.epoch == row.epoch)
+        .order_by(delivery.c.seq, delivery.c.key)
+    )
+    return Batch(
+        id=row.id,
+        plan_id=row.plan_id,
+        egress=row.egress,
+        provider=row.provider,
+        seq=row.seq,
+        epoch=row.epoch,
+        rate=row.rate,
+        canary=bool(row.canary),
+        retry=bool(row.retry),
+        lease_until=from_text(row.lease_until),
+        slots=tuple(slots),
+        rows=tuple(_delivery(item._mapping) for item in conn.execute(leased)),
+    )
+
+
+def _take_slots(
+    conn: Connection, egress: str, provider: str, connections: int | None, want: int
+) -> tuple[int, ...] | None:
+    """Numbers of free slots, locked; () where none are kept, None where none is free."""
+    if connections is None:
+        return ()
+    make = sqlite.insert if is_sqlite(conn) else postgresql.insert
+    here = (provider_slot.c.egress == egress, provider_slot.c.provider == provider)
+    known = int(conn.execute(select(func.count()).where(*here)).scalar_one())
+    if known < connections:
+        conn.execute(
+            make(provider_slot).on_conflict_do_nothing(),
+            [{"egress": egress, "provider": provider, "n": n} for n in range(known, connections)],
+        )
+    free = conn.scalars(
+        select(provider_slot.c.n)
+        .where(*here, provider_slot.c.owner == "", provider_slot.c.n < connections)
+        .order_by(provider_slot.c.n)
+        .limit(want)
+        .with_for_update(skip_locked=True)
+    ).all()
+    return tuple(free) or None
+
+
+_FIELDS = tuple(Delivery.__dataclass_fields__)
+
+
+def _delivery(row: object) -> Delivery:
+    values = {name: row[name] for name in _FIELDS}  # type: ignore[index]
+    values["date"] = values["date"] or ""
+    for name in ("expires_at", "first_try_at"):
+        values[name] = from_text(values[name]) if values[name] else None
+    return Delivery(**values)

@@ -1,0 +1,117 @@
+"""What steers a run: commands of the operator, and the pacer's state of each (egress, provider).
+
+Commands are rows that a run reads and marks as seen. Rates outlive a run: a restart goes on where the last one stood
+and lets nothing out at once. In the caller's transaction. Never decides a rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, func, insert, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from resend.clock import from_text, to_micros, to_text
+from resend.model import ControlKind
+from resend.stores.engine import is_sqlite
+from resend.stores.rows import Control, Rate, Reserved
+from resend.stores.setwise import clean
+from resend.stores.tables import audit, control, provider_rate, try_
+
+
+def post(
+    conn: Connection, kind: ControlKind, *, provider: str = "", value: str = "", reason: str, who: str, now: datetime
+) -> int:
+    """Leave a command for the running run, audited; its id."""
+    at = to_text(now)
+    values = {"provider": provider, "value": value, "reason": clean(reason), "who": clean(who), "at": at}
+    posted = conn.execute(insert(control).values(kind=kind, **values).returning(control.c.id)).scalar_one()
+    conn.execute(insert(audit).values(what=f"control_{kind}", subject=str(posted), **values))
+    return int(posted)
+
+
+def unseen(conn: Connection) -> list[Control]:
+    """Commands that no run has obeyed yet, oldest first."""
+    rows = conn.execute(select(control).where(control.c.seen_at.is_(None)).order_by(control.c.id))
+    return [
+        Control(
+            id=row.id,
+            kind=ControlKind(row.kind),
+            provider=row.provider,
+            value=row.value,
+            reason=row.reason,
+            who=row.who,
+            at=from_text(row.at),
+        )
+        for row in rows
+    ]
+
+
+def mark_seen(conn: Connection, ids: Sequence[int], *, now: datetime) -> int:
+    """Say that a run obeyed these commands."""
+    done = update(control).where(control.c.id.in_(list(ids)), control.c.seen_at.is_(None))
+    return conn.execute(done.values(seen_at=to_text(now))).rowcount
+
+
+def ensure_rate(conn: Connection, *, egress: str, provider: str, start: float, ceiling: float) -> Rate:
+    """The pacer's row; made at `start` where there is none. An existing one stays, but never above `ceiling`."""
+    make = sqlite.insert if is_sqlite(conn) else postgresql.insert
+    first = make(provider_rate).values(
+        egress=egress, provider=provider, rate=min(start, ceiling), ceiling=ceiling, tat_us=0
+    )
+    conn.execute(first.on_conflict_do_nothing())
+    here = (provider_rate.c.egress == egress, provider_rate.c.provider == provider)
+    conn.execute(
+        update(provider_rate)
+        .where(*here, provider_rate.c.rate > provider_rate.c.ceiling)
+        .values(rate=provider_rate.c.ceiling)
+    )
+    return _rate(conn.execute(select(provider_rate).where(*here)).one())
+
+
+def rates(conn: Connection) -> list[Rate]:
+    """The state of every (egress, provider) that ever sent."""
+    query = select(provider_rate).order_by(provider_rate.c.egress, provider_rate.c.provider)
+    return [_rate(row) for row in conn.execute(query)]
+
+
+def reserve(conn: Connection, *, egress: str, provider: str, count: int, now: datetime) -> Reserved | None:
+    """Reserve the next `count` send times of (egress, provider) for one of several hosts (GCRA, burst 1).
+
+    One UPDATE moves the theoretical arrival time; on PostgreSQL by the database's clock. None: paused, parked, unknown.
+    """
+    clock: ColumnElement[int] = literal(to_micros(now), BigInteger)
+    if not is_sqlite(conn):
+        clock = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+    step = cast(1_000_000 / provider_rate.c.rate, BigInteger) + 1
+    greatest = func.max if is_sqlite(conn) else func.greatest
+    row = conn.execute(
+        update(provider_rate)
+        .where(
+            provider_rate.c.egress == egress,
+            provider_rate.c.provider == provider,
+            provider_rate.c.paused == 0,
+            provider_rate.c.parked == "",
+        )
+        .values(tat_us=greatest(provider_rate.c.tat_us, clock) + count * step)
+        .returning(provider_rate.c.tat_us, step.label("step"), clock.label("clock"))
+    ).one_or_none()
+    if row is None:
+        return None
+    first = row.tat_us - count * row.step
+    return Reserved(times_us=tuple(first + n * row.step for n in range(count)), now_us=row.clock)
+
+
+def last_mail_at(conn: Connection) -> dict[tuple[str, str], datetime]:
+    """When the last MAIL of each (egress, provider) was sent: a restart paces on from there."""
+    query = select(try_.c.egress, try_.c.provider, func.max(try_.c.mail_at)).group_by(try_.c.egress, try_.c.provider)
+    return {(egress, provider): from_text(at) for egress, provider, at in conn.execute(query)}
+
+
+def _rate(row: object) -> Rate:
+    times = ("capped_until", "cooldown_until", "clean_since", "dwell_until")
+    values = dict(row._mapping)  # type: ignore[attr-defined]
+    values.update({name: from_text(values[name]) if values[name] else None for name in times})
+    values.update({name: bool(values[name]) for name in ("canary_done", "paused")})
+    return Rate(**values)

@@ -1,0 +1,41 @@
+"""Fixtures for the whole suite: a home, and the ledger on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger, open_ledger
+from tests import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A private PostgreSQL server, one for each test process."""
+    yield from postgres.start_or_skip()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A fresh home directory."""
+    return Home(tmp_path / "home").create()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """`ledger.url` of an empty ledger: "" (SQLite in the home), and a new PostgreSQL database."""
+    if request.param == "sqlite":
+        return ""
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    return server.database()
+
+
+@pytest.fixture
+def ledger(ledger_url: str, home: Home) -> Iterator[Ledger]:
+    """An open, empty ledger; every test that takes it runs on both databases."""
+    opened = open_ledger(ledger_url, home)
+    yield opened
+    opened.close()
