@@ -93,7 +93,7 @@ def collect(
     queue: Path | None = None,
     progress: Progress | None = None,
 ) -> CollectSummary:
-    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress` gets bytes done, in total."""
+    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress` gets bytes: done, total."""
     zone = check_zone(tz or config.tz, where="--tz")
     if not 0 <= year <= date.max.year:
         raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")

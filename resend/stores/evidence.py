@@ -32,6 +32,12 @@ EVENT_COLUMNS = {
     "delay": "BIGINT", "reply": "VARCHAR", "message_id": "VARCHAR", "next_qid": "VARCHAR", "size": "BIGINT",
     "nrcpt": "INTEGER", "text": "VARCHAR",
 }  # fmt: skip
+_NEVER_NULL = ("host", "instance", "qid", "kind")  # in the parts; the others are NULL there where absent
+WITHOUT_NULL = ", ".join(  # absent text is '', an absent code 0; an absent port, delay, size or count stays NULL
+    f"coalesce({name}, '') AS {name}" if kind == "VARCHAR" and name not in _NEVER_NULL
+    else "coalesce(code, 0) AS code" if name == "code" else name
+    for name, kind in EVENT_COLUMNS.items()
+)  # fmt: skip
 _SNAPSHOT_COLUMNS = {
     "host": "VARCHAR", "qid": "VARCHAR", "sender": "VARCHAR", "recipient": "VARCHAR", "arrival": "BIGINT",
     "queue_name": "VARCHAR", "reason": "VARCHAR", "taken_at": "BIGINT",
@@ -118,21 +124,20 @@ class Evidence:
         """Create the views that queries over evidence read.
 
         events(columns of sql/collect + part), duplicates of overlapping files removed · part_source(part, path, file,
-        first_line, host): a row's evidence is file:(first_line + line - 1) · snapshot(host, qid, sender, recipient,
+        first_line): a row's evidence is file:(first_line + line - 1) · snapshot(host, qid, sender, recipient,
         arrival, queue_name, reason, taken_at), the newest of each host, with one row of an empty qid for each ·
         loss_window(host, from_at, to_at) · own_host(address) of hosts that were collected, 127.0.0.1 and ::1.
         """
         manifest = self.manifest()
         self._attach_parts(con, manifest)
-        places: dict[str, tuple[str, str, str, int, str]] = {}
+        places: dict[str, tuple[str, str, str, int]] = {}
         for source in sorted(manifest.sources.values(), key=lambda item: item.path, reverse=True):
             for part, first in source.blocks:
-                host = ",".join(manifest.parts[part].hosts)
-                places[part] = (part, source.path, Path(source.path).name, first, host)
+                places[part] = (part, source.path, Path(source.path).name, first)
         sql.create_table(
             con,
             "part_source",
-            {"part": "VARCHAR", "path": "VARCHAR", "file": "VARCHAR", "first_line": "BIGINT", "host": "VARCHAR"},
+            {"part": "VARCHAR", "path": "VARCHAR", "file": "VARCHAR", "first_line": "BIGINT"},
             places.values(),
         )
         self._attach_snapshots(con, manifest)
@@ -185,7 +190,7 @@ class Evidence:
     def _scan(self, parts: Sequence[str]) -> str:
         files = ", ".join(sql.quote(self._present(self.part_path(part))) for part in parts)
         return (
-            "SELECT * EXCLUDE (filename), split_part(parse_filename(filename), '.', 1) AS part"
+            f"SELECT {WITHOUT_NULL}, split_part(parse_filename(filename), '.', 1) AS part"
             f" FROM read_parquet([{files}], filename = true)"
         )
 

@@ -9,45 +9,57 @@
 --   host VARCHAR ('' keeps the logged one). The session's TimeZone is the zone of times without an offset.
 -- Reads: lines(line UINTEGER, text VARCHAR).
 -- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
---   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC.
+--   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
+--   (host, instance, qid and kind are never), and so is the reply to a mail that was accepted.
 WITH mark AS (
   -- Each distinct beginning once: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T13:28:01.1`.
   SELECT
     mark,
-    CASE
-      WHEN regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}') THEN 0
-      WHEN NOT regexp_matches(mark, '^[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} ') THEN NULL
-      WHEN regexp_matches(mark, '^.{16}(19|20)[0-9]{2} $') THEN 22
-      ELSE 17
-    END AS start,
-    CASE WHEN regexp_matches(mark, '^.{16}(19|20)[0-9]{2} $') THEN TRY_CAST(substring(mark, 17, 4) AS BIGINT) END
-      AS said_year,
-    (position(concat(lower(left(mark, 3)), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4 AS month,
-    TRY_CAST(trim(substring(mark, 5, 2)) AS BIGINT) AS day,
-    substring(mark, 8, 8) AS clock
+    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}') AS iso,
+    regexp_extract(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} ') AS spaced,
+    regexp_extract(
+      mark,
+      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) (?:((?:19|20)[0-9]{2}) )?)',
+      ['whole', 'month', 'day', 'clock', 'year']
+    ) AS bsd
   FROM (SELECT DISTINCT left(text, 21) AS mark FROM lines)
 ),
 dated AS (
-  -- Without a year: the last such day that is not after the reference. 29 February falls back to a leap year.
+  -- start: where the host begins; 0: after the first space; NULL: no time stamp. Without a year: the last such day that
+  -- is not after the reference. 29 February falls back to a leap year.
   SELECT
     mark,
-    start,
     CASE
-      WHEN start > 0 THEN epoch_us(coalesce(
-        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, clock) AS TIMESTAMPTZ),
+      WHEN iso THEN 0
+      WHEN spaced <> '' THEN length(spaced) + 1
+      WHEN bsd['whole'] <> '' THEN length(bsd['whole']) + 1
+    END AS start,
+    epoch_us(CASE
+      WHEN spaced <> '' THEN TRY_CAST(spaced AS TIMESTAMPTZ)
+      WHEN bsd['whole'] <> '' THEN coalesce(
+        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
         CASE
-          WHEN said_year IS NULL AND month = 2 AND day = 29
-            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, clock) AS TIMESTAMPTZ)
+          WHEN bsd['year'] = '' AND month = 2 AND day = 29
+            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, bsd['clock']) AS TIMESTAMPTZ)
         END
-      ))
-    END AS at_us
+      )
+    END) AS at_us
   FROM (
     SELECT
-      mark.*,
-      coalesce(
-        said_year, ref_year - CASE WHEN month * 100 + day > ref_month * 100 + ref_day + 1 THEN 1 ELSE 0 END
-      ) AS year
-    FROM mark
+      *,
+      CASE
+        WHEN bsd['year'] <> '' THEN TRY_CAST(bsd['year'] AS BIGINT)
+        WHEN month * 100 + day > ref_month * 100 + ref_day + 1 THEN ref_year - 1
+        ELSE ref_year
+      END AS year
+    FROM (
+      SELECT
+        *,
+        (position(concat(lower(bsd['month']), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4
+          AS month,
+        TRY_CAST(bsd['day'] AS BIGINT) AS day
+      FROM mark
+    )
     CROSS JOIN params
   )
 ),
@@ -105,19 +117,16 @@ begun AS (
   -- client=a.example[192.0.2.1], orig_queue_id=4A0, ...     uid=0 from=<root> orig_id=4A0
   SELECT
     line, text, start, at_us, colon, gap, class,
-    CASE WHEN contains(text, ' orig_id=') THEN 'requeue' ELSE 'begin' END AS kind,
-    CASE
-      WHEN contains(text, ' orig_') THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) ELSE ''
-    END AS next_qid
-  FROM sorted
-  WHERE class = 5
+    CASE WHEN handed AND contains(text, ' orig_id=') THEN 'requeue' ELSE 'begin' END AS kind,
+    CASE WHEN handed THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) END AS next_qid
+  FROM (SELECT *, contains(text, ' orig_') AS handed FROM sorted WHERE class = 5)
 ),
 ended AS (
   -- Removed by postsuper: deleted by a person, not done.
   SELECT
     line, text, start, at_us, colon, gap, class,
     'removed' AS kind,
-    CASE WHEN contains(text, '/postsuper[') THEN 'deleted' ELSE '' END AS status
+    CASE WHEN contains(text, '/postsuper[') THEN 'deleted' END AS status
   FROM sorted
   WHERE class = 2
 ),
@@ -134,20 +143,28 @@ queued AS (
       WHEN plain OR contains(tail, ', size=') AND contains(tail, ', nrcpt=') THEN 'queued'
       WHEN contains(tail, ', status=expired') OR contains(tail, ', status=force-expired') THEN 'expired'
       WHEN contains(substring(text, start, colon - start), '/qmgr[') THEN 'rejected'
-      ELSE ''
     END AS kind,
     CASE
       WHEN plain THEN substring(text, body + 6, size_ - 7)
       ELSE regexp_extract(tail, '^from=<?(.*?)>?, (?:size|status)=', 1)
     END AS sender,
+    CASE WHEN NOT plain THEN nullif(regexp_extract(tail, ', status=([a-z-]+)', 1), '') END AS status,
     TRY_CAST(left(numbers, position(',' IN numbers) - 1) AS BIGINT) AS size,
     TRY_CAST(
       substring(numbers, position('=' IN numbers) + 1, position(' (' IN numbers) - position('=' IN numbers) - 1) AS INTEGER
     ) AS nrcpt
   FROM (
-    SELECT *, CASE WHEN plain THEN substring(text, body + size_ + 7, 48) ELSE '' END AS numbers
+    SELECT
+      *,
+      CASE
+        WHEN plain THEN substring(text, body + size_ + 7, 48)
+        ELSE regexp_extract(tail, ', size=([0-9]+, nrcpt=[0-9]+ .*)', 1)
+      END AS numbers
     FROM (
-      SELECT *, position('>, size=' IN tail) AS size_, position('>, size=' IN tail) > 0 AND starts_with(tail, 'from=<') AS plain
+      SELECT
+        *,
+        position('>, size=' IN tail) AS size_,
+        position('>, size=' IN tail) > 0 AND starts_with(tail, 'from=<') AS plain
       FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class = 4)
     )
   )
@@ -176,7 +193,7 @@ shaped AS (
   SELECT
     *,
     bracket > 0 AND starts_with(tail, 'to=<') AND NOT contains(to_, '>') AND NOT starts_with(to_, '"')
-      AND comma > 0 AND delay_ > 0 AND delays_ > delay_ AND dsn_ > delays_ AND status_ > dsn_
+      AND comma > 0 AND delay_ > 0 AND delays_ BETWEEN delay_ + 7 AND delay_ + 24 AND dsn_ > delays_ AND status_ > dsn_
       AND left(back, paren) IN ('sent ', 'deferred ', 'bounced ') AND suffix(text, ')') AS plain
   FROM (
     SELECT *, substring(text, body + 4, bracket - 5) AS to_, position(' (' IN back) AS paren
@@ -192,7 +209,7 @@ matched AS (
         '^([0-9A-Za-z]{5,30}): '
         'to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), '
         '(?:orig_to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), )?'
-        '(?:relay=(.*?), )?(?:conn_use=[0-9]+, )?(?:delay=([0-9.]+), )?(?:delays=[0-9./]+, )?(?:[a-z_]+=[^,]*, )*?'
+        '(?:relay=([^,<>]*), )?(?:conn_use=[0-9]+, )?(?:delay=([0-9.]+), )?(?:delays=[0-9./]+, )?(?:[a-z_]+=[^,<>]*, )*?'
         '(?:dsn=([0-9.]+), )?status=([A-Za-z-]+)(?: ?\((.*))?$',
         ['qid', 'to', 'bare', 'orig', 'orig_bare', 'relay', 'delay', 'dsn', 'status', 'reply']
       )
@@ -204,7 +221,7 @@ cut AS (
     line, text, start, at_us, colon, gap, class, plain, tail,
     CASE WHEN NOT plain THEN deep['qid'] END AS deep_qid,
     CASE WHEN plain THEN to_ ELSE concat(deep['to'], deep['bare']) END AS recipient,
-    CASE WHEN plain THEN '' ELSE concat(deep['orig'], deep['orig_bare']) END AS orig_to,
+    CASE WHEN NOT plain THEN nullif(concat(deep['orig'], deep['orig_bare']), '') END AS orig_to,
     CASE WHEN plain THEN substring(text, via_at, comma - 1) ELSE deep['relay'] END AS via,
     CASE WHEN plain THEN substring(text, rest_at + delay_ + 5, delays_ - delay_ - 6) ELSE deep['delay'] END AS delay,
     CASE WHEN plain THEN substring(text, rest_at + dsn_ + 5, status_ - dsn_ - 6) ELSE deep['dsn'] END AS enhanced,
@@ -221,7 +238,7 @@ tried AS (
     CASE WHEN status = '' THEN 'rejected' ELSE 'attempt' END AS kind,
     CASE WHEN open > 0 THEN lower(left(via, open - 1)) ELSE lower(via) END AS relay,
     CASE
-      WHEN open > 0 AND close > open AND NOT contains(via, '/') THEN substring(via, open + 1, close - open - 1) ELSE ''
+      WHEN open > 0 AND close > open AND NOT contains(via, '/') THEN substring(via, open + 1, close - open - 1)
     END AS relay_ip,
     CASE WHEN close > 0 THEN TRY_CAST(substring(via, close + 2) AS INTEGER) END AS relay_port,
     TRY_CAST(
@@ -233,15 +250,13 @@ tried AS (
     TRY_CAST(TRY_CAST(delay AS DOUBLE) * 1000000 AS BIGINT) AS delay,
     CASE
       WHEN status = '' THEN CASE WHEN contains(tail, ', status=') THEN 'not understood' ELSE 'cut short: no status' END
-      WHEN status = 'sent' THEN ''
-      ELSE reply
+      WHEN status <> 'sent' THEN reply
     END AS reply,
     CASE
-      WHEN status <> 'sent' THEN ''
+      WHEN status <> 'sent' THEN NULL
       WHEN next_ > 0 THEN regexp_extract(substring(reply, next_ + 10, 40), '^[0-9A-Za-z]+')
       WHEN starts_with(reply, 'forwarded as ') THEN regexp_extract(reply, '^forwarded as ([0-9A-Za-z]+)', 1)
       WHEN contains(reply, 'queued_as: ') THEN regexp_extract(reply, 'queued_as: ([0-9A-Za-z]+)', 1)
-      ELSE ''
     END AS next_qid
   FROM (
     SELECT
@@ -261,8 +276,8 @@ rare AS (
       WHEN 8 THEN 'loss'
       ELSE 'rejected'
     END AS kind,
-    CASE WHEN class <> 9 THEN '' WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END AS reply,
-    CASE class WHEN 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1) ELSE '' END AS next_qid
+    CASE WHEN class = 9 THEN CASE WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END END AS reply,
+    CASE WHEN class = 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1) END AS next_qid
   FROM sorted
   WHERE class > 5
     AND CASE class
@@ -284,7 +299,7 @@ united AS (
   UNION ALL BY NAME
   SELECT * FROM named
   UNION ALL BY NAME
-  SELECT * FROM queued WHERE kind <> ''
+  SELECT * FROM queued WHERE kind IS NOT NULL
   UNION ALL BY NAME
   SELECT * FROM tried
   UNION ALL BY NAME
@@ -297,25 +312,24 @@ SELECT
   CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE qid END AS qid,
   kind,
   line,
-  coalesce(sender, '') AS sender,
-  coalesce(recipient, '') AS recipient,
-  coalesce(orig_to, '') AS orig_to,
-  coalesce(relay, '') AS relay,
-  coalesce(relay_ip, '') AS relay_ip,
+  sender,
+  recipient,
+  orig_to,
+  relay,
+  relay_ip,
   relay_port,
-  CASE WHEN kind = 'expired' THEN 'expired' ELSE coalesce(status, '') END AS status,
-  CASE WHEN code BETWEEN 200 AND 599 THEN code ELSE 0 END AS code,
-  coalesce(enhanced, '') AS enhanced,
+  status,
+  CASE WHEN code BETWEEN 200 AND 599 THEN code END AS code,
+  enhanced,
   delay,
-  CASE WHEN kind = 'rejected' AND class = 4 THEN 'cut short' ELSE coalesce(reply, '') END AS reply,
-  coalesce(message_id, '') AS message_id,
-  coalesce(next_qid, '') AS next_qid,
+  CASE WHEN kind = 'rejected' AND class = 4 THEN 'cut short' ELSE reply END AS reply,
+  message_id,
+  next_qid,
   size,
   nrcpt,
   CASE
     WHEN kind = 'rejected' OR class = 8 THEN left(text, 2000)
     WHEN class > 5 THEN substring(text, colon + gap + 3)
-    ELSE ''
   END AS text
 FROM (
   SELECT
@@ -326,4 +340,5 @@ FROM (
   FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
 )
 CROSS JOIN params
-WHERE class > 7 OR slash > space AND space > 0 AND qid <> 'NOQUEUE' AND NOT contains(qid, ' ')
+WHERE class > 7 OR slash > space AND space > 0 AND NOT contains(qid, ' ')
+  AND qid NOT IN ('NOQUEUE', 'info', 'warning', 'error', 'fatal', 'panic', 'statistics')

@@ -1,0 +1,71 @@
+"""Collect killed with SIGKILL around its commit: run again, it gives the same evidence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resend.stores.evidence import Evidence
+from resend.stores.home import Home
+from tests.collect.reading import REPOSITORY, mails, rows
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from resend.collect import files
+files.BLOCK_BYTES = 64 << 10
+from resend.collect import collect as module
+module._COMMIT_EVERY_S = 0.0
+from resend.config import Config
+from resend.stores.home import Home
+if __name__ == "__main__":
+    module.collect(Home(Path(sys.argv[1])), Config(tz="UTC"), [Path(sys.argv[2])])
+"""
+
+
+def run(home: Home, log: Path, failpoints: str = "") -> int:
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "BULK_RESEND_FAILPOINTS": failpoints}
+    program = log.with_name("program.py")
+    program.write_text(PROGRAM)
+    return subprocess.run([sys.executable, str(program), str(home.path), str(log)], env=environ, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "collect.part_written=kill@1",
+        "collect.part_written=kill@3",
+        "collect.part_renamed=kill@2",
+        "collect.manifest=kill@1",
+    ],
+)
+def test_killed_then_run_again(tmp_path: Path, home: Home, failpoint: str) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(mails(1500))
+    whole = Home(tmp_path / "whole")
+    assert run(whole, log) == 0
+    assert run(home, log, failpoint) == -signal.SIGKILL
+    seen = rows(home)  # what is there is sound: a beginning of the file, or nothing
+    in_order = sorted(rows(whole), key=lambda row: row[-1])
+    assert sorted(seen, key=lambda row: row[-1]) == in_order[: len(seen)]
+    assert run(home, log) == 0
+    assert rows(home) == rows(whole)
+    assert Evidence(home).manifest_id() == Evidence(whole).manifest_id()
+    assert not list(Evidence(home).parts.glob(".*"))
+
+
+def test_killed_while_a_grown_file_is_read(tmp_path: Path, home: Home) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(mails(900))
+    assert run(home, log) == 0
+    before = rows(home)
+    log.write_text(mails(1500))
+    assert run(home, log, "collect.part_renamed=kill@2") == -signal.SIGKILL
+    assert rows(home) == before
+    assert run(home, log) == 0
+    assert len(rows(home)) == 7500
