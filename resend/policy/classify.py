@@ -1,0 +1,205 @@
+"""The cause of a failed delivery, found by rules of data (rules.toml) in the text and codes of a reply.
+
+Evidence is weighed in this order: a provider's bracket code, its own wording, its own code ranges, general wording, the
+enhanced code, the reply code, the stage. Within one kind the rule that stands first wins. Decides nothing about a mail.
+Pure but for reading the rules. `classify` raises nothing for any text; `load` raises ValueError for broken rules.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from resend.model import Cause, CauseClass, Scope
+from resend.policy.replies import codes, flat, folded, normalise, retry_after, stage_of
+from resend.policy.rules import FINAL_CLAIMS, SECTIONS, Rule, lint_rule, needles, read_rule
+
+__all__ = ["Rules", "normalise"]
+
+_CACHE_MAX = 100_000  # wordings
+_KEY_LENGTH = 4  # a wording's first word is looked up by its first letters: rules match from the start of a word on
+_NO_RULE = "none"
+_WAITING = frozenset(
+    {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
+)
+
+
+class Rules:
+    """All rules of one table, indexed. Answers are cached by wording. Not for use by several threads at once."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._aliases: dict[str, str] = dict(document.get("alias", {}))
+        self._advice: dict[str, dict[str, str]] = document["advice"]
+        self.all: list[Rule] = []
+        for section in SECTIONS:
+            self.all += [read_rule(row, section) for row in document.get(section, ())]
+        self._by_word: dict[str, list[tuple[int, str, Rule]]] = {}
+        self._doubt = needles(document["doubt"]["contains"])
+        self._anywhere: list[tuple[int, str, Rule]] = []  # wordings of languages that put no space between words
+        self._by_code: list[tuple[int, Rule]] = []
+        for rank, rule in enumerate(self.all):
+            if not rule.contains:
+                self._by_code.append((rank, rule))
+            for needle in rule.contains:
+                entry = (rank, needle, rule)
+                if needle.startswith(" "):
+                    self._by_word.setdefault(needle.split()[0][:_KEY_LENGTH], []).append(entry)
+                else:
+                    self._anywhere.append(entry)
+        self._cache: OrderedDict[tuple[str, int, str, str, str], tuple[Cause, bool]] = OrderedDict()
+
+    @classmethod
+    def load(cls) -> Rules:
+        """The rules that ship with the package; read once."""
+        return _shipped()
+
+    @staticmethod
+    def codes(text: str) -> tuple[int, str]:
+        """Reply code (0 none) and enhanced code ("" none) that a text begins with or wraps."""
+        return codes(text)
+
+    def classify(
+        self, text: str, *, code: int = 0, enhanced: str = "", provider: str = "", stage: str = ""
+    ) -> Cause:
+        """The cause of a reply or of a Postfix reason.
+
+        `code`, `enhanced` and `stage` are what is known beside the text (0 and "" nothing); `provider` is a name of the
+        provider table, "" where it is not known: then rules of single providers count where their text is unmistakable.
+        """
+        key = (normalise(text), code, enhanced, provider, stage)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._judge(*key, text)
+            if len(self._cache) >= _CACHE_MAX:
+                self._cache.popitem(last=False)
+            self._cache[key] = found
+        cause, waits = found
+        if waits:
+            return Cause(
+                cls=cause.cls,
+                rule=cause.rule,
+                scope=cause.scope,
+                retry_after=retry_after(text),
+                maybe_delivered=cause.maybe_delivered,
+            )
+        return cause
+
+    def lint(self) -> list[str]:
+        """What is wrong with the rules: one line each; nothing wrong, no line."""
+        problems: list[str] = []
+        seen: set[str] = set()
+        for rule in self.all:
+            problems += lint_rule(rule)
+            if rule.id in seen:
+                problems.append(f"{rule.id}: the id stands twice")
+            seen.add(rule.id)
+            for sample in rule.samples:
+                provider = rule.providers[0] if rule.providers else ""
+                stage = rule.stage if not stage_of(sample) else ""
+                winner = self.classify(sample, provider=provider, stage=stage).rule
+                if winner != rule.id:
+                    problems.append(f"{rule.id}: its sample is judged by {winner}: {sample}")
+        for cls in CauseClass:
+            if not all(self._advice.get(cls.value, {}).get(lang) for lang in ("en", "ja")):
+                problems.append(f"{cls}: no advice")
+        return problems
+
+    def advice(self, cls: CauseClass, lang: str) -> str:
+        """What a cause means and what to do, for people; `lang` en or ja."""
+        return self._advice[cls.value][lang if lang == "ja" else "en"]
+
+    def _judge(
+        self, wording: str, code: int, enhanced: str, provider: str, stage: str, text: str
+    ) -> tuple[Cause, bool]:
+        said_code, said_enhanced = codes(text)
+        code = code or said_code
+        if not enhanced or enhanced[1:] == ".0.0" or enhanced[1:] == ".4.7":  # 4.4.7 says only that it expired
+            enhanced = said_enhanced or enhanced
+        severity = _severity(code, enhanced)
+        asked = _Question(
+            words=folded(wording),
+            code=code,
+            enhanced=enhanced,
+            severity=severity,
+            provider=self._aliases.get(provider.lower(), provider.lower()),
+            stage=stage or stage_of(text),
+        )
+        asked.doubtful = any(needle in asked.words for needle in self._doubt)
+        rule = self._first(asked)
+        if rule is None:
+            return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT), False
+        cls = rule.cls_temporary if severity == "4" else rule.cls
+        waits = cls in _WAITING and rule.retry_after is None and retry_after(text) is not None
+        cause = Cause(
+            cls=cls,
+            rule=rule.id,
+            scope=rule.scope_of(cls),
+            retry_after=rule.retry_after if cls in _WAITING else None,
+            maybe_delivered=rule.maybe_delivered,
+        )
+        return cause, waits
+
+    def _first(self, asked: _Question) -> Rule | None:
+        best, found = len(self.all), None
+        keys = {word[:_KEY_LENGTH] for word in asked.words.split()}
+        for entries in (*(self._by_word.get(key, ()) for key in keys), self._anywhere):
+            for rank, needle, rule in entries:
+                if rank < best and needle in asked.words and asked.fits(rule):
+                    best, found = rank, rule
+        for rank, rule in self._by_code:
+            if rank >= best:
+                break
+            if asked.fits(rule):
+                return rule
+        return found
+
+
+class _Question:
+    """One reply, taken apart."""
+
+    __slots__ = ("code", "doubtful", "enhanced", "provider", "severity", "stage", "words")
+
+    def __init__(self, *, words: str, code: int, enhanced: str, severity: str, provider: str, stage: str) -> None:
+        self.words = words
+        self.code = code
+        self.enhanced = enhanced
+        self.severity = severity
+        self.provider = provider
+        self.stage = stage
+        self.doubtful = False
+
+    def fits(self, rule: Rule) -> bool:
+        """Whether everything but the wording fits a rule."""
+        if rule.providers and self.provider not in rule.providers:
+            return False
+        if self.doubtful and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
+            return False
+        if rule.stage and self.stage != rule.stage:
+            return False
+        if rule.codes and not any(spec.fits(self.code, self.enhanced, self.severity) for spec in rule.codes):
+            return False
+        if rule.also and not any(needle in self.words for needle in rule.also):
+            return False
+        if any(needle in self.words for needle in rule.unless):
+            return False
+        return rule.pattern is None or rule.pattern.search(self.words) is not None
+
+
+def _severity(code: int, enhanced: str) -> str:
+    """'4' or '5' of the reply that counts; '' where none is known."""
+    first = str(code)[0] if code else enhanced[:1]
+    return first if first in ("4", "5") else ""
+
+
+@cache
+def _shipped() -> Rules:
+    return Rules(tomllib.loads(files("resend.policy").joinpath("rules.toml").read_text(encoding="utf-8")))
+
+
+def wordings(texts: Iterable[str]) -> set[str]:
+    """Distinct wordings of texts."""
+    return {normalise(flat(text)) for text in texts}

@@ -1,0 +1,148 @@
+"""Reads the text of an SMTP reply or of a Postfix reason: its codes, its stage, its waiting time, its wording.
+
+Texts come wrapped ("host x said: ..."), repeat their code on every line, and hold addresses, ids and numbers that look
+like codes. Pure, linear in the length of the text, and total: raises nothing for any text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+TEXT_MAX = 4_096  # characters looked at; Postfix cuts a record at 2,000 bytes
+_MONTH_S = 30 * 86_400
+
+_CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
+_CODE_WITHIN = re.compile(
+    r"(?::|;|\() ?([245][0-5]\d)(?=[ -][^ ]|$)(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|messages?)\b)",
+    re.IGNORECASE,
+)
+_ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
+_GENERIC = frozenset({"4.0.0", "5.0.0", "2.0.0"})
+_CONTINUED = re.compile(r" ([245][0-5]\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
+_STAGES = (
+    ("end of data", "dot"),
+    ("message body", "body"),
+    ("rcpt to", "rcpt"),
+    ("mail from", "mail"),
+    ("initial server greeting", "connect"),
+    ("refused to talk to me", "connect"),
+    ("connect to ", "connect"),
+    ("performing the ehlo handshake", "ehlo"),
+    ("performing the helo handshake", "ehlo"),
+    ("(in reply to ehlo", "ehlo"),
+    ("(in reply to helo", "ehlo"),
+    ("(in reply to data", "data"),
+    ("data command", "data"),
+)
+
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:]*@[\w.-]*")
+_EDGE = "()[]<>{},;:.'\"!?#*="
+_IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?::[0-9a-f]*){2,7}", re.IGNORECASE)
+_HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?([0-9a-f.:]{3,})\](?::\d+)?[,:;]?", re.IGNORECASE)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
+_REPLY_CODE = re.compile(r"[245][0-5]\d")
+_ID = re.compile(r"(?=[A-Za-z]*\d)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])\d{4,}")
+_WAIT = re.compile(r"\b(\d{1,6})[ -]?(s|m|h)(?:ec|ecs|econds?|in|ins|inutes?|r|rs|ours?)?\b", re.IGNORECASE)
+_NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "within ", "previous ")  # a rate's window, not a wait
+_CLOCK = re.compile(r"(?:in|for|after|least) (\d{1,2}):(\d\d):(\d\d)\b", re.IGNORECASE)
+_FACTOR = {"s": 1, "m": 60, "h": 3_600}
+_WORD = re.compile(r"\w+")
+
+
+def codes(text: str) -> tuple[int, str]:
+    """Reply code (0 none) and enhanced code ("" none) of the reply that was given to us, not of one quoted in it.
+
+    >>> codes("host mx.example.jp[192.0.2.1] said: 451 4.7.500 Server busy (in reply to MAIL FROM command)")
+    (451, '4.7.500')
+    """
+    text = flat(text)
+    match = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text)
+    first = match.group(1)[0] if match else ""
+    found = ""
+    for candidate in _ENHANCED.finditer(text, match.end() if match else 0):
+        code = candidate.group()
+        if (first and code[0] != first) or (not first and candidate.start() and text[candidate.start() - 1] != "#"):
+            continue  # another class, or a version number
+        found = found or code
+        if code not in _GENERIC:
+            found = code
+            break
+    return (int(match.group(1)) if match else 0), found
+
+
+def stage_of(text: str) -> str:
+    """The stage that Postfix names in a reason, as model.Stage; "" where it names none."""
+    lowered = text.lower()
+    return next((stage for words, stage in _STAGES if words in lowered), "")
+
+
+def flat(text: str) -> str:
+    """One line, runs of white space as one space, cut at TEXT_MAX; codes repeated on continuation lines are dropped."""
+    text = " ".join(text[: 2 * TEXT_MAX].split())[:TEXT_MAX]
+    start = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text)
+    if start is None or text[start.end() : start.end() + 1] != "-":
+        return text
+    code, head, rest = start.group(1), text[: start.end()], text[start.end() + 1 :]
+    return f"{head} {_CONTINUED.sub(lambda match: ' ' if match.group(1) == code else match.group(), rest)}"
+
+
+def normalise(text: str) -> str:
+    """The wording: without what differs from mail to mail (addresses, hosts' addresses, ids, times, counts).
+
+    >>> normalise("host mx1.example.jp[192.0.2.1] said: 550 5.1.1 <taro@example.jp>: User unknown AB12CD34EF")
+    'host [ip] said: 550 5.1.1 <addr>: User unknown id'
+    """
+    words = flat(text).split(" ")
+    return " ".join([word if word.isalpha() else _masked(word) for word in words])
+
+
+@lru_cache(maxsize=65_536)
+def _masked(word: str) -> str:
+    """One word without what differs from mail to mail; the marks around it stay."""
+    bare = word.strip(_EDGE)
+    if not bare:
+        return word
+    start = word.index(bare)
+    before, after = word[:start], word[start + len(bare) :]
+    if "@" in bare:
+        return f"{before}{_ADDRESS.sub('addr', bare)}{after}"
+    if bare.startswith("name="):
+        return f"{before}name=domain{after}"  # of a DNS error
+    if "[" in word and _HOST_AND_IP.fullmatch(word):
+        return "[ip]" + (word[-1] if word[-1] in ",:;" else "")
+    if not any(letter.isdigit() for letter in bare):
+        return word
+    if _IP.fullmatch(bare):
+        return f"{before}ip{after}"
+    if _TIME.fullmatch(bare):
+        return f"{before}id{after}"
+    if bare.isdigit():
+        return word if _REPLY_CODE.fullmatch(bare) else f"{before}N{after}"
+    if "://" in bare:
+        return f"{before}{bare.partition('?')[0]}{after}"
+    return f"{before}{_ID.sub('id', bare)}{after}"
+
+
+def folded(text: str) -> str:
+    """Words in lower case without accents and punctuation, single spaces, a space at both ends: what rules look into."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
+def retry_after(text: str) -> int | None:
+    """Seconds that a reply asks to wait: "in 5 minutes", "for 300 seconds", "after 00:05:00". None where it says none."""
+    text = flat(text)
+    clock = _CLOCK.search(text)
+    if clock:
+        hours, minutes, seconds = (int(part) for part in clock.groups())
+        wait = hours * 3_600 + minutes * 60 + seconds
+    else:
+        lowered = text.lower()
+        match = next((m for m in _WAIT.finditer(lowered) if not lowered.endswith(_NO_WAIT, 0, m.start())), None)
+        if match is None:
+            return None
+        wait = int(match.group(1)) * _FACTOR[match.group(2)]
+    return wait if 0 < wait < _MONTH_S else None
