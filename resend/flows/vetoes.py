@@ -17,6 +17,7 @@ from resend.stores.catalog import Catalog, veto_rows
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger, open_ledger
+from resend.stores.registry import incidents
 
 CATALOG, EVIDENCE = "catalog", "collect"  # sources, as `veto.source` and `watermark.source` name them
 
@@ -54,7 +55,9 @@ def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) 
     last = max((part.last_at for part in Evidence(home).manifest().parts.values() if part.last_at), default=None)
     if last is None:
         return 0
-    found = list(arrivals(home, ledger, outcomes(home, config), ledger.incidents()))
+    with ledger.read() as connection:
+        known = incidents(connection)
+    found = list(arrivals(home, ledger, outcomes(home, config), known))
     with ledger.write() as connection:
         return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
 

@@ -19,6 +19,7 @@ from resend.report.why import WhyMail, WhyVerdict, link_of, verdict_of
 from resend.stores.history import DeliveryHistory, deliveries_to
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.registry import incidents
 
 
 def why(
@@ -35,7 +36,9 @@ def why(
     judged: dict[tuple[str, str, str], list[tuple[dict[str, Any], WhyVerdict]]] = {}
     deliveries: list[DeliveryHistory] = []
     if ledger is not None:
-        records = [find_incident(ledger, incident)] if incident else list(ledger.incidents())
+        with ledger.read() as connection:
+            known = incidents(connection)
+        records = [find_incident(ledger, incident)] if incident else known
         for record in records:
             with rebucket(home, ledger, record.id, now=now) as affected:
                 for row in affected.to(folded):

@@ -30,6 +30,8 @@ from resend.stores.history import own_tries
 from resend.stores.home import Home
 from resend.stores.incidents import Mails, Surroundings
 from resend.stores.ledger import Ledger
+from resend.stores.registry import add_incident
+from resend.stores.registry import incidents as incidents_of
 from resend.stores.rows import IncidentRecord
 
 Progress = Callable[..., None]
@@ -80,7 +82,7 @@ def open_incident(
         raise UsageError(
             "an incident needs a printable name of at most 100 characters", next_step="choose another name"
         )
-    if any(known.name == name or known.id == name for known in ledger.incidents()):
+    if any(name in (known.name, known.id) for known in _known(ledger)):
         raise UsageError(
             f"there is an incident {name!r} already",
             next_step=f"look at it with 'resend incident show {name}', or choose another name",
@@ -122,7 +124,8 @@ def open_incident(
         evidence_id=files.id,
         opened_at=now,
     )
-    ledger.add_incident(record)
+    with ledger.write() as connection:
+        add_incident(connection, record)
     return IncidentInfo(record=record, about=about, buckets=buckets)
 
 
@@ -253,9 +256,14 @@ def _count(con: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(row[0])
 
 
+def _known(ledger: Ledger) -> Sequence[IncidentRecord]:
+    with ledger.read() as connection:
+        return incidents_of(connection)
+
+
 def find_incident(ledger: Ledger, ref: str) -> IncidentRecord:
     """An incident by its id, its name, or an unambiguous beginning of its id."""
-    known: Sequence[IncidentRecord] = ledger.incidents()
+    known = _known(ledger)
     exact = [record for record in known if ref in (record.id, record.name)]
     begun = exact or [record for record in known if ref and record.id.startswith(ref)]
     if len(begun) == 1:

@@ -24,7 +24,8 @@ def database(tmp_path: Path) -> Path:
         connection.executescript(
             "CREATE TABLE person (id INTEGER, mail TEXT, name TEXT, gone TEXT, outlet TEXT);"
             "INSERT INTO person VALUES (1, 'A@Example.jp', '山田', NULL, '朝刊'), (2, 'nobody', 'x', NULL, ''),"
-            " (3, 'c@example.jp', 'y', '2026-11-20 09:00:00', ''), (4, 'd@example.jp', NULL, '2026-11-20T09:00:00Z', '');"
+            " (3, 'c@example.jp', 'y', '2026-11-20 09:00:00', ''),"
+            " (4, 'd@example.jp', NULL, '2026-11-20T09:00:00Z', '');"
         )
     return path
 
