@@ -23,6 +23,16 @@ __all__ = ["Rules", "normalise"]
 _CACHE_MAX = 100_000  # wordings
 _KEY_LENGTH = 4  # a wording's first word is looked up by its first letters: rules match from the start of a word on
 _NO_RULE = "none"
+_OTHER_SUBJECTS = (
+    ".1.7",
+    ".1.8",
+    ".5.1",
+    ".5.2",
+    ".5.4",
+    ".5.5",
+    ".6.",
+)  # of enhanced codes: the sender, the protocol, the content
+_ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})  # before RCPT nobody knows the recipient
 _WAITING = frozenset(
     {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
 )
@@ -62,9 +72,7 @@ class Rules:
         """Reply code (0 none) and enhanced code ("" none) that a text begins with or wraps."""
         return codes(text)
 
-    def classify(
-        self, text: str, *, code: int = 0, enhanced: str = "", provider: str = "", stage: str = ""
-    ) -> Cause:
+    def classify(self, text: str, *, code: int = 0, enhanced: str = "", provider: str = "", stage: str = "") -> Cause:
         """The cause of a reply or of a Postfix reason.
 
         `code`, `enhanced` and `stage` are what is known beside the text (0 and "" nothing); `provider` is a name of the
@@ -128,7 +136,7 @@ class Rules:
             provider=self._aliases.get(provider.lower(), provider.lower()),
             stage=stage or stage_of(text),
         )
-        asked.doubtful = any(needle in asked.words for needle in self._doubt)
+        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(n in asked.words for n in self._doubt)
         rule = self._first(asked)
         if rule is None:
             return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT), False
@@ -177,6 +185,8 @@ class _Question:
         if rule.providers and self.provider not in rule.providers:
             return False
         if self.doubtful and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
+            return False
+        if rule.cls is CauseClass.MAILBOX_GONE and self.stage in _ABOUT_SENDER:
             return False
         if rule.stage and self.stage != rule.stage:
             return False

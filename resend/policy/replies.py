@@ -43,12 +43,15 @@ _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?
 _HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?([0-9a-f.:]{3,})\](?::\d+)?[,:;]?", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
 _REPLY_CODE = re.compile(r"[245][0-5]\d")
-_ID = re.compile(r"(?=[A-Za-z]*\d)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])\d{4,}")
+_ID = re.compile(
+    r"(?=[A-Za-z]*\d)(?![RB]L0\d{5}\b)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
+)  # RL000001 and BL000001 are codes, 2821 to 5322 standards of mail
 _WAIT = re.compile(r"\b(\d{1,6})[ -]?(s|m|h)(?:ec|ecs|econds?|in|ins|inutes?|r|rs|ours?)?\b", re.IGNORECASE)
 _NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "within ", "previous ")  # a rate's window, not a wait
 _CLOCK = re.compile(r"(?:in|for|after|least) (\d{1,2}):(\d\d):(\d\d)\b", re.IGNORECASE)
 _FACTOR = {"s": 1, "m": 60, "h": 3_600}
 _WORD = re.compile(r"\w+")
+_IN_REPLY = re.compile(r" \(in reply to [^()]*\)")
 
 
 def codes(text: str) -> tuple[int, str]:
@@ -119,14 +122,18 @@ def _masked(word: str) -> str:
     if _TIME.fullmatch(bare):
         return f"{before}id{after}"
     if bare.isdigit():
-        return word if _REPLY_CODE.fullmatch(bare) else f"{before}N{after}"
+        return word if _REPLY_CODE.fullmatch(bare) or not _ID.fullmatch(f"{bare:0>4}") else f"{before}N{after}"
     if "://" in bare:
         return f"{before}{bare.partition('?')[0]}{after}"
     return f"{before}{_ID.sub('id', bare)}{after}"
 
 
 def folded(text: str) -> str:
-    """Words in lower case without accents and punctuation, single spaces, a space at both ends: what rules look into."""
+    """What rules look into: words in lower case without accents and punctuation, single spaces, a space at both ends.
+
+    Postfix's "(in reply to RCPT TO command)" is left out: it says where, not why.
+    """
+    text = _IN_REPLY.sub("", text)
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return f" {' '.join(_WORD.findall(text.casefold()))} "

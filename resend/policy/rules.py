@@ -16,8 +16,7 @@ from resend.policy.replies import folded
 SECTIONS = ("bracket", "provider_text", "provider_code", "text", "enhanced", "reply", "stage")  # order of evidence
 _WORDED = frozenset({"bracket", "provider_text", "text"})  # these must name a literal
 _KEYS = frozenset(
-    "id class class4 scope provider codes contains also unless pattern stage retry_after maybe_delivered sample source"
-    .split()
+    "id class class4 scope provider codes contains also unless pattern stage retry_after maybe_delivered sample source".split()
 )
 _CODE = re.compile(r"[245]|[245]\d\d|[245x]\.\d{1,3}(?:\.\d{1,3})?|[245x]\.\d{1,3}\.\d{1,3}-\d{1,3}")
 FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # what may become `never`
