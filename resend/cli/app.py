@@ -40,9 +40,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Resend": {
         "run": ("sending", "send a plan, paced; the same command resumes it"),
         "catch-up": ("sending", "send the rows that have become due; safe from a timer"),
-        "reconcile": ("sending", "settle doubt and fate from logs"),
+        "reconcile": ("proof", "settle doubt and fate from logs"),
         "doubt": ("doubt", "mails whose outcome is not known: list, resend, close"),
-        "check": ("sending", "prove the invariants of the ledger"),
+        "check": ("proof", "prove the invariants of the ledger"),
     },
     "While it runs": {
         "status": ("status", "providers, rates, what is parked and why"),

@@ -77,7 +77,7 @@ def buckets(screen: Screen, rows: Sequence[BucketRow], affected: int) -> None:
         if len(reasons) > _REASONS:
             words.append(f"and {len(reasons) - _REASONS} more reasons")
         head = f"{row.name:{width}}  {render.count(row.count):>11}  "
-        for text in _wrapped(words, screen.columns - len(head)):
+        for text in render.wrap("; ".join(words), screen.columns - len(head)):
             screen.line(head + text)
             head = " " * len(head)
     total = sum(row.count for row in rows)
@@ -139,18 +139,6 @@ def _eta(screen: Screen, etas: Mapping[str, float]) -> None:
             [render.Column("provider"), render.number("time")],
             [(provider, render.span(seconds)) for provider, seconds in etas.items()],
         )
-
-
-def _wrapped(words: Sequence[str], room: int) -> list[str]:
-    """Reasons as lines of at most `room` columns, broken between reasons only."""
-    lines: list[str] = []
-    for word in words:
-        word = render.shorten(render.clean(word), room)
-        if lines and render.width(f"{lines[-1]}, {word}") <= room:
-            lines[-1] = f"{lines[-1]}, {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 def _time(text: str, where: ZoneInfo) -> str:

@@ -155,7 +155,8 @@ def _cause(name: str) -> str:
 
 def _buckets(record: IncidentRecord) -> dict[str, int]:
     found = record.counts.get("buckets")
-    return dict(found) if isinstance(found, dict) else {}
+    known = dict(found) if isinstance(found, dict) else {}
+    return {bucket.value: known[bucket.value] for bucket in Bucket if bucket.value in known}
 
 
 def _row(screen: Screen, record: IncidentRecord) -> None:

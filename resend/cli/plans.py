@@ -19,7 +19,7 @@ from resend.cli.control import operator
 from resend.cli.opened import duration, existing, ledger_of, rates, screen_of, zone
 from resend.cli.screen import Screen
 from resend.errors import UsageError
-from resend.model import Bucket, CauseClass, Identity
+from resend.model import Bucket, CauseClass, Identity, State
 
 if TYPE_CHECKING:
     from resend.flows.plan import MadePlan
@@ -133,13 +133,11 @@ def _made(screen: Screen, made: MadePlan) -> None:
 @plan_app.command("list")
 def list_(ctx: typer.Context) -> Done:
     """List all plans: id, incident, state, mails, time, when made."""
-    from resend.stores.planrows import plans
-
     screen = screen_of(ctx)
     config, home = existing(screen)
     where = zone(config)
-    with ledger_of(config, home) as ledger, ledger.read() as conn:
-        found = list(plans(conn))
+    with ledger_of(config, home) as ledger:
+        found = ledger.plans()
     for plan in found:
         _row(screen, plan)
     if found:
@@ -167,15 +165,18 @@ def show(ctx: typer.Context, plan: PlanId) -> Done:
     """Show one plan: parameters, mails by provider, customer and release, and where they stand."""
     from resend.flows.plan import find_plan
     from resend.stores.plans import PlanFile
-    from resend.stores.status import plan_states
+    from resend.stores.status import look
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     where = zone(config)
     with ledger_of(config, home) as ledger:
         record = find_plan(ledger, plan)
-        with ledger.read() as conn:
-            states = plan_states(conn, record.id)
+        with ledger.snapshot() as conn:
+            found = look(conn, plan_id=record.id)
+    states: Counter[State] = Counter()
+    for provider in found.providers:
+        states.update(provider.states)
     _row(screen, record)
     screen.line(f"plan {record.id}")
     screen.line(f"{record.state}, made {render.at(record.made_at, where)} for incident {record.incident_id}")
@@ -185,16 +186,22 @@ def show(ctx: typer.Context, plan: PlanId) -> Done:
             screen.line(f"  {name:15}  {value if not isinstance(value, dict | list) else json.dumps(value)}")
     with PlanFile(home, record.id) as frozen:
         mails = Counter((row.provider, row.egress) for row in frozen.rows())
-    for (provider, egress), count in mails.most_common():
-        screen.row("provider", provider=provider, egress=egress, mails=count)
+    for (name, egress), count in mails.most_common():
+        screen.row("provider", provider=name, egress=egress, mails=count)
     screen.table(
         [render.Column("provider"), render.Column("by"), render.number("mails")],
-        [(provider, egress, count) for (provider, egress), count in mails.most_common()],
+        [(name, egress, count) for (name, egress), count in mails.most_common()],
     )
     for state, count in states.items():
         screen.row("state", state=state, count=count)
         screen.line(f"  {state:12}  {render.count(count):>11}")
-    return Done(summary={"id": record.id, "count": record.total, "states": dict(states)})
+    return Done(
+        summary={
+            "id": record.id,
+            "count": record.total,
+            "states": {state.value: count for state, count in states.items()},
+        }
+    )
 
 
 @plan_app.command()
@@ -205,7 +212,7 @@ def close(
 ) -> Done:
     """Give up what is unsent and free it for another plan. What was sent stays sent."""
     from resend.flows.plan import find_plan
-    from resend.stores.planrows import close_plan
+    from resend.stores.lifecycle import close_plan
 
     screen = screen_of(ctx)
     config, home = existing(screen)

@@ -41,14 +41,15 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="repeat every 2 seconds until interrupted")] = False,
 ) -> Done:
     """Show plans, providers, rates, what is parked and why, mails in doubt, the last decisions."""
-    from resend.stores.status import status as look
+    from resend.stores.status import look
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     where = zone(config)
     with ledger_of(config, home) as ledger:
         while True:
-            found = look(ledger)
+            with ledger.snapshot() as conn:
+                found = look(conn)
             if watch and not screen.json and screen.terminal:
                 screen.raw(_CLEAR)
             _show(screen, found, where)
