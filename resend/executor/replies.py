@@ -1,0 +1,60 @@
+"""SMTP replies as bytes to values, strictly: what is not a reply by RFC 5321 4.2 is garbage, and garbage is no answer.
+
+Pure. The first digit decides; 251 after the dot is success like 250.
+"""
+
+from __future__ import annotations
+
+import re
+
+from resend.model import Reply
+
+LINES_MAX = 100
+BYTES_MAX = 32 << 10
+_LINE = re.compile(rb"([2-5][0-5][0-9])([ -]|$)(.*)", re.DOTALL)
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.ASCII)
+_QUEUED = re.compile(
+    r"(?:queued as|queued_as:|message accepted for delivery[:,]?|[Oo][Kk],? id=|id=)\s*<?([0-9A-Za-z.-]+)", re.ASCII
+)
+
+
+class Garbage(ValueError):
+    """Bytes that are no SMTP reply."""
+
+
+def is_last(line: bytes) -> bool:
+    """Whether this line (without its line end) ends a reply; also true of garbage, which no further line would mend."""
+    match = _LINE.match(line)
+    return match is None or match.group(2) != b"-"
+
+
+def parse(lines: list[bytes]) -> Reply:
+    """Lines without their line ends to a reply. Raises Garbage: no code, differing codes, too much of it.
+
+    >>> parse([b"250-2.0.0 Ok", b"250 2.0.0 queued as 4Qx1"]).code
+    250
+    """
+    if not lines or len(lines) > LINES_MAX or sum(map(len, lines)) > BYTES_MAX:
+        raise Garbage("a reply that is empty or too long")
+    codes: set[bytes] = set()
+    texts: list[str] = []
+    for line in lines:
+        match = _LINE.match(line)
+        if match is None:
+            raise Garbage(f"not a reply: {line[:80].decode('utf-8', 'replace')!r}")
+        codes.add(match.group(1))
+        texts.append(match.group(3).decode("utf-8", "replace"))
+    if len(codes) != 1:
+        raise Garbage("a reply whose lines have different codes")
+    enhanced = _ENHANCED.match(texts[0])
+    return Reply(code=int(codes.pop()), enhanced=enhanced.group(1) if enhanced else "", text="\n".join(texts))
+
+
+def remote_queue_id(text: str) -> str:
+    """The queue id that the receiving side names in the reply to the dot, "" where it names none.
+
+    >>> remote_queue_id("2.0.0 Ok: queued as 4RYx2B1")
+    '4RYx2B1'
+    """
+    match = _QUEUED.search(text)
+    return match.group(1).rstrip(".") if match else ""
