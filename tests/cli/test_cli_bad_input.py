@@ -1,0 +1,286 @@
+"""Bad input gives one clear line, with the next step and the documented exit code; never a traceback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+LOG = "Nov 24 08:00:00 mx1 postfix/smtp[1]: 4ABC: to=<a@example.jp>, relay=none, delay=1, status=deferred (x)\n"
+
+
+def test_a_missing_file(cli, place):
+    result = cli("collect", "nowhere.log")
+    assert result.exit == 1
+    assert "nowhere.log" in result.one_error()
+    assert not (place / "home").exists(), "a mistyped path must not make a home"
+
+
+def test_an_unknown_format(cli, place):
+    (place / "mail.log").write_text(LOG)
+    result = cli("collect", "mail.log", "--format", "exim-of-the-future")
+    assert result.exit in (1, 2)
+    assert "postfix" in result.one_error(), "the formats that are known are named"
+
+
+def test_a_file_that_is_no_log(cli, place):
+    (place / "photo.log").write_bytes(os.urandom(4096))
+    result = cli("collect", "photo.log")
+    assert result.exit == 1
+    result.one_error()
+
+
+def test_an_unknown_time_zone(cli, place):
+    (place / "mail.log").write_text(LOG)
+    assert "Asia/Tokyo" in cli("collect", "mail.log", "--tz", "Tokyo/Asia").one_error()
+
+
+def test_a_broken_catalog_row_is_named_and_the_rest_loads(cli, place):
+    (place / "r.csv").write_text(
+        "id,customer,title,sender\nr1,c1,One,news@example.jp\nr2,,Two,news@example.jp\nr3,c1,Three,news@example.jp\n"
+    )
+    result = cli("catalog", "load", "--releases", "r.csv", "--json")
+    assert result.exit == 3
+    assert "r.csv:3" in result.err
+    assert result.rows[-1]["loaded"] == {"releases": 2}
+    assert result.rows[-1]["rejected"] == 1
+
+
+def test_a_catalog_without_a_needed_column(cli, place):
+    (place / "r.csv").write_text("id,title\nr1,One\n")
+    result = cli("catalog", "load", "--releases", "r.csv")
+    assert result.exit == 1
+    assert "customer" in result.one_error()
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ("[run]\nconections = 3\n", "did you mean 'connections'?"),
+        ("[run]\nconnections = 0\n", "run.connections"),
+        ("[providers.office365]\nrate = 'fast'\n", "providers.office365.rate"),
+        ("tz = 'Mars/Olympus'\n", "tz"),
+        ("[run\n", "not valid TOML"),
+    ],
+)
+def test_a_bad_key_or_value_in_the_configuration(cli, place, toml, says):
+    (place / "resend.toml").write_text(toml)
+    for argv in (["config", "show"], ["sources"], ["explain", "451 busy"]):
+        result = cli(*argv)
+        assert result.exit == 2
+        assert says in result.one_error()
+        assert "resend.toml" in result.one_error()
+
+
+def test_a_bad_variable_is_named(cli, monkeypatch):
+    monkeypatch.setenv("BULK_RESEND_RUN__CONNECTIONS", "many")
+    result = cli("config", "show")
+    assert result.exit == 2
+    assert "BULK_RESEND_RUN__CONNECTIONS" in result.one_error()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sources"],
+        ["outcomes"],
+        ["status"],
+        ["preview", "x"],
+        ["plan", "list"],
+        ["incident", "list"],
+        ["check"],
+        ["doubt", "list"],
+        ["run", "abc", "--confirm", "1"],
+        ["hold", "--release", "r1"],
+        ["pause"],
+        ["reconcile"],
+        ["catch-up"],
+        ["why", "a@example.jp"],
+        ["report", "x", "--lang", "ja"],
+    ],
+)
+def test_without_a_home_every_command_says_how_to_begin(cli, place, argv):
+    result = cli(*argv)
+    assert result.exit == 1
+    assert "resend collect" in result.one_error()
+    assert cli(*argv, "--json").rows[-1]["type"] == "error"
+    assert not (place / "home").exists()
+
+
+@pytest.mark.parametrize("argv", [["status"], ["plan", "list"], ["check"], ["preview", "x"], ["pause"]])
+def test_without_a_ledger(cli, place, argv):
+    (place / "home").mkdir()
+    result = cli(*argv)
+    assert result.exit == 1
+    assert "resend incident open" in result.one_error()
+    assert not (place / "home/ledger.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_home_that_may_not_be_written(cli, place):
+    (place / "mail.log").write_text(LOG)
+    (place / "home").mkdir(mode=0o500)
+    result = cli("collect", "mail.log")
+    assert result.exit == 1
+    assert "--home" in result.one_error()
+
+
+def test_a_home_that_cannot_be_made(cli, place):
+    (place / "mail.log").write_text(LOG)
+    (place / "file").write_text("")
+    result = cli("collect", "mail.log", home="file/home")
+    assert result.exit == 1
+    assert "--home" in result.one_error()
+
+
+def test_a_ledger_that_is_no_database(cli, place):
+    (place / "home").mkdir()
+    (place / "home/ledger.db").write_text("this is no database" * 100)
+    result = cli("status")
+    assert result.exit == 1
+    assert "not an SQLite database" in result.one_error()
+
+
+def test_a_ledger_of_another_program(cli, place):
+    (place / "home").mkdir()
+    con = sqlite3.connect(place / "home/ledger.db")
+    con.execute("CREATE TABLE songs (title TEXT)")
+    con.commit()
+    con.close()
+    result = cli("status")
+    assert result.exit == 1
+    assert "another program" in result.one_error()
+
+
+def test_evidence_in_use_by_a_live_process(cli, place):
+    (place / "mail.log").write_text(LOG)
+    (place / "home").mkdir()
+    with (place / "home/evidence.lock").open("a+") as lock:
+        lock.write("4711")
+        lock.flush()
+        holder = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(
+                    """
+                    import fcntl, sys
+                    handle = open(sys.argv[1], "a+")
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    print("held", flush=True)
+                    sys.stdin.read()
+                    """
+                ),
+                str(place / "home/evidence.lock"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            result = cli("collect", "mail.log")
+        finally:
+            holder.communicate()
+    assert result.exit == 5
+    assert "4711" in result.one_error()
+
+
+def test_the_relay_that_cannot_be_reached_is_named_by_doctor(cli, place):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (place / "resend.toml").write_text(f'[relay]\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n')
+    result = cli("doctor", "--json")
+    assert result.exit == 1
+    (relay,) = [row for row in result.of("doctor") if row["check"] == "relay"]
+    assert relay["state"] == "fail"
+    assert f"127.0.0.1:{port}" in relay["detail"]
+    assert relay["next"]
+
+
+def test_a_port_that_is_no_mail_server_is_said(cli, place):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pid = os.fork()
+        if not pid:
+            connection, _ = server.accept()
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            os._exit(0)
+        (place / "resend.toml").write_text(
+            f'[relay]\nhost = "127.0.0.1"\nport = {server.getsockname()[1]}\ntls = "none"\n'
+        )
+        result = cli("doctor")
+        os.waitpid(pid, 0)
+    assert result.exit == 1
+    assert "not 220" in result.out
+
+
+def test_init_never_overwrites(cli, place):
+    assert cli("init", "--no-input").exit == 0
+    before = (place / "resend.toml").read_text()
+    result = cli("init", "--no-input")
+    assert result.exit == 1
+    assert "never overwrites" in result.one_error()
+    assert (place / "resend.toml").read_text() == before
+
+
+def test_what_init_writes_is_read_again(cli, place):
+    cli("init", "--no-input")
+    result = cli("config", "show", "--json")
+    assert result.exit == 0
+    rows = {row["key"]: row for row in result.of("setting")}
+    assert rows["run.connections"]["origin"].endswith("resend.toml")
+    assert rows["catchup.max"]["origin"] == "default"
+
+
+def test_config_show_tells_origins_and_hides_passwords(cli, place, monkeypatch):
+    (place / "resend.toml").write_text('[ledger]\nurl = "postgresql+psycopg://me:s3cret@db/x"\n')
+    monkeypatch.setenv("BULK_RESEND_RUN__CONNECTIONS", "7")
+    monkeypatch.setenv("BULK_RESEND_RELAY_PASSWORD", "hunter2")
+    result = cli("config", "show", "--json")
+    rows = {row["key"]: row for row in result.of("setting")}
+    assert rows["run.connections"] == {
+        "type": "setting",
+        "v": 1,
+        "key": "run.connections",
+        "value": "7",
+        "origin": "BULK_RESEND_RUN__CONNECTIONS",
+    }
+    assert rows["home"]["origin"] == "--home"
+    assert "s3cret" not in result.out + cli("config", "show").out
+    assert "hunter2" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["rate", "office365=3"], "office365=5/s"),
+        (["rate", "=3/s"], "names no provider"),
+        (["hold"], "--release"),
+        (["hold", "--release", "r", "--domain", "d"], "name one of"),
+        (["plan", "make", "x", "--include", "everything", "--reason", "r"], "ask:CAUSE"),
+        (["plan", "make", "x", "--include", "probable"], "--reason"),
+        (["plan", "make", "x", "--again"], "--reason"),
+        (["plan", "make", "x", "--recipient-gap", "soon"], "10m"),
+        (["incident", "open", "x", "--cause", "bad weather"], "throttled"),
+        (["incident", "open", "x", "--from", "yesterday"], "2026-11-24"),
+        (["report", "x", "--lang", "de"], "--lang"),
+        (["doubt", "close", "--confirm", "1", "--reason", "r"], "keys or a provider"),
+        (["doubt", "close", "k", "--confirm", "0", "--reason", "r"], "--confirm"),
+        (["doubt", "resend", "k", "--confirm", "1"], "--reason"),
+        (["explain", " "], "empty"),
+        (["explain"], "REPLY"),
+        (["outcomes", "--status", "lost"], "delivered_late"),
+        (["catalog", "load"], "--releases"),
+    ],
+)
+def test_options_that_do_not_fit(cli, place, argv, says):
+    (place / "home").mkdir()
+    result = cli(*argv)
+    assert result.exit == 2, result
+    assert says in result.one_error()
