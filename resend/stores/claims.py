@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, literal, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resend.clock import from_text, to_text
@@ -192,18 +192,21 @@ def work(conn: Connection, now: datetime, *, plan_id: str = "") -> list[Work]:
             ready[place] = ready.get(place, 0) + 1
         else:
             later[place] = min(when, later.get(place, when))
+    is_due = delivery.c.due_at <= at
     deferred = conn.execute(
         select(
-            delivery.c.egress, delivery.c.provider, delivery.c.due_at <= at, func.count(), func.min(delivery.c.due_at)
+            delivery.c.egress,
+            delivery.c.provider,
+            func.sum(case((is_due, 1), else_=0)),
+            func.min(case((~is_due, delivery.c.due_at))),
         )
         .where(delivery.c.state == State.DEFERRED, _of_started(plan_id))
-        .group_by(delivery.c.egress, delivery.c.provider, delivery.c.due_at <= at)
+        .group_by(delivery.c.egress, delivery.c.provider)
     ).all()
-    for egress, provider, is_due, count, due_at in deferred:
+    for egress, provider, count, due_at in deferred:
         place = (egress, provider)
-        if is_due:
-            due[place] = count
-        else:
+        due[place] = int(count)
+        if due_at:
             later[place] = min(due_at, later.get(place, due_at))
     return [
         Work(

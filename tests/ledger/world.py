@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import select
+
 from resend.model import Identity, PlanState, Selector, Stage, State, TryOutcome, delivery_key
 from resend.stores import claims, lifecycle, registry
+from resend.stores.invariants import check
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanBatch, PlanRow
-from resend.stores.rows import Batch, Delivery, IncidentRecord, PlanRecord
+from resend.stores.rows import Batch, CheckResult, Delivery, IncidentRecord, PlanRecord
 from resend.stores.tables import delivery
 from resend.stores.transitions import Arm, Finish, Refuse
 
-NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+NOW = datetime.now(UTC) - timedelta(seconds=5)  # near the database's own clock, which PostgreSQL goes by
 BODY = hashlib.sha256(b"body").hexdigest()
 
 
@@ -153,14 +156,10 @@ class World:
             )
 
     def states(self) -> dict[str, State]:
-        from sqlalchemy import select
-
         with self.ledger.read() as conn:
             return {key: State(state) for key, state in conn.execute(select(delivery.c.key, delivery.c.state))}
 
     def row(self, key: str) -> dict[str, object]:
-        from sqlalchemy import select
-
         with self.ledger.read() as conn:
             return dict(conn.execute(select(delivery).where(delivery.c.key == key)).mappings().one())
 
@@ -223,3 +222,9 @@ def send_all(world: World, mails: Sequence[Delivery]) -> None:
     armed = [arm(mail) for mail in mails]
     assert all(result.ok for result in world.ledger.apply(armed))
     assert all(result.ok for result in world.ledger.apply([end(item) for item in armed]))
+
+
+def faults(ledger: Ledger) -> list[CheckResult]:
+    """Invariants that do not hold."""
+    with ledger.snapshot() as conn:
+        return [result for result in check(conn) if not result.ok]

@@ -1,0 +1,221 @@
+"""What must always be true of the ledger, each checked by looking at every row. Reads only, repairs nothing.
+
+One CheckResult for each invariant: holds, or how many rows break it and the first of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, exists, func, literal, not_, or_, select, union_all
+
+from resend.model import REGENERABLE_STATES, Fate, PlanState, State, TryOutcome, delivery_key
+from resend.stores.engine import is_sqlite
+from resend.stores.lifecycle import CLOSABLE
+from resend.stores.rows import CheckResult
+from resend.stores.tables import audit, batch, delivery, incident, plan, try_
+from resend.stores.transitions import GIVE_UP_TRIES
+
+_COUNTED = (TryOutcome.ACCEPTED, TryOutcome.DEFERRED, TryOutcome.REJECTED, TryOutcome.IN_DOUBT)
+_CHUNK = 10_000
+Faults = Select[Any]
+
+
+def check(conn: Connection) -> list[CheckResult]:
+    """Every invariant, in a fixed order. Give it `Ledger.snapshot()`, or a run's changes look like faults."""
+    results = [_database(conn), _keys(conn), _incidents(conn)]
+    for name, query in _invariants():
+        found = [str(row[0]) for row in conn.execute(query.limit(1000)).all()]
+        results.append(CheckResult(invariant=name, ok=not found, detail=_detail(found)))
+    return [*results, *_counts(conn)]
+
+
+def _detail(found: list[str]) -> str:
+    if not found:
+        return ""
+    more = "1000 or more" if len(found) == 1000 else f"{len(found)}"
+    return f"{more}: {found[0][:64]}" + (", ..." if len(found) > 1 else "")
+
+
+def _invariants() -> Iterator[tuple[str, Faults]]:
+    """Name and the query of what breaks it: ids of plans, batches, tries, or keys of mails."""
+    d, t, b, p = delivery.c, try_.c, batch.c, plan.c
+    yield (
+        "states, fates and outcomes are known",
+        select(
+            union_all(
+                select(d.key).where(or_(d.state.not_in(list(State)), d.fate.not_in(["", *Fate]))),
+                select(t.id).where(t.outcome.not_in(list(TryOutcome))),
+                select(p.id).where(p.state.not_in(list(PlanState))),
+                select(b.id).where(b.state.not_in(["open", "leased", "done"])),
+            ).subquery()
+        ),
+    )
+    mails = select(func.count()).where(d.plan_id == p.id).scalar_subquery()
+    yield (
+        "a started plan has exactly its frozen total of mails",
+        select(p.id).where(p.started_at.is_not(None), mails != p.total),
+    )
+    yield "a plan that was not started has no mails", select(p.id).where(p.started_at.is_(None), mails != 0)
+    yield (
+        "every mail has its plan, incident and batch",
+        select(d.key).where(
+            or_(
+                ~exists().where(p.id == d.plan_id, p.incident_id == d.incident_id),
+                ~exists().where(
+                    b.id == d.batch_id, b.plan_id == d.plan_id, b.egress == d.egress, b.provider == d.provider
+                ),
+            )
+        ),
+    )
+    yield "every try has its mail", select(t.id).where(~exists().where(d.key == t.delivery_key))
+    held = select(func.count()).where(d.batch_id == b.id).scalar_subquery()
+    yield "no batch holds more mails than its size", select(b.id).where(held > b.size)
+    sizes = select(func.coalesce(func.sum(b.size), 0)).where(b.plan_id == p.id, b.retry == 0).scalar_subquery()
+    yield (
+        "the batches of a started plan add up to its total",
+        select(p.id).where(p.started_at.is_not(None), sizes != p.total),
+    )
+    yield (
+        "a leased mail is in a leased batch of its epoch",
+        select(d.key).where(
+            d.state == State.LEASED,
+            ~exists().where(b.id == d.batch_id, b.state == "leased", b.epoch == d.epoch),
+        ),
+    )
+    armed = select(func.count()).where(t.delivery_key == d.key, t.outcome == TryOutcome.ARMED).scalar_subquery()
+    own = exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ARMED, t.epoch == d.epoch)
+    yield (
+        "a mail under way has exactly one armed try, its own",
+        select(d.key).where(d.state == State.SENDING, or_(armed != 1, not_(own))),
+    )
+    yield (
+        "an armed try belongs to a mail under way",
+        select(t.id).where(
+            t.outcome == TryOutcome.ARMED, ~exists().where(d.key == t.delivery_key, d.state == State.SENDING)
+        ),
+    )
+    yield (
+        "an accepted mail has its accepted try",
+        select(d.key).where(
+            d.state == State.ACCEPTED,
+            ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED),
+        ),
+    )
+    accepted = select(func.count()).where(t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED).scalar_subquery()
+    yield "no mail was accepted twice without a counted release", select(d.key).where(accepted > 1 + d.released)
+    yield (
+        "a mail in doubt is listed with a try in doubt",
+        select(d.key).where(
+            d.state == State.IN_DOUBT,
+            ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.IN_DOUBT),
+        ),
+    )
+    counted = select(func.count()).where(t.delivery_key == d.key, t.outcome.in_(_COUNTED)).scalar_subquery()
+    yield "tries are counted", select(d.key).where(counted != d.tries)
+    released = (
+        select(func.count())
+        .where(audit.c.subject == d.key, audit.c.what.in_(("doubt_released", "settled_released")))
+        .scalar_subquery()
+    )
+    yield "every release from doubt is in the audit", select(d.key).where(d.released > 0, d.released != released)
+    yield (
+        "every arm of a mail has the same bytes",
+        (
+            select(t.delivery_key)
+            .where(t.body_sha256 != "")
+            .group_by(t.delivery_key)
+            .having(func.count(t.body_sha256.distinct()) > 1)
+        ),
+    )
+    yield (
+        "an accepted mail has a fate, any other none",
+        select(d.key).where(
+            or_(and_(d.state == State.ACCEPTED, d.fate == ""), and_(d.state != State.ACCEPTED, d.fate != ""))
+        ),
+    )
+    yield (
+        "a deferred mail is due some time and not given up",
+        select(d.key).where(d.state == State.DEFERRED, or_(d.due_at.is_(None), d.tries >= GIVE_UP_TRIES)),
+    )
+    closed = select(p.id).where(p.state == PlanState.CLOSED)
+    yield (
+        "nothing of a closed plan waits to be sent",
+        select(d.key).where(d.plan_id.in_(closed), d.state.in_([*CLOSABLE, State.LEASED, State.SENDING])),
+    )
+    finished = select(p.id).where(p.state == PlanState.FINISHED)
+    unsent = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED)
+    yield (
+        "nothing of a finished plan waits to be sent",
+        select(d.key).where(d.plan_id.in_(finished), d.state.in_(unsent)),
+    )
+    before = delivery.alias("before")
+    yield (
+        "a mail is planned again only after a final failure, or with a reason",
+        (
+            select(d.key)
+            .join(plan, p.id == d.plan_id)
+            .outerjoin(
+                before,
+                and_(
+                    before.c.release == d.release,
+                    before.c.rcpt_key == d.rcpt_key,
+                    before.c.generation == d.generation - 1,
+                ),
+            )
+            .where(
+                d.generation > 0,
+                or_(
+                    before.c.key.is_(None),
+                    and_(before.c.state.not_in(list(REGENERABLE_STATES)), p.reason == literal("")),
+                ),
+            )
+        ),
+    )
+
+
+def _database(conn: Connection) -> CheckResult:
+    """SQLite's own look at its pages and foreign keys; PostgreSQL answers for itself."""
+    if not is_sqlite(conn):
+        return CheckResult(invariant="the database is sound", ok=True, detail="PostgreSQL")
+    said = [str(row[0]) for row in conn.exec_driver_sql("PRAGMA quick_check(5)")]
+    if said == ["ok"]:
+        said = [f"{row[0]} {row[1]} points to no {row[2]}" for row in conn.exec_driver_sql("PRAGMA foreign_key_check")]
+    return CheckResult(invariant="the database is sound", ok=not said, detail="; ".join(said[:5]))
+
+
+def _keys(conn: Connection) -> CheckResult:
+    query = select(delivery.c.key, delivery.c.release, delivery.c.rcpt_key, delivery.c.generation)
+    wrong = [
+        row.key
+        for row in conn.execute(query, execution_options={"yield_per": _CHUNK})
+        if row.key != delivery_key(row.release, row.rcpt_key, row.generation)
+    ]
+    return CheckResult(invariant="a mail's key is made of what it is", ok=not wrong, detail=_detail(wrong))
+
+
+def _incidents(conn: Connection) -> CheckResult:
+    """The buckets of an incident add up to its affected mails."""
+    wrong = []
+    for row in conn.execute(select(incident.c.id, incident.c.counts).order_by(incident.c.id)):
+        counts = json.loads(row.counts)
+        buckets = counts.get("buckets", {})
+        if sum(buckets.values()) != counts.get("affected", 0):
+            wrong.append(f"{row.id} ({sum(buckets.values())} in buckets, {counts.get('affected')} affected)")
+    return CheckResult(invariant="an incident's buckets add up", ok=not wrong, detail=_detail(wrong))
+
+
+def _counts(conn: Connection) -> Iterator[CheckResult]:
+    """Not faults, but to be seen: what is in doubt, came too late, or was sent twice knowingly."""
+    doubt = conn.execute(select(func.count()).where(delivery.c.state == State.IN_DOUBT)).scalar_one()
+    yield CheckResult(
+        invariant="mails in doubt are listed", ok=True, detail=f"{doubt} in doubt: 'resend doubt list'" if doubt else ""
+    )
+    for what, name in (
+        ("veto_too_late", "vetoes that came too late are counted"),
+        ("known_duplicate", "known duplicates are counted"),
+    ):
+        found = conn.execute(select(func.count()).where(audit.c.what == what)).scalar_one()
+        yield CheckResult(invariant=name, ok=True, detail=f"{found}" if found else "")
