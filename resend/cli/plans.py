@@ -164,6 +164,7 @@ def list_(ctx: typer.Context) -> Done:
 def show(ctx: typer.Context, plan: PlanId) -> Done:
     """Show one plan: parameters, mails by provider, customer and release, and where they stand."""
     from resend.flows.plan import find_plan
+    from resend.stores.export import export_rows
     from resend.stores.plans import PlanFile
     from resend.stores.status import look
 
@@ -174,6 +175,9 @@ def show(ctx: typer.Context, plan: PlanId) -> Done:
         record = find_plan(ledger, plan)
         with ledger.snapshot() as conn:
             found = look(conn, plan_id=record.id)
+            if screen.json:
+                for mail in export_rows(conn, plan_id=record.id):
+                    screen.row("delivery", **{name: _masked(screen, name, value) for name, value in mail.items()})
     states: Counter[State] = Counter()
     for provider in found.providers:
         states.update(provider.states)
@@ -222,6 +226,10 @@ def close(
             freed = close_plan(conn, record.id, reason=reason, who=operator(), now=datetime.now(UTC))
     screen.line(f"plan {record.id[:12]} is closed; {render.count(freed)} unsent mails are free for another plan")
     return Done(summary={"id": record.id, "freed": freed})
+
+
+def _masked(screen: Screen, name: str, value: object) -> object:
+    return screen.address(str(value)) if name in ("recipient", "rcpt_key", "folded") else value
 
 
 def _size(plan: PlanRecord) -> str:

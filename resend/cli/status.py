@@ -6,6 +6,7 @@ One consistent look at the ledger; changes nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,9 +88,17 @@ def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
         screen.line("no plan yet; next: resend plan make INCIDENT")
     for plan in active:
         screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails  incident {plan.incident_id}")
-    for provider in found.providers:
+    show_providers(screen, found.providers, where)
+    if found.unseen_controls:
+        screen.line(f"{found.unseen_controls} commands wait for a run to read them")
+    _decisions(screen, found, where)
+
+
+def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: ZoneInfo) -> None:
+    """Where the mails of each provider stand, and what keeps it from sending."""
+    for provider in providers:
         _row(screen, provider)
-    if found.providers:
+    if providers:
         screen.heading("Providers")
         screen.table(
             [
@@ -99,14 +108,11 @@ def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
                 render.fixed("rate"),
                 render.fixed("next due"),
             ],
-            [_cells(provider, where) for provider in found.providers],
+            [_cells(provider, where) for provider in providers],
         )
-    for provider in found.providers:
+    for provider in providers:
         for words in _trouble(provider, where):
             screen.line(f"{provider.provider}: {words}")
-    if found.unseen_controls:
-        screen.line(f"{found.unseen_controls} commands wait for a run to read them")
-    _decisions(screen, found, where)
 
 
 def _row(screen: Screen, provider: ProviderStatus) -> None:

@@ -1,0 +1,172 @@
+"""`resend run` and `catch-up`: the only commands that send mail. `run` sends nothing without the plan's exact total.
+
+Raises UsageError without a count; the flows raise the rest.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
+from resend.cli.plans import PlanId
+from resend.cli.progress import Progress
+from resend.cli.screen import Screen
+from resend.cli.status import show_providers
+from resend.errors import Exit, UsageError, WrongCount
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from resend.executor.run import Run, RunSummary
+    from resend.stores.ledger import Ledger
+    from resend.stores.rows import PlanRecord
+
+app = typer_app()
+_ORDER = ("accepted", "deferred", "rejected", "in_doubt", "disarmed", "quarantined", "suppressed", "held", "gave_up")
+
+
+class InDoubt(StrEnum):
+    """What to do with mail whose last reply was never seen."""
+
+    HOLD = "hold"
+    RESEND = "resend"
+
+
+@app.callback()
+def _sending() -> None:
+    """Sending."""
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    plan: PlanId,
+    confirm: Annotated[
+        int | None, typer.Option("--confirm", metavar="N", help="the plan's total; on resume too")
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option("--connections", metavar="N", min=1, max=1000, help="at most so many at once")
+    ] = None,
+    follow: Annotated[
+        Path | None, typer.Option("--follow", metavar="LOG", help="the relay's log, read while it is written")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="send through a relay whose log is not known")] = False,
+    in_doubt: Annotated[InDoubt | None, typer.Option("--in-doubt", help="hold (default) or resend")] = None,
+) -> Done:
+    """Send a plan, paced. Stopped or killed, the same command resumes it; nothing is sent twice.
+
+    Without --confirm nothing is sent; at a terminal it asks for the number. SIGINT and SIGTERM finish the mails
+    under way first.
+    """
+    from resend.flows.plan import find_plan
+    from resend.flows.run import RunOptions
+    from resend.flows.run import run as send
+
+    screen = screen_of(ctx)
+    if follow is not None and not follow.is_file():
+        raise UsageError("no such log", where=f"--follow {follow}", next_step="name the relay's log, or say --blind")
+    config, home = existing(screen)
+    where = zone(config)
+    with ledger_of(config, home) as ledger:
+        record = find_plan(ledger, plan)
+        count = confirm if confirm is not None else _confirmed(screen, record)
+        options = RunOptions(
+            confirm=count, connections=connections, follow=follow, blind=blind, in_doubt=in_doubt or ""
+        )
+        with Progress(screen, "run", "mails") as progress:
+            shown = _Shown(progress, record.total)
+            summary = send(home, config, ledger, record.id, options, progress=shown)
+        return _ended(
+            screen, ledger, summary, where, plan=record.id, again=f"resend run {record.id[:12]} --confirm {count}"
+        )
+
+
+@app.command("catch-up")
+def catch_up(
+    ctx: typer.Context,
+    max_duration: Annotated[str, typer.Option("--max-duration", metavar="30m", help="stop after so long")] = "",
+) -> Done:
+    """Send the rows of started plans that have become due. Safe from a timer.
+
+    Exits with 5 where a run is going on, with 3 where rows become due later.
+    """
+    from resend.flows.catchup import catch_up as send
+
+    screen = screen_of(ctx)
+    longest = duration(max_duration, "--max-duration") if max_duration else None
+    config, home = existing(screen)
+    where = zone(config)
+    with ledger_of(config, home) as ledger:
+        with Progress(screen, "catch-up", "mails") as progress:
+            summary = send(home, config, ledger, max_duration=longest, progress=_Shown(progress, 0))
+        return _ended(screen, ledger, summary, where, plan="", again="resend catch-up")
+
+
+class _Shown:
+    """A run's counts as progress."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._total = total
+
+    def __call__(self, running: Run) -> None:
+        counts = running.counts
+        detail = ", ".join(f"{name} {render.count(counts[name])}" for name in _ORDER[1:] if counts[name])
+        self._progress(counts["accepted"], self._total, detail)
+
+
+def _confirmed(screen: Screen, plan: PlanRecord) -> int:
+    """The number, typed at a terminal; else the refusal that names the command."""
+    command = f"resend run {plan.id[:12]} --confirm {plan.total}"
+    if not screen.asks:
+        raise UsageError("nothing is sent without --confirm", next_step=f"to send the plan: {command}")
+    screen.note(f"plan {plan.id[:12]} of incident {plan.incident_id}: {render.count(plan.total)} mails")
+    answer = screen.ask("type the number of mails to send them:").replace(",", "")
+    if not answer.isdigit() or int(answer) != plan.total:
+        raise WrongCount(f"{answer!r} is not {plan.total}; nothing was sent", next_step="look at 'resend plan show'")
+    return int(answer)
+
+
+def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo, *, plan: str, again: str) -> Done:
+    from resend.stores.status import look
+
+    with ledger.snapshot() as conn:
+        found = look(conn, plan_id=plan)
+    show_providers(screen, found.providers, where)
+    counts = {name: summary.counts[name] for name in (*_ORDER, *sorted(summary.counts)) if summary.counts[name]}
+    screen.line()
+    screen.line(
+        "in this run: " + (", ".join(f"{name} {render.count(n)}" for name, n in counts.items()) or "nothing sent")
+    )
+    for name, reason in summary.parked.items():
+        screen.row("parked", provider=name, reason=reason)
+        screen.line(f"parked: {name}: {reason}")
+    if summary.counts["in_doubt"]:
+        screen.line("in doubt: 'resend reconcile' settles what a log tells of, 'resend doubt list' shows them")
+    if summary.next_due is not None:
+        screen.line(f"next due {render.at(summary.next_due, where)}: then 'resend catch-up', or the same command again")
+    if summary.exit is Exit.INTERRUPTED:
+        screen.note(f"interrupted; run the same command again: {again}")
+    elif summary.stopped:
+        screen.line(f"ended early: {summary.stopped}; to go on: {again}")
+    elif summary.exit is Exit.PARKED:
+        screen.line(f"when the cause is mended: resend resume, then {again}")
+    elif summary.exit is Exit.DONE:
+        screen.line("done; next: resend check, then resend report")
+    return Done(
+        summary.exit,
+        {
+            "plan": plan,
+            "counts": counts,
+            "parked": dict(summary.parked),
+            "next_due": summary.next_due,
+            "stopped": summary.stopped,
+        },
+    )
