@@ -10,7 +10,8 @@ FORMATS = ("postfix",)
 SAMPLE_BYTES = 1 << 20
 
 _SYSLOG = re.compile(
-    rb"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*) \S+ (?P<tag>[^ :\[]+)",
+    rb"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*)"
+    rb" \S+ (?P<tag>[^ :\[]+)",
     re.ASCII,
 )
 _POSTFIX = re.compile(  # `postfix/smtp`, `postfix-out/submission/smtpd`, `postfix/postfix-script`

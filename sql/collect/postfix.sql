@@ -11,39 +11,39 @@
 -- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
 --   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
 --   (host, instance, qid and kind are never), and so is the reply to a mail that was accepted.
-WITH mark AS (
-  -- Each distinct beginning once: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T13:28:01.1`.
+WITH cut_off AS (
+  -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
+  SELECT line, text, left(text, CASE WHEN ascii(text) < 58 THEN 11 ELSE 21 END) AS mark FROM lines
+),
+mark AS (
+  -- Each distinct one once.
   SELECT
     mark,
-    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}') AS iso,
-    regexp_extract(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} ') AS spaced,
+    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T') AS iso,
+    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} ') AS spaced,
     regexp_extract(
       mark,
       '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) (?:((?:19|20)[0-9]{2}) )?)',
       ['whole', 'month', 'day', 'clock', 'year']
     ) AS bsd
-  FROM (SELECT DISTINCT left(text, 21) AS mark FROM lines)
+  FROM (SELECT DISTINCT mark FROM cut_off)
 ),
 dated AS (
   -- start: where the host begins; 0: after the first space; NULL: no time stamp. Without a year: the last such day that
   -- is not after the reference. 29 February falls back to a leap year.
   SELECT
     mark,
+    CASE WHEN iso THEN 0 WHEN spaced THEN 21 WHEN bsd['whole'] <> '' THEN length(bsd['whole']) + 1 END AS start,
+    iso OR spaced AS full_,
     CASE
-      WHEN iso THEN 0
-      WHEN spaced <> '' THEN length(spaced) + 1
-      WHEN bsd['whole'] <> '' THEN length(bsd['whole']) + 1
-    END AS start,
-    epoch_us(CASE
-      WHEN spaced <> '' THEN TRY_CAST(spaced AS TIMESTAMPTZ)
-      WHEN bsd['whole'] <> '' THEN coalesce(
+      WHEN bsd['whole'] <> '' THEN epoch_us(coalesce(
         TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
         CASE
           WHEN bsd['year'] = '' AND month = 2 AND day = 29
             THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, bsd['clock']) AS TIMESTAMPTZ)
         END
-      )
-    END) AS at_us
+      ))
+    END AS at_us
   FROM (
     SELECT
       *,
@@ -65,17 +65,18 @@ dated AS (
 ),
 stamped AS (
   SELECT
-    lines.line,
-    lines.text,
-    CASE WHEN dated.start = 0 THEN position(' ' IN lines.text) + 1 ELSE dated.start END AS start,
+    cut_off.line,
+    cut_off.text,
+    CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) + 1 ELSE dated.start END AS start,
     CASE
-      WHEN dated.start = 0
-        THEN epoch_us(TRY_CAST(left(lines.text, position(' ' IN lines.text) - 1) AS TIMESTAMPTZ))
+      WHEN dated.full_ THEN epoch_us(TRY_CAST(
+        left(cut_off.text, CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) - 1 ELSE 19 END) AS TIMESTAMPTZ
+      ))
       ELSE dated.at_us
     END AS at_us,
-    position(': ' IN lines.text) AS colon
-  FROM lines
-  JOIN dated ON dated.mark = left(lines.text, 21)
+    position(': ' IN cut_off.text) AS colon
+  FROM cut_off
+  JOIN dated ON dated.mark = cut_off.mark
 ),
 worded AS (
   -- colon: where `mta1 postfix/smtp[30]` ends; gap: length of the queue id + 1; word: how what follows it begins.
@@ -98,11 +99,12 @@ sorted AS MATERIALIZED (
       CASE
         WHEN start IS NULL THEN CASE WHEN trim(text) = '' THEN 0 ELSE 9 END
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'to=') THEN 1
-        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'client=') THEN 5
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'client=')
+          THEN CASE WHEN substring(text, colon + 2, 7) = 'NOQUEUE' THEN 0 ELSE 5 END
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'message-id=') THEN 3
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'from=') THEN 4
         WHEN gap BETWEEN 6 AND 31 AND word = 'removed' THEN 2
-        WHEN starts_with(word, 'uid=') THEN 5
+        WHEN starts_with(word, 'uid=') AND contains(text, '/pickup') THEN 5
         WHEN word = 'info: header' OR word = 'warning: hea' THEN 6
         WHEN starts_with(word, 'sender ') OR starts_with(word, 'postmaster n') THEN 7
         WHEN contains(text, ' messages') THEN 8
@@ -119,7 +121,11 @@ begun AS (
     line, text, start, at_us, colon, gap, class,
     CASE WHEN handed AND contains(text, ' orig_id=') THEN 'requeue' ELSE 'begin' END AS kind,
     CASE WHEN handed THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) END AS next_qid
-  FROM (SELECT *, contains(text, ' orig_') AS handed FROM sorted WHERE class = 5)
+  FROM (
+    SELECT *, contains(text, 'orig_') AS handed
+    FROM sorted
+    WHERE class = 5
+  )
 ),
 ended AS (
   -- Removed by postsuper: deleted by a person, not done.
@@ -341,4 +347,3 @@ FROM (
 )
 CROSS JOIN params
 WHERE class > 7 OR slash > space AND space > 0 AND NOT contains(qid, ' ')
-  AND qid NOT IN ('NOQUEUE', 'info', 'warning', 'error', 'fatal', 'panic', 'statistics')

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def run(home: Home, log: Path, failpoints: str = "") -> int:
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "BULK_RESEND_FAILPOINTS": failpoints}
     program = log.with_name("program.py")
     program.write_text(PROGRAM)
-    return subprocess.run([sys.executable, str(program), str(home.path), str(log)], env=environ, check=False).returncode
+    command = [sys.executable, str(program), str(home.path), str(log)]
+    return subprocess.run(command, env=environ, cwd=log.parent, check=False).returncode
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,29 @@ def test_killed_then_run_again(tmp_path: Path, home: Home, failpoint: str) -> No
     assert rows(home) == rows(whole)
     assert Evidence(home).manifest_id() == Evidence(whole).manifest_id()
     assert not list(Evidence(home).parts.glob(".*"))
+
+
+def test_a_killed_collect_leaves_no_process(tmp_path: Path, home: Home) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(mails(1500))
+    assert run(home, log, "collect.part_written=kill@3") == -signal.SIGKILL
+    for _ in range(100):
+        if not _waiting_for(log):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"left behind: {_waiting_for(log)}")
+
+
+def _waiting_for(log: Path) -> list[int]:
+    """Processes that were started in the folder of `log`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if entry.readlink() == log.parent:
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 def test_killed_while_a_grown_file_is_read(tmp_path: Path, home: Home) -> None:

@@ -115,7 +115,9 @@ WORDS = st.sampled_from(
         'to=<"x y"@b>', "to=", "from=<a@b>", ", relay=", "mx.b[192.0.2.1]:25", "[", "]:99999999999", ", delay=", "1.5",
         "9e999", ", delays=0/0/0/1", ", dsn=", "4.7.500", ", status=", "sent", "deferred ", "(", ")",
         "host x said: 451 4.7.1 no", "queued as ", ": ", ", ", "removed", "message-id=<",
-        "message repeated 3 times: [ ", "client=", "uid=0 orig_id=", ", size=99999999999999999999", ", nrcpt=1 (queue active)", "lost 5 messages",
+        "message repeated 3 times: [ ",
+        "client=", "uid=0 orig_id=", ", size=99999999999999999999", ", nrcpt=1 (queue active)",
+        "lost 5 messages",
         "rsyslogd: ", "info: header X: y",
         "花", "\t", " ", "<", ">", '"', "\\",
     ]
