@@ -1,0 +1,106 @@
+"""Bytes of mails: finds a mail's content, checks it for a plan, renders it for a run. The same bytes every time.
+
+Composes the content store with the pure renderer. A row's content must still be what was frozen. Raises ContentError
+where a mail cannot be made: that row is quarantined.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from resend.clock import from_text, to_text
+from resend.model import Identity
+from resend.planner.draft import Candidate
+from resend.policy.content import ContentError, content_id, new_message_id, renew
+from resend.policy.template import render
+from resend.stores.content import Content, ContentStore
+from resend.stores.home import Home
+from resend.stores.plans import PlanFile, PlanRow
+from resend.stores.rows import Delivery
+
+_CACHED = 4096
+
+
+class StoredBodies:
+    """Content of one home. Keeps templates and release mails that it has read."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._store = ContentStore(home)
+        self._templates: dict[str, str] = {}
+
+    def body(self, release: str, message_id: str) -> Content | None:
+        """What a mail is made of, None where its content is gone."""
+        return self._store.body(release, message_id)
+
+    def check(self, body: Content, candidate: Candidate, *, message_id: str, date: str, full: bool) -> None:
+        """Raise ContentError where this mail cannot be made. Templates are cheap to render, so all of them are."""
+        if body.kind != "template":
+            return
+        stand_in = message_id or new_message_id("0" * 64, candidate.domain)
+        render(
+            self._template(candidate.release),
+            json.loads(candidate.variables),
+            message_id=stand_in,
+            date=date or "2000-01-01T00:00:00Z",
+        )
+
+    def content_id(self, row: PlanRow, body: Content, variables: str) -> str:
+        """The content id that a frozen row would get from the content of now."""
+        return content_id(
+            template_sha256=body.sha256, variables=variables, message_id=row.message_id, date=row.date, kind=body.kind
+        )
+
+    def renderer(self) -> Callable[[Delivery], tuple[bytes, str]]:
+        """A function from a delivery to its wire-ready bytes and the Date (RFC 3339 text) that they carry."""
+        plans: dict[str, PlanFile] = {}
+        rows: dict[str, PlanRow] = {}
+
+        def frozen(delivery: Delivery) -> PlanRow:
+            if delivery.key not in rows:
+                if len(rows) > _CACHED:
+                    rows.clear()
+                plan = plans.setdefault(delivery.plan_id, PlanFile(self._home, delivery.plan_id))
+                found = {row.key: row for row in plan.rows(batch_id=delivery.batch_id)}
+                if delivery.key not in found:  # it joined a retry batch
+                    found = {row.key: row for row in plan.rows(keys=[delivery.key])}
+                rows.update(found)
+            if delivery.key not in rows:
+                raise ContentError("the mail is not in its plan's file")
+            return rows[delivery.key]
+
+        def made(delivery: Delivery) -> tuple[bytes, str]:
+            row = frozen(delivery)
+            date = delivery.date or row.date or to_text(datetime.now(UTC))
+            return self._bytes(row, delivery, date), date
+
+        return made
+
+    def _bytes(self, row: PlanRow, delivery: Delivery, date: str) -> bytes:
+        body = self._store.body(row.release, row.message_id)
+        if body is None or body.kind != row.content_kind:
+            raise ContentError("the content is not what was planned")
+        if self.content_id(row, body, row.variables) != row.content_id:
+            raise ContentError("the content has changed since it was planned")
+        new = row.identity == Identity.NEW
+        message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
+        if body.kind == "template":
+            return render(self._template(row.release), json.loads(row.variables), message_id=message_id, date=date)
+        data = self._store.kept(row.message_id) if body.kind == "kept" else self._store.release_eml(row.release)
+        if data is None or hashlib.sha256(data).hexdigest() != body.sha256:
+            raise ContentError("the content is not what was planned")
+        if new:
+            return renew(data, message_id=message_id, date=format_datetime(from_text(date)))
+        return data
+
+    def _template(self, release: str) -> str:
+        if release not in self._templates:
+            text = self._store.template(release)
+            if text is None:
+                raise ContentError(f"the template of release {release} is gone")
+            self._templates[release] = text
+        return self._templates[release]

@@ -1,0 +1,233 @@
+"""Plans, end to end: the mails that are to be resent now, their bytes and places, frozen; and whether a plan still holds.
+
+Composes linker, planner and the stores. Sends nothing. Raises UsageError, StalePlan, StoreError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from resend.clock import to_text
+from resend.config import Config
+from resend.errors import StalePlan, UsageError
+from resend.flows.bodies import StoredBodies
+from resend.linker.buckets import rebucket
+from resend.linker.incident import find_incident
+from resend.model import Bucket, Identity, PlanState
+from resend.planner.draft import Candidate, Draft, Options, draft
+from resend.policy.providers import ProviderTable
+from resend.policy.routes import routes
+from resend.stores.catalog import Catalog
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger
+from resend.stores.plans import PlanFile, write_plan
+from resend.stores.registry import add_plan, plans
+from resend.stores.rows import PlanRecord
+
+__all__ = ["MadePlan", "Options", "check_fresh", "find_plan", "make_plan"]
+
+# Buckets that a frozen mail may move to without making its plan stale: it is skipped at the arm, and counted.
+_REMOVALS = frozenset(
+    {Bucket.ALREADY_RESENT, Bucket.DELIVERED_LATE, Bucket.NEVER, Bucket.FOLDED, Bucket.STILL_QUEUED, Bucket.RESEND}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadePlan:
+    """A frozen plan as shown to the operator. `buckets` are those of the incident at this moment."""
+
+    record: PlanRecord
+    eta_by_provider: Mapping[str, float]
+    mails_by_provider: Mapping[str, int]
+    identities: Mapping[str, Identity]
+    troubled: Mapping[str, int]
+    buckets: Mapping[Bucket, int]
+    again: bool  # the same plan was there already
+
+
+def make_plan(
+    home: Home, config: Config, ledger: Ledger, incident: str, *, options: Options, now: datetime
+) -> MadePlan:
+    """Freeze what is in the bucket `resend` now. The same input gives the same plan, which is then simply found."""
+    record = find_incident(ledger, incident)
+    made, buckets = _draft(home, config, ledger, record.id, options, now)
+    if not made.rows:
+        raise UsageError(
+            "nothing is to be resent",
+            where=f"incident {record.name}",
+            next_step=f"see the buckets with 'resend preview {record.name}'",
+        )
+    frozen = PlanRecord(
+        id=made.id,
+        incident_id=record.id,
+        state=PlanState.READY,
+        total=len(made.rows),
+        batches=made.batches,
+        params=made.params,
+        eta_s=made.eta_s,
+        made_at=now,
+    )
+    with ledger.read() as connection:
+        known = next((plan for plan in plans(connection) if plan.id == made.id), None)
+    if known is None:
+        write_plan(home, made.id, made.rows)
+        with ledger.write() as connection:
+            add_plan(connection, frozen)
+    mails: dict[str, int] = {}
+    for row in made.rows:
+        mails[row.provider] = mails.get(row.provider, 0) + 1
+    return MadePlan(
+        record=known or frozen,
+        eta_by_provider=made.eta_by_provider,
+        mails_by_provider=mails,
+        identities=made.identities,
+        troubled=made.troubled,
+        buckets=buckets,
+        again=known is not None,
+    )
+
+
+def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
+    """A plan by its id or an unambiguous beginning of it."""
+    with ledger.read() as connection:
+        found = [plan for plan in plans(connection) if ref and plan.id.startswith(ref)]
+    if len(found) == 1:
+        return found[0]
+    what = f"more than one plan begins with {ref!r}" if found else f"no plan {ref!r}"
+    raise UsageError(what, next_step="see 'resend plan list'")
+
+
+def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> None:
+    """Before the first start: raise StalePlan where a frozen mail's content, sender, provider or verdict has changed.
+
+    Removals (delivered by now, unsubscribed, resent by another plan) never stale a plan; additions are not in it.
+    """
+    params = json.loads(plan.params)
+    options = Options(
+        rates=params["rates"],
+        identity=Identity(params["identity"]) if params["identity"] else None,
+        includes=tuple(params["includes"]),
+        again=params["again"],
+        reason=params["reason"],
+    )
+    with rebucket(home, ledger, plan.incident_id, includes=options.includes, again=options.again, now=now) as affected:
+        current = {row["outcome_id"]: row for row in affected.rows()}
+    places = {(row["release"], row["rcpt_key"]): row for row in current.values() if row["bucket"] == Bucket.RESEND}
+    gone = {(row["release"], row["rcpt_key"]): row for row in current.values() if row["bucket"] != Bucket.RESEND}
+    bodies = StoredBodies(home)
+    rows = {(c.release, c.rcpt_key): c for c in _candidates(home, iter(places.values()), plan.incident_id)}
+    with PlanFile(home, plan.id) as frozen:
+        for row in frozen.rows():
+            key = (row.release, row.rcpt_key)
+            candidate = rows.get(key)
+            if candidate is None:
+                other = gone.get(key)
+                if other is not None and Bucket(other["bucket"]) not in _REMOVALS:
+                    raise _stale(
+                        plan, f"{row.release} to {row.recipient_id}: now {other['bucket']} ({other['reason']})"
+                    )
+                continue
+            changed = _changed(row.sender, candidate.sender, "sender") or _changed(
+                row.provider, candidate.provider, "provider"
+            )
+            body = bodies.body(candidate.release, candidate.message_id)
+            if not changed and (body is None or bodies.content_id(row, body, candidate.variables) != row.content_id):
+                changed = "its content"
+            if changed:
+                raise _stale(plan, f"{row.release} to {row.recipient_id}: {changed} changed")
+
+
+def _changed(old: str, new: str, what: str) -> str:
+    return "" if old == new else f"its {what}"
+
+
+def _stale(plan: PlanRecord, what: str) -> StalePlan:
+    return StalePlan(
+        f"the plan is stale: {what}",
+        where=f"plan {plan.id[:12]}",
+        next_step=f"make a new one with 'resend plan make {plan.incident_id}'; nothing was sent",
+    )
+
+
+def _draft(
+    home: Home, config: Config, ledger: Ledger, incident_id: str, options: Options, now: datetime
+) -> tuple[Draft, Mapping[Bucket, int]]:
+    table = ProviderTable.load(config.providers)
+    with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
+        buckets = affected.counts()
+        candidates = list(_candidates(home, affected.rows(Bucket.RESEND), incident_id))
+    profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
+    unknown = sorted(set(options.rates) - set(profiles))
+    if unknown and candidates:
+        raise UsageError(
+            f"--rate names a provider that gets no mail: {', '.join(unknown)}",
+            next_step=f"providers here: {', '.join(sorted(profiles))}",
+        )
+    made = draft(candidates, bodies=StoredBodies(home), profiles=profiles, routes=routes(config), options=options)
+    return made, buckets
+
+
+def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) -> Iterator[Candidate]:
+    kept = list(rows)
+    people = _people(home, {row["recipient_id"] for row in kept})
+    for row in kept:
+        person = people.get(row["recipient_id"], {})
+        variables = {
+            **person.get("attrs", {}),
+            "attr": person.get("attrs", {}),
+            "recipient": row["recipient_id"],
+            "name": person.get("name", ""),
+            "locale": person.get("locale", ""),
+            "rcpt": row["rcpt"],
+            "release": row["release"],
+            "title": row["title"],
+            "customer": row["customer"],
+            "customer_name": row["customer_name"],
+        }
+        yield Candidate(
+            outcome_id=row["outcome_id"],
+            incident_id=incident_id,
+            release=row["release"],
+            recipient_id=row["recipient_id"],
+            rcpt_key=row["rcpt_key"],
+            rcpt=row["rcpt"],
+            domain=row["rcpt_key"].rpartition("@")[2],
+            provider=row["provider"],
+            customer=row["customer"],
+            title=row["title"],
+            sender=row["sender"],
+            envelope_from=row["envelope_from"],
+            urgency=row["urgency"],
+            expires_at=row["expires_at"],
+            arrived_at=row["arrived_at"],
+            sent_at=row["sent_at"],
+            message_id=row["message_id"],
+            variables=json.dumps(variables, ensure_ascii=False, sort_keys=True, separators=(",", ":")),
+            generation=row["generation"],
+        )
+
+
+def _people(home: Home, ids: set[str]) -> dict[str, dict[str, Any]]:
+    """name, locale and attributes of recipients, by id."""
+    from resend.stores import sql
+
+    found: dict[str, dict[str, Any]] = {}
+    with sql.connect(memory_limit="512MiB") as con:
+        Catalog(home).attach(con)
+        sql.create_table(con, "wanted", {"id": "VARCHAR"}, ([id_] for id_ in ids))
+        cursor = con.execute("SELECT r.id, r.name, r.locale, r.attrs FROM recipient AS r JOIN wanted USING (id)")
+        for id_, name, locale, attrs in cursor.fetchall():
+            found[id_] = {"name": name or "", "locale": locale or "", "attrs": json.loads(attrs) if attrs else {}}
+    return found
+
+
+def plan_times(plan: PlanRecord) -> dict[str, str]:
+    """The plan's times as text, "" where absent."""
+    return {
+        "made_at": to_text(plan.made_at),
+        "started_at": "" if plan.started_at is None else to_text(plan.started_at),
+    }

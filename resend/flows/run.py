@@ -1,0 +1,217 @@
+"""`run` and `catch-up`, end to end: locks, checks before the first start, recovery, the relay's log, the executor, the end.
+
+Nothing is sent unless the confirmed count is the plan's frozen total and the plan still holds. Raises WrongCount,
+StalePlan, LockHeld, UsageError, ConnectError, StoreError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import uvloop
+
+from resend.clock import SystemClock, from_micros, to_micros
+from resend.collect.tail import LogTail
+from resend.config import Config
+from resend.errors import UsageError, WrongCount
+from resend.executor.connect import SmtpConnector
+from resend.executor.run import Options, Run, RunSummary
+from resend.flows.bodies import StoredBodies
+from resend.flows.plan import check_fresh, find_plan
+from resend.linker.reconcile import FateTracker, RelayTry
+from resend.model import PlanState
+from resend.policy.classify import Rules
+from resend.policy.providers import ProviderTable
+from resend.policy.routes import routes
+from resend.stores import batches, doubt, fates, lifecycle
+from resend.stores.home import Home, exclusive
+from resend.stores.ledger import Ledger
+from resend.stores.plans import PlanFile
+from resend.stores.rows import PlanRecord
+from resend.stores.transitions import FateChange
+from resend.stores.writer import LedgerWriter
+
+_FOLLOW_S = 0.5
+_RACE_S = 10.0  # a 250 is durable within this time of the relay's own log line
+Progress = Callable[[Run], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Flags of `resend run`; None takes the config's value."""
+
+    confirm: int
+    connections: int | None = None
+    follow: Path | None = None
+    blind: bool = False
+    in_doubt: str = ""
+
+
+def run(
+    home: Home, config: Config, ledger: Ledger, plan_ref: str, options: RunOptions, *, progress: Progress | None = None
+) -> RunSummary:
+    """Start or resume a plan, and send until nothing is left that is due within `[run] wait`."""
+    plan = find_plan(ledger, plan_ref)
+    now = datetime.now(UTC)
+    if plan.state is PlanState.CLOSED:
+        raise UsageError("the plan is closed", where=f"plan {plan.id[:12]}", next_step="make a new one")
+    if options.confirm != plan.total:
+        raise WrongCount(
+            f"--confirm {options.confirm:,} is not the plan's total of {plan.total:,}; nothing was sent",
+            where=f"plan {plan.id[:12]}",
+            next_step=f"look at it with 'resend plan show {plan.id[:12]}'",
+        )
+    _feedback(config, options)
+    with _alone(home, ledger):
+        if plan.state is PlanState.READY:
+            check_fresh(home, config, ledger, plan, now=now)
+            _start(home, ledger, plan, now)
+        _recover(ledger, now, release=(options.in_doubt or config.run.in_doubt) == "resend", plan_id=plan.id)
+        return _execute(home, config, ledger, plan.id, options, progress, due_only=False)
+
+
+def catch_up(
+    home: Home, config: Config, ledger: Ledger, *, max_duration: timedelta | None, progress: Progress | None = None
+) -> RunSummary:
+    """Send the rows of all started plans that are due. Safe from a timer: a second one ends with LockHeld."""
+    now = datetime.now(UTC)
+    with _alone(home, ledger):
+        _recover(ledger, now, release=config.run.in_doubt == "resend", plan_id="")
+        return _execute(
+            home, config, ledger, "", RunOptions(confirm=0), progress, due_only=True, max_duration=max_duration
+        )
+
+
+def _feedback(config: Config, options: RunOptions) -> None:
+    """Behind a relay its log tells the fate; without it the operator must say that it is sent blind."""
+    if routes(config).relays() and not (options.blind or options.follow or config.relay.log):
+        raise UsageError(
+            "mail goes through a relay whose log is not followed: its 250 is not the end",
+            where="[relay] log",
+            next_step="name the log with --follow LOG or [relay] log, or say --blind",
+        )
+
+
+@contextmanager
+def _alone(home: Home, ledger: Ledger) -> Iterator[None]:
+    """SQLite: one run at a time, and the lock proves every former one dead. PostgreSQL has leases for that."""
+    lock = exclusive(home.run_lock, what="the run") if ledger.dialect == "sqlite" else nullcontext()
+    with lock:
+        yield
+
+
+def _start(home: Home, ledger: Ledger, plan: PlanRecord, now: datetime) -> None:
+    with PlanFile(home, plan.id) as frozen, ledger.write() as conn:
+        lifecycle.start_plan(conn, plan.id, frozen.batches(), frozen.rows(), now=now)
+
+
+def _recover(ledger: Ledger, now: datetime, *, release: bool, plan_id: str) -> None:
+    with ledger.write() as conn:
+        batches.recover(conn, now)
+        if release:
+            doubt.release(conn, plan_id=plan_id, confirm=None, reason="in_doubt = resend", who="operator", now=now)
+
+
+def _execute(
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    plan_id: str,
+    options: RunOptions,
+    progress: Progress | None,
+    *,
+    due_only: bool,
+    max_duration: timedelta | None = None,
+) -> RunSummary:
+    log = options.follow or (Path(config.relay.log) if config.relay.log else None)
+
+    async def main() -> RunSummary:
+        table = ProviderTable.load(config.providers)
+        bodies = StoredBodies(home)
+        async with LedgerWriter(ledger) as writer:
+            running = Run(
+                plan_id=plan_id,
+                worker=f"{socket.gethostname()}:{os.getpid()}",
+                writer=writer,
+                clock=SystemClock(),
+                connector=SmtpConnector(config.relay, local_hostname=socket.gethostname()),
+                rules=Rules.load(),
+                routes=routes(config),
+                profile=table.profile,
+                render=bodies.renderer(),
+                options=Options(
+                    connections=options.connections or config.run.connections,
+                    wait=config.run.wait,
+                    retry_after=config.run.retry_after,
+                    retry_at_most=config.run.retry_at_most,
+                    blind=options.blind,
+                    due_only=due_only,
+                    max_duration=max_duration,
+                ),
+                jitter=random.random,
+                progress=progress,
+            )
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(name, running.stop, f"signal {name.name}")
+            follower = asyncio.create_task(_follow(running, ledger, config, log)) if log is not None else None
+            try:
+                summary = await running.execute()
+            finally:
+                if follower is not None:
+                    follower.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await follower
+            if plan_id:
+                await writer.call(lambda conn: lifecycle.finish_plan(conn, plan_id, now=datetime.now(UTC)))
+            return summary
+
+    return uvloop.run(main())
+
+
+async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> None:
+    """Read the relay's log as it grows, and move fates on."""
+    tail = LogTail(log, tz=config.tz)
+    tracker = FateTracker(config.collect.own_relays)
+    waiting: dict[str, float] = {}  # queue ids that the relay named before our 250 was durable
+    while True:
+        await asyncio.sleep(_FOLLOW_S)
+        events = await asyncio.to_thread(tail.poll)
+        found = tracker.feed(events)
+        now = running.clock.monotonic()
+        waiting = {qid: until for qid, until in waiting.items() if until > now}
+        waiting |= {str(event["qid"]): now + _RACE_S for event in events if event["qid"]}
+        if waiting:
+            tries = await asyncio.to_thread(_tries, ledger, sorted(waiting))
+            found += tracker.watch(tries)
+            for known in tries:
+                waiting.pop(known.remote_qid, None)
+        for item in found:
+            change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
+            await running.writer.submit(change)
+
+
+def _tries(ledger: Ledger, qids: list[str]) -> list[RelayTry]:
+    now_us = to_micros(datetime.now(UTC))
+    with ledger.read() as conn:
+        return [
+            RelayTry(
+                try_id=sent.try_id,
+                key=sent.key,
+                remote_qid=sent.remote_qid,
+                message_id=sent.message_id,
+                recipient=sent.rcpt,
+                armed_us=now_us - 86_400_000_000,
+                ended_us=now_us,
+            )
+            for sent in fates.by_remote_qid(conn, qids)
+        ]
