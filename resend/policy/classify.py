@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import tomllib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.replies import codes, flat, folded, normalise, retry_after, stage_of
+from resend.policy.replies import codes, folded, normalise, retry_after, stage_of
 from resend.policy.rules import FINAL_CLAIMS, SECTIONS, Rule, lint_rule, needles, read_rule
 
 __all__ = ["Rules", "normalise"]
 
 _CACHE_MAX = 100_000  # wordings
-_KEY_LENGTH = 4  # a wording's first word is looked up by its first letters: rules match from the start of a word on
+_KEY_LENGTH = 4  # letters of a lone word that it is looked up by: rules match from the start of a word on
+_SECOND_LENGTH = 2  # letters of the second word
 _NO_RULE = "none"
 _OTHER_SUBJECTS = (
     ".1.7",
@@ -57,9 +59,10 @@ class Rules:
             for needle in rule.contains:
                 entry = (rank, needle, rule)
                 if needle.startswith(" "):
-                    self._by_word.setdefault(needle.split()[0][:_KEY_LENGTH], []).append(entry)
+                    self._by_word.setdefault(_key(*needle.split()[:2]), []).append(entry)
                 else:
                     self._anywhere.append(entry)
+        self._about_codes: dict[tuple[int, str, str], list[tuple[int, Rule]]] = {}  # as many as there are codes
         self._cache: OrderedDict[tuple[str, int, str, str, str], tuple[Cause, bool]] = OrderedDict()
 
     @classmethod
@@ -153,12 +156,19 @@ class Rules:
 
     def _first(self, asked: _Question) -> Rule | None:
         best, found = len(self.all), None
-        keys = {word[:_KEY_LENGTH] for word in asked.words.split()}
-        for entries in (*(self._by_word.get(key, ()) for key in keys), self._anywhere):
+        words = asked.words.split()
+        keys = {word[:_KEY_LENGTH] for word in words}
+        keys.update([f"{first} {second[:_SECOND_LENGTH]}" for first, second in pairwise(words)])
+        for entries in (*[self._by_word[key] for key in keys & self._by_word.keys()], self._anywhere):
             for rank, needle, rule in entries:
                 if rank < best and needle in asked.words and asked.fits(rule):
                     best, found = rank, rule
-        for rank, rule in self._by_code:
+        codes_said = (asked.code, asked.enhanced, asked.severity)
+        about_codes = self._about_codes.get(codes_said)
+        if about_codes is None:
+            fitting = [(r, rule) for r, rule in self._by_code if any(spec.fits(*codes_said) for spec in rule.codes)]
+            about_codes = self._about_codes[codes_said] = [*fitting, *((r, s) for r, s in self._by_code if not s.codes)]
+        for rank, rule in about_codes:
             if rank >= best:
                 break
             if asked.fits(rule):
@@ -199,6 +209,11 @@ class _Question:
         return rule.pattern is None or rule.pattern.search(self.words) is not None
 
 
+def _key(first: str, second: str = "") -> str:
+    """Where a wording is looked up: by its first word and the start of the second, else by the start of its word."""
+    return f"{first} {second[:_SECOND_LENGTH]}" if len(second) >= _SECOND_LENGTH else first[:_KEY_LENGTH]
+
+
 def _severity(code: int, enhanced: str) -> str:
     """'4' or '5' of the reply that counts; '' where none is known."""
     first = str(code)[0] if code else enhanced[:1]
@@ -208,8 +223,3 @@ def _severity(code: int, enhanced: str) -> str:
 @cache
 def _shipped() -> Rules:
     return Rules(tomllib.loads(files("resend.policy").joinpath("rules.toml").read_text(encoding="utf-8")))
-
-
-def wordings(texts: Iterable[str]) -> set[str]:
-    """Distinct wordings of texts."""
-    return {normalise(flat(text)) for text in texts}

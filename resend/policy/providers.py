@@ -1,8 +1,8 @@
 """Who a receiver is, and how fast it may be fed: the provider table.
 
 A provider is the receiving mail system, not the domain: thousands of domains stand behind one MX pool, and limits
-belong to the pool. Built-in profiles lie in providers.toml; the config adds and overrides. Pure but for reading that file.
-Raises ConfigError for an override that does not fit.
+belong to the pool. Built-in profiles lie in providers.toml; the config adds and overrides. Pure but for reading that
+file. Raises ConfigError for an override that does not fit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PARK_WORDS = frozenset({"rejected", "deferred"} | set(CauseClass))
 
 @dataclass(frozen=True, slots=True)
 class ParkRule:
-    """Park a provider when more than `share` (0..1) of its replies within `window` were `what`: an outcome or a cause."""
+    """Park a provider when more than `share` (0..1) of its replies in `window` were `what`: an outcome or a cause."""
 
     what: str
     share: float

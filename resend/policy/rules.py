@@ -15,9 +15,9 @@ from resend.policy.replies import folded
 
 SECTIONS = ("bracket", "provider_text", "provider_code", "text", "enhanced", "reply", "stage")  # order of evidence
 _WORDED = frozenset({"bracket", "provider_text", "text"})  # these must name a literal
-_KEYS = frozenset(
-    "id class class4 scope provider codes contains also unless pattern stage retry_after maybe_delivered sample source".split()
-)
+_CONDITIONS = ("provider", "codes", "contains", "also", "unless", "pattern", "stage")
+_GIVES = ("class", "class4", "scope", "retry_after", "maybe_delivered")
+_KEYS = frozenset(("id", *_CONDITIONS, *_GIVES, "sample", "source"))
 _CODE = re.compile(r"[245]|[245]\d\d|[245x]\.\d{1,3}(?:\.\d{1,3})?|[245x]\.\d{1,3}\.\d{1,3}-\d{1,3}")
 FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # what may become `never`
 _SCOPES = {
@@ -70,7 +70,7 @@ class CodeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A rule: all its conditions must hold. Literals are folded (see replies.folded) and match from a word's start on."""
+    """A rule: all its conditions must hold. Literals are folded (replies.folded) and match from a word's start on."""
 
     id: str
     section: str

@@ -30,7 +30,7 @@ _FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """How one provider said one thing: distinct recipients, most mails within ten minutes, all its mails (0: unknown)."""
+    """How one provider said one thing: distinct recipients, most mails in ten minutes, all its mails (0: unknown)."""
 
     provider: str
     wording: str
@@ -55,7 +55,7 @@ def _is_wave(burst: Burst) -> bool:
 
 
 def decide(cause: Cause, *, code: int = 0, wave: bool = False, confirmed: bool = False) -> Verdict:
-    """The verdict of a cause. `code`: the reply's (0 none); `confirmed`: DNS was asked again and knows no such domain."""
+    """The verdict of a cause. `code`: the reply's (0 none); `confirmed`: DNS was asked again and knows no such name."""
     permanent = code >= 500
     match cause.cls:
         case CauseClass.THROTTLED | CauseClass.TRANSIENT_INFRA | CauseClass.MAILBOX_TEMPORARY:
