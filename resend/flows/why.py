@@ -48,7 +48,8 @@ def why(
             deliveries = deliveries_to(connection, folded)
     ours = {item.remote_qid for mail in deliveries for item in mail.tries if item.remote_qid}
     found = []
-    for outcome in find(home, config, recipient=address.strip()):
+    outcomes = [outcome for text in _logged_as(address.strip()) for outcome in find(home, config, recipient=text)]
+    for outcome in sorted(outcomes, key=lambda outcome: outcome["at"] or ""):
         place = _place(outcome["message_id"], outcome["host"], outcome["queue_id"])
         rows = judged.get(place, [])
         if incident and not rows:
@@ -69,6 +70,13 @@ def why(
 def as_json(mail: WhyMail) -> dict[str, Any]:
     """One mail as a JSON row; datetimes stay datetimes."""
     return dataclasses.asdict(mail)
+
+
+def _logged_as(address: str) -> list[str]:
+    """How a log may write an address: Postfix puts quotes around a local part with dots in odd places."""
+    local, _, domain = address.rpartition("@")
+    odd = ".." in local or local.startswith(".") or local.endswith(".")
+    return [address, f'"{local}"@{domain}'] if odd else [address]
 
 
 def _place(message_id: str, host: str, qid: str) -> tuple[str, str, str]:

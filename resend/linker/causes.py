@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import duckdb
 
 from resend.config import Config
+from resend.model import Cause
 from resend.policy.classify import Rules, normalise
 from resend.policy.providers import ProviderTable
 from resend.stores import sql
@@ -44,12 +45,18 @@ def causes(con: duckdb.DuckDBPyConnection) -> None:
         f"SELECT DISTINCT {', '.join(_REPLY_KEY)} FROM suspect JOIN provider_of USING ({', '.join(_PROVIDER_KEY)})"
     ).fetchall()
 
+    known: dict[tuple[str, int, str, str, str], Cause] = {}
+
     def judged() -> Iterator[Sequence[object]]:
         for reply, code, enhanced, provider, stage in rows:
-            cause = rules.classify(reply, code=code, enhanced=enhanced, provider=provider, stage=stage)
-            wording = f"{code} {enhanced} {normalise(reply)}"
+            wording = normalise(reply)
+            key = (wording, code, enhanced, provider, stage)
+            cause = known.get(key)
+            if cause is None or cause.retry_after is not None:  # the time to wait differs within one wording
+                cause = known[key] = rules.classify(reply, code=code, enhanced=enhanced, provider=provider, stage=stage)
             head = (reply, code, enhanced, provider, stage)
-            yield (*head, cause.cls, cause.rule, cause.scope, cause.retry_after, cause.maybe_delivered, wording)
+            tail = (cause.cls, cause.rule, cause.scope, cause.retry_after, cause.maybe_delivered)
+            yield (*head, *tail, f"{code} {enhanced} {wording}")
 
     sql.create_table(
         con,

@@ -92,7 +92,7 @@ def open_incident(
     step = _stepper(progress)
     step()
     files = outcomes(home, config)
-    with sql.connect(memory_limit="1500MiB", temp_dir=home.derived) as con:
+    with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
         gather(con, home, config, files, ledger, selector, step=step)
         affected = _count(con, "frozen")
         if not affected:

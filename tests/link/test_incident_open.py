@@ -121,7 +121,10 @@ def test_the_numbers_of_the_preview_are_those_of_the_opening(told: Told) -> None
     [
         (Selector(provider="office365"), lambda row: row["provider"] == "office365"),
         (Selector(provider="office365", cause="mailbox_gone"), lambda row: row["turn"] in ("wave", "gone")),
-        (Selector(from_at=END - timedelta(days=2)), lambda row: from_text(row["arrived_at"]) >= END - timedelta(days=2)),
+        (
+            Selector(from_at=END - timedelta(days=2)),
+            lambda row: from_text(row["arrived_at"]) >= END - timedelta(days=2),
+        ),
         (Selector(to_at=END - timedelta(days=2)), lambda row: from_text(row["arrived_at"]) < END - timedelta(days=2)),
     ],
 )
@@ -184,8 +187,8 @@ def resent(told: Told, row: Row, incident_id: str, *, state: str, remote_qid: st
         conn.execute(
             insert(try_).values(
                 id="t" + key[:31], delivery_key=key, epoch=1, worker="w", egress="direct", provider=row["provider"],
-                mail_at=to_text(from_text(to_text(END)) - timedelta(hours=1)), outcome="accepted", stage="dot", code=250,
-                reply="Ok", remote_qid=remote_qid,
+                mail_at=to_text(END - timedelta(hours=1)), outcome="accepted", stage="dot", code=250, reply="Ok",
+                remote_qid=remote_qid,
             )
         )  # fmt: skip
     return key
@@ -213,6 +216,15 @@ def test_a_second_incident_over_the_same_mail_resends_nothing_twice(told: Told) 
     assert json.dumps(as_json(mine), default=str)
 
 
+def test_why_finds_an_address_that_the_log_writes_with_quotes(told: Told) -> None:
+    true = next(row for row in told.truth if ".." in row["recipient"] and row["status"] == "bounced")
+    found = why(told.home, CONFIG, told.ledger, true["recipient"], now=END)
+    assert true["message_id"] in {mail.outcome["message_id"] for mail in found}
+    with pytest.raises(InputError, match="not an address"):
+        why(told.home, CONFIG, told.ledger, "nobody", now=END)
+    assert why(told.home, CONFIG, told.ledger, "nobody@example.jp", now=END) == []
+
+
 def test_includes_are_what_a_person_decided(told: Told) -> None:
     info = open_(told.home, CONFIG, told.ledger, "includes", Selector(), now=END)
     plain = Counter(row["bucket"] for row in told.rows(info.record.id))
@@ -235,10 +247,11 @@ def test_an_original_that_arrives_later_stops_its_resend(told: Told, tmp_path: P
     info = open_(told.home, CONFIG, told.ledger, "later", Selector(), now=END)
     queued = next(row for row in told.rows(info.record.id) if row["bucket"] == "still_queued" and row["recipient_id"])
     log = tmp_path / "mail.log"
-    at = (END + timedelta(minutes=5)).astimezone(from_text(to_text(END)).tzinfo).strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    at = (END + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%S+00:00")
     log.write_text(
         f"{at} {queued['last_host']} postfix/smtp[1]: {queued['last_qid']}: to=<{queued['recipient']}>,"
-        " relay=x.mail.protection.outlook.com[192.0.2.9]:25, delay=99, delays=1/1/1/1, dsn=2.0.0, status=sent (250 Ok)\n"
+        " relay=x.mail.protection.outlook.com[192.0.2.9]:25, delay=99, delays=1/1/1/1, dsn=2.0.0,"
+        " status=sent (250 Ok)\n"
         f"{at} {queued['last_host']} postfix/qmgr[1]: {queued['last_qid']}: removed\n"
     )
     collect(told.home, CONFIG, [log])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import AT, suspect
+from link_suspects import AT, suspect
 
 from resend.errors import ConfigError
 from resend.stores.history import OwnTry
