@@ -7,19 +7,25 @@ ValueError: that mail is quarantined, not the run.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 
 from resend.policy.linktemplate import LinkTemplate
 from resend.policy.message import ContentError, identity_of, kept, renew
+from resend.policy.template import render, validate
 
 __all__ = [
     "RENDERER",
     "ContentError",
     "LinkTemplate",
+    "canonical",
     "content_id",
     "identity_of",
     "kept",
     "new_message_id",
     "renew",
+    "render",
+    "validate",
 ]
 
 RENDERER = "1"  # rises when the same inputs would give other bytes
@@ -34,6 +40,11 @@ def content_id(*, template_sha256: str, variables: str, message_id: str, date: s
         return template_sha256
     parts = (RENDERER, kind, template_sha256, message_id, date, variables)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def canonical(variables: Mapping[str, object]) -> str:
+    """A template's variables as the JSON text that plans keep and `content_id` hashes."""
+    return json.dumps(variables, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def new_message_id(key: str, domain: str) -> str:
