@@ -83,7 +83,7 @@ def reserve(conn: Connection, *, egress: str, provider: str, count: int, now: da
     """
     clock: ColumnElement[int] = literal(to_micros(now), BigInteger)
     if not is_sqlite(conn):
-        clock = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+        clock = cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
     step = cast(1_000_000 / provider_rate.c.rate, BigInteger) + 1
     greatest = func.max if is_sqlite(conn) else func.greatest
     row = conn.execute(

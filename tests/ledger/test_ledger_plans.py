@@ -1,0 +1,198 @@
+"""Plans started, stale, finished and closed; commands, rates; status, exports and copies."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from resend.errors import LockHeld, StalePlan, StoreError, UsageError
+from resend.model import ControlKind, PlanState, State, TryOutcome
+from resend.stores import control, lifecycle, registry
+from resend.stores.export import copy_to, export_rows, export_tries
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger, open_ledger
+from resend.stores.status import decisions, status
+from resend.stores.tables import audit, delivery
+from resend.stores.transitions import Audit, EndBatch, Paced, RateChange
+from tests.ledger.world import NOW, World, arm, end, faults, send_all
+
+
+def test_a_plan_starts_once(ledger: Ledger) -> None:
+    world = World(ledger).start()
+    with ledger.write() as conn:
+        assert lifecycle.start_plan(conn, world.plan_id, world.batches(), world.rows(), now=NOW) == 0
+        assert registry.find_plan(conn, world.plan_id[:8]).state == PlanState.STARTED
+        with pytest.raises(UsageError, match="no plan"):
+            registry.find_plan(conn, "zz")
+    assert world.row(world.rows()[1].key)["folded"] == "u1@example1.jp"
+
+
+def test_a_plan_with_mails_of_another_is_stale_and_leaves_nothing(ledger: Ledger) -> None:
+    World(ledger).start()
+    other = World(ledger, count=12).make()
+    with ledger.read() as conn:
+        assert len(lifecycle.plans_sharing_keys(conn, [row.key for row in other.rows()])) == 1
+        assert lifecycle.plans_sharing_keys(conn, ["x"]) == []
+    with pytest.raises(StalePlan, match="plan make"), ledger.write() as conn:
+        lifecycle.start_plan(conn, other.plan_id, other.batches(), other.rows(), now=NOW)
+    with ledger.read() as conn:
+        assert conn.execute(select(func.count()).select_from(delivery)).scalar() == 10
+    assert not faults(ledger)
+
+
+def test_a_plan_whose_file_lost_mails_does_not_start(ledger: Ledger) -> None:
+    world = World(ledger).make()
+    with pytest.raises(StoreError, match="9 mails, the plan 10"), ledger.write() as conn:
+        lifecycle.start_plan(conn, world.plan_id, world.batches(), world.rows()[:9], now=NOW)
+
+
+def test_closing_frees_what_is_unsent(ledger: Ledger) -> None:
+    world = World(ledger).start()
+    held = world.claim()
+    assert held is not None
+    send_all(world, held.rows[:2])
+    with pytest.raises(LockHeld, match="3 mails of the plan are under way"), ledger.write() as conn:
+        lifecycle.close_plan(conn, world.plan_id, reason="enough", who="me", now=NOW)
+    ledger.apply([EndBatch(batch_id=held.id, epoch=held.epoch)])
+    with ledger.write() as conn:
+        assert not lifecycle.finish_plan(conn, world.plan_id, now=NOW)
+        assert lifecycle.close_plan(conn, world.plan_id, reason="enough", who="me", now=NOW) == 8
+    assert sorted(world.states().values()) == [State.ACCEPTED] * 2 + [State.CLOSED] * 8
+    assert world.claim() is None
+    with pytest.raises(StalePlan, match="closed"), ledger.write() as conn:
+        lifecycle.start_plan(conn, world.plan_id, world.batches(), world.rows(), now=NOW)
+    assert not faults(ledger)
+
+
+def test_a_plan_finishes_when_nothing_is_left_to_send(ledger: Ledger) -> None:
+    world = World(ledger, count=5).start()
+    held = world.claim()
+    assert held is not None
+    send_all(world, held.rows)
+    ledger.apply([EndBatch(batch_id=held.id, epoch=held.epoch)])
+    with ledger.write() as conn:
+        assert lifecycle.finish_plan(conn, world.plan_id, now=NOW)
+        assert not lifecycle.finish_plan(conn, world.plan_id, now=NOW)
+        assert [item.state for item in registry.plans(conn)] == [PlanState.FINISHED]
+    assert not faults(ledger)
+
+
+def test_commands_are_seen_once_and_audited(ledger: Ledger) -> None:
+    with ledger.write() as conn:
+        first = control.post(conn, ControlKind.PAUSE, reason="smoke", who="me", now=NOW)
+        control.post(conn, ControlKind.RATE, provider="p", value="1/s", reason="slow", who="me", now=NOW)
+    with ledger.write() as conn:
+        found = control.unseen(conn)
+        assert [(item.kind, item.provider, item.value, item.who) for item in found] == [
+            (ControlKind.PAUSE, "", "", "me"),
+            (ControlKind.RATE, "p", "1/s", "me"),
+        ]
+        assert control.mark_seen(conn, [first], now=NOW) == 1
+        assert control.mark_seen(conn, [first], now=NOW) == 0
+        assert [item.kind for item in control.unseen(conn)] == [ControlKind.RATE]
+        assert [item.what for item in decisions(conn)] == ["control_rate", "control_pause"]
+
+
+def test_a_rate_goes_on_where_it_stood_and_every_change_has_its_reason(ledger: Ledger) -> None:
+    with ledger.write() as conn:
+        rate = control.ensure_rate(conn, egress="direct", provider="p", start=1.0, ceiling=5.0)
+        assert (rate.rate, rate.ceiling, rate.tat_us, rate.paused) == (1.0, 5.0, 0, False)
+    place = {"egress": "direct", "provider": "p"}
+    until = NOW + timedelta(hours=2)
+    changed = ledger.apply(
+        [
+            Paced(**place, tat_us=500),
+            Paced(**place, tat_us=400),
+            RateChange(**place, what="halved", reason="451 busy", at=NOW, fields={"rate": 0.5, "capped_until": until}),
+            RateChange(**place, what="parked", reason="rejected > 5%", at=NOW, fields={"parked": "rejected"}),
+            RateChange(egress="x", provider="p", what="halved", reason="r", at=NOW, fields={"rate": 0.5}),
+            Audit(at=NOW, who="rule", what="dwelt", reason="canary"),
+        ]
+    )
+    assert [item.ok for item in changed] == [True, True, True, True, False, True]
+    with ledger.write() as conn:
+        rate = control.ensure_rate(conn, **place, start=1.0, ceiling=5.0)
+        assert (rate.rate, rate.tat_us, rate.capped_until, rate.parked) == (0.5, 500, until, "rejected")
+        assert control.reserve(conn, **place, count=1, now=NOW) is None, "parked"
+        said = [(item.what, item.reason) for item in decisions(conn, limit=2)]
+        assert said == [("dwelt", "canary"), ("halved", "r")]
+    with pytest.raises(ValueError, match="no speed"):
+        ledger.apply([RateChange(**place, what="x", reason="r", at=NOW, fields={"speed": 1})])
+
+
+def test_reserved_send_times_keep_the_rate_and_never_overlap(ledger: Ledger) -> None:
+    with ledger.write() as conn:
+        control.ensure_rate(conn, egress="direct", provider="p", start=10.0, ceiling=10.0)
+    times: list[int] = []
+    for _ in range(5):
+        with ledger.write() as conn:
+            got = control.reserve(conn, egress="direct", provider="p", count=10, now=NOW)
+            assert got is not None and got.times_us[0] >= got.now_us
+            times += got.times_us
+    assert len(times) == 50
+    assert all(100_000 <= b - a <= 100_001 for a, b in pairwise(times))
+
+
+def test_the_last_mail_of_each_provider_is_known_at_a_restart(ledger: Ledger) -> None:
+    world = World(ledger).start()
+    held = world.claim()
+    assert held is not None
+    ledger.apply([arm(held.rows[0]), arm(held.rows[1], at=NOW + timedelta(seconds=3))])
+    with ledger.read() as conn:
+        assert control.last_mail_at(conn) == {("direct", "office365"): NOW + timedelta(seconds=3)}
+
+
+def test_status_shows_every_mail_once(ledger: Ledger) -> None:
+    world = World(ledger).start()
+    held = world.claim()
+    assert held is not None
+    send_all(world, held.rows[:2])
+    armed = [arm(held.rows[2])]
+    due = NOW + timedelta(minutes=5)
+    ledger.apply([*armed, end(armed[0], TryOutcome.DEFERRED, due_at=due)])
+    found = status(ledger)
+    (provider,) = found.providers
+    assert provider.states == {State.ACCEPTED: 2, State.DEFERRED: 1, State.LEASED: 2, State.PLANNED: 5}
+    assert provider.fates == {"delivered": 2}
+    assert provider.next_due == due
+    assert [item.id for item in found.plans] == [world.plan_id]
+    assert status(ledger, plan_id="x").providers == ()
+
+
+def test_rows_are_exported_whole_and_in_a_stable_order(ledger: Ledger) -> None:
+    world = World(ledger).start()
+    held = world.claim()
+    assert held is not None
+    send_all(world, held.rows)
+    with ledger.read() as conn:
+        rows = list(export_rows(conn, plan_id=world.plan_id))
+        assert rows == list(export_rows(conn, incident_id="inc-1"))
+        assert list(export_rows(conn, plan_id="x")) == []
+        tries = list(export_tries(conn, plan_id=world.plan_id))
+    assert [row["key"] for row in rows] == sorted(row.key for row in world.rows())
+    assert list(rows[0])[:8] == ["key", "release", "recipient", "provider", "state", "fate", "due_at", "tries"]
+    assert len(tries) == 5 and {row["outcome"] for row in tries} == {"accepted"}
+
+
+def test_a_copy_is_a_rehearsal_and_leaves_the_ledger_alone(ledger: Ledger, tmp_path: Path) -> None:
+    world = World(ledger).start()
+    path = tmp_path / "rehearsal" / "ledger.db"
+    copy_to(ledger, path)
+    with open_ledger(f"sqlite:///{path}", Home(path.parent), create=False) as copy:
+        with copy.read() as conn:
+            assert [item.rehearsal for item in registry.plans(conn)] == [True]
+        there = World(copy, plan_id=world.plan_id)
+        held = there.claim()
+        assert held is not None
+        send_all(there, held.rows)
+        assert not faults(copy)
+    assert set(world.states().values()) == {State.PLANNED}
+    with ledger.read() as conn:
+        assert [item.rehearsal for item in registry.plans(conn)] == [False]
+        assert conn.execute(select(func.count()).select_from(audit)).scalar() == 0
+    with pytest.raises(StoreError, match="a file already"):
+        copy_to(ledger, path)
