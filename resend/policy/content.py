@@ -23,8 +23,8 @@ __all__ = [
     "identity_of",
     "kept",
     "new_message_id",
-    "renew",
     "render",
+    "renew",
     "validate",
 ]
 

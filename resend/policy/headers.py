@@ -100,7 +100,7 @@ def _addresses(name: str, value: str, charset: str) -> str:
 
 
 def _items(value: str) -> list[str]:
-    """Mailboxes of a list. A comma in quotes or brackets does not part them, nor one in a name ("Example Co., Ltd.")."""
+    """Mailboxes of a list. A comma in quotes or brackets does not part them, nor in a name ("Example Co., Ltd.")."""
     items, start, quoted, angle = [""], 0, False, False
     for at, letter in enumerate(value):
         if letter == '"':

@@ -140,7 +140,7 @@ def folded(text: str) -> str:
 
 
 def retry_after(text: str) -> int | None:
-    """Seconds that a reply asks to wait ("in 5 minutes", "for 300 seconds", "after 00:05:00"), None where it is silent."""
+    """Seconds that a reply asks for ("in 5 minutes", "for 300 seconds", "after 00:05:00"); None where it says none."""
     text = flat(text)
     clock = _CLOCK.search(text)
     if clock:

@@ -1,0 +1,202 @@
+"""Takes a release's template apart: header fields, bodies and parts, each as a compiled Jinja2 text.
+
+What a template looks like stands in policy/template.py. Pure. Raises ContentError for a template that is none, and for
+variables that must not stand where the template puts them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2.sandbox import SandboxedEnvironment
+
+from resend.policy import headers
+from resend.policy.message import ContentError
+
+_DEPTH_MAX = 5
+_BODY_BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_PLAIN = "text/plain; charset=UTF-8"
+_CODECS = {"iso-2022-jp": "iso2022_jp", "iso2022-jp": "iso2022_jp"}
+
+
+def _checked(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    if isinstance(value, (Mapping, list, tuple)):
+        raise ContentError(f"a variable that is no text: {type(value).__name__}")
+    return str(value)  # StrictUndefined says here that it does not exist
+
+
+def _in_header(value: object) -> str:
+    return headers.hide(_checked(value))
+
+
+def _in_body(value: object) -> Any:
+    text = _checked(value)
+    bad = _BODY_BAD.search(text)
+    if bad:
+        raise ContentError(f"a control character in a text: U+{ord(bad.group()):04X} in {text[:60]!r}")
+    return value if hasattr(value, "__html__") else text
+
+
+def _environment(finalize: Callable[[Any], Any], *, html: bool = False) -> SandboxedEnvironment:
+    return SandboxedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=html,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+_HEADER = _environment(_in_header)
+_TEXT = _environment(_in_body)
+_HTML = _environment(_in_body, html=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One Jinja2 text, and the same without its constant text: enough to see whether variables fit."""
+
+    full: Template
+    check: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A body, or parts within one boundary. `fields`: the part's own, without Content-Type and -Encoding."""
+
+    fields: tuple[tuple[str, str], ...]
+    kind: str  # main/sub
+    params: tuple[tuple[str, str], ...]  # of Content-Type, without charset and boundary
+    charset: str
+    encoding: str
+    body: Compiled | None
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    head: Compiled
+    part: Part
+
+
+def codec_of(charset: str) -> str:
+    """Python's name of a charset of mails."""
+    return _CODECS.get(charset, charset)
+
+
+@lru_cache(maxsize=256)
+def compile_mail(source: str) -> Mail:
+    """A template taken apart; remembered. Raises ContentError."""
+    head, body = _halves(source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
+    static = {name.lower(): value for name, value in fields_of(_without_blocks(head))}
+    return Mail(_compiled(head, _HEADER), _part(static, (), body, 0))
+
+
+def _halves(text: str) -> tuple[str, str]:
+    head, found, body = text.partition("\n\n")
+    if not found:
+        raise ContentError("no empty line between the header fields and the text")
+    return head + "\n", body
+
+
+def _without_blocks(head: str) -> str:
+    """Header fields with lines of pure Jinja2 left out, to find the static ones."""
+    return re.sub(r"(?m)^[ \t]*\{[%#].*[%#]\}[ \t]*$", "", head)
+
+
+def _part(static: Mapping[str, str], fields: tuple[tuple[str, str], ...], body: str, depth: int) -> Part:
+    content_type = static.get("content-type", _PLAIN)
+    encoding = static.get("content-transfer-encoding", "").lower()
+    if "{{" in content_type + encoding or "{%" in content_type + encoding:
+        raise ContentError("Content-Type and Content-Transfer-Encoding must not hold variables")
+    if depth > _DEPTH_MAX:
+        raise ContentError(f"parts within parts more than {_DEPTH_MAX} deep")
+    parsed = Message()
+    parsed["Content-Type"] = content_type
+    kind, charset = parsed.get_content_type(), (parsed.get_content_charset() or "utf-8").lower()
+    params = tuple((str(name), str(value)) for name, value in (parsed.get_params() or [])[1:])
+    params = tuple((name, value) for name, value in params if name.lower() not in ("charset", "boundary"))
+    if parsed.get_content_maintype() == "multipart":
+        boundary = parsed.get_boundary()
+        if not boundary:
+            raise ContentError("a multipart without its boundary")
+        parts = tuple(_inner(text, depth) for text in _between(body, boundary))
+        return Part(fields, kind, params, charset, "", None, parts)
+    try:
+        codecs.lookup(codec_of(charset))
+    except LookupError:
+        raise ContentError(f"an unknown charset: {charset}") from None
+    if parsed.get_content_maintype() != "text" and encoding not in ("base64", "7bit", ""):
+        raise ContentError(f"{kind} needs base64 text in the template, not {encoding}")
+    return Part(fields, kind, params, charset, encoding, _compiled(body, _HTML if kind == "text/html" else _TEXT))
+
+
+def _between(body: str, boundary: str) -> list[str]:
+    """The texts between boundary lines."""
+    found: list[list[str]] = []
+    for line in body.split("\n"):
+        if line.rstrip() == f"--{boundary}--":
+            break
+        if line.rstrip() == f"--{boundary}":
+            found.append([])
+        elif found:
+            found[-1].append(line)
+    else:
+        raise ContentError(f"no closing line --{boundary}--")
+    if not found:
+        raise ContentError(f"no part after a line --{boundary}")
+    return ["\n".join(lines) + "\n" for lines in found]
+
+
+def _inner(text: str, depth: int) -> Part:
+    head, body = _halves(text if not text.startswith("\n") else "Content-Type: text/plain; charset=UTF-8\n" + text)
+    fields = list(fields_of(head))
+    if any("{{" in value or "{%" in value for _, value in fields):
+        raise ContentError("the fields of a part must not hold variables")
+    kept = tuple((n, v) for n, v in fields if n.lower() not in ("content-type", "content-transfer-encoding"))
+    return _part({name.lower(): value for name, value in fields}, kept, body, depth + 1)
+
+
+def _compiled(source: str, environment: SandboxedEnvironment) -> Compiled:
+    try:
+        tree, bare = environment.parse(source), environment.parse(source)
+        for node in bare.find_all(nodes.TemplateData):
+            node.data = ""
+        return Compiled(_loaded(tree, environment), _loaded(bare, environment))
+    except TemplateSyntaxError as error:
+        raise ContentError(f"line {error.lineno} of its part: {error.message}") from None
+
+
+def _loaded(tree: nodes.Template, environment: SandboxedEnvironment) -> Template:
+    return Template.from_code(environment, environment.compile(tree), environment.make_globals(None))
+
+
+def fields_of(text: str) -> Iterator[tuple[str, str]]:
+    """Name and unfolded value of each header field; lines without text are left out."""
+    name, value = "", ""
+    for line in text.split("\n"):
+        if not line.strip():
+            continue
+        if line[0] in " \t" and name:
+            value += f" {line.strip()}"
+            continue
+        if name:
+            yield name, value
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ContentError(f"no header field: {headers.show(line)[:60]!r}")
+        name, value = name.strip(), value.strip()
+    if name:
+        yield name, value
