@@ -68,7 +68,8 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
             args or ["--help"], prog_name="resend", standalone_mode=False, obj=screen
         )
     except TyperException as error:  # typer's word for a wrong command line
-        raise _usage(error.format_message(), getattr(error, "ctx", None)) from None
+        ctx = getattr(error, "ctx", None)
+        raise _usage(error.format_message(), ctx.command_path if ctx else f"resend {args[0]}") from None
     except typer.Abort:
         return Done(Exit.INTERRUPTED)
     if isinstance(result, Done):
@@ -76,10 +77,9 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
     return Done(Exit(int(result or 0)))  # --help, or typer's own end
 
 
-def _usage(message: str, ctx: object) -> UsageError:
+def _usage(message: str, path: str) -> UsageError:
     """typer's complaint as one line of ours."""
     words = " ".join(message.split()).rstrip(".")
-    path = getattr(ctx, "command_path", "resend")
     return UsageError(words[:1].lower() + words[1:], next_step=f"run '{path} --help'")
 
 

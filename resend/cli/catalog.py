@@ -83,8 +83,8 @@ def load(
     if content is not None:
         screen.row("loaded", kind="content", rows=found.content)
         screen.line(f"{'content':12}  {render.count(found.content):>12} files")
-    if vetoes is not None:
-        screen.line(f"{render.count(vetoes)} holds on mail to resend: suppressed, withdrawn or out of date")
+    if vetoes:
+        screen.line(f"{render.count(vetoes)} new vetoes: suppressed, withdrawn or out of date")
     if found.rejected:
         screen.line(f"{render.count(found.rejected)} rows rejected; mend them and load the file again")
     return Done(
@@ -94,6 +94,7 @@ def load(
             "content": found.content,
             "rejected": found.rejected,
             "rejected_rows": [screen.masked(line) for line in found.rejected_rows],
+            "vetoes": vetoes or 0,
             "warnings": len(found.warnings),
         },
     )

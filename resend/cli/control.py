@@ -5,9 +5,11 @@ Each is a row in the ledger with who, when and why; nothing here talks to anothe
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -140,8 +142,29 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
 
     screen = screen_of(ctx)
     config, home = existing(screen)
-    with ledger_of(config, home) as ledger, ledger.write() as conn:
-        control.post(conn, kind, provider=provider, value=value, reason=reason, who=operator(), now=datetime.now(UTC))
     about = " ".join(filter(None, (kind.value, provider, value)))
-    screen.line(f"{about}: posted; a run obeys within 2 seconds")
-    return Done(summary={"kind": kind, "provider": provider, "value": value})
+    with ledger_of(config, home) as ledger:
+        active = ledger.dialect != "sqlite" or _held(home.run_lock)
+        if kind is ControlKind.STOP and not active:
+            screen.line("no run is active: nothing to stop")
+            return Done(summary={"kind": kind, "posted": False, "active": False})
+        with ledger.write() as conn:
+            control.post(
+                conn, kind, provider=provider, value=value, reason=reason, who=operator(), now=datetime.now(UTC)
+            )
+    screen.row("control", kind=kind, provider=provider, value=value, reason=reason)
+    when = "a run obeys within 2 seconds" if active else "no run is active now, the next one obeys"
+    screen.line(f"{about}: {when}")
+    return Done(summary={"kind": kind, "posted": True, "active": active})
+
+
+def _held(lock: Path) -> bool:
+    """Does a live process hold this lock?"""
+    try:
+        with lock.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

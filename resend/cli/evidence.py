@@ -159,8 +159,6 @@ def show_outcome(screen: Screen, row: Mapping[str, Any], where: ZoneInfo) -> Non
     screen.line(f"{row['recipient']}  {row['status']}{doubt}")
     tries = f"{row['attempts']} attempt{'s' if row['attempts'] != 1 else ''}"
     screen.line(f"  {at}  {row['provider']}  {tries}  {row['evidence']}")
-    reply = str(row["reply"])
-    if str(row["code"] or "") not in reply:
-        reply = " ".join(filter(None, (str(row["code"] or ""), row["enhanced"], reply)))
+    reply = render.reply(row["code"] or 0, row["enhanced"] or "", row["reply"] or "")
     for line in render.wrap(reply, screen.columns - 2):
         screen.line(f"  {line}")

@@ -145,6 +145,17 @@ def _cell(value: object) -> str:
     return clean(str(value))
 
 
+def reply(code: int, enhanced: str, text: str) -> str:
+    """A reply with its codes, each said once.
+
+    >>> reply(451, "4.7.500", "4.7.500 Server busy"), reply(550, "5.1.1", "host mx said: 550 5.1.1 gone")
+    ('451 4.7.500 Server busy', 'host mx said: 550 5.1.1 gone')
+    """
+    if code and str(code) in text:
+        return text
+    return " ".join(filter(None, (str(code or ""), "" if enhanced and enhanced in text else enhanced, text)))
+
+
 def count(number_: int) -> str:
     """1234567 as 1,234,567."""
     return f"{number_:,}"

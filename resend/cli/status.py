@@ -23,10 +23,11 @@ from resend.model import FINAL_STATES, PlanState, State
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from resend.stores.rows import ProviderStatus, Status
+    from resend.stores.rows import Decision, ProviderStatus, Status
 
 app = typer_app()
 _EVERY_S = 2.0
+_DECISIONS = 8
 _UNSENT = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED, State.HELD, State.QUARANTINED)
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -189,22 +190,14 @@ def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:
         )
     if found.decisions:
         screen.heading("Last decisions")
-        screen.table(
-            [
-                render.fixed("at"),
-                render.Column("who"),
-                render.Column("what"),
-                render.Column("about"),
-                render.Column("why"),
-            ],
-            [
-                (
-                    render.at(decision.at, where)[5:],
-                    decision.who,
-                    decision.what,
-                    " ".join(filter(None, (decision.provider, screen.masked(decision.subject)[:20], decision.value))),
-                    decision.reason,
-                )
-                for decision in found.decisions[:10]
-            ],
-        )
+    for decision in found.decisions[:_DECISIONS]:
+        head = f"{render.at(decision.at, where)[5:]}  {decision.what:14}  {_about(screen, decision)}"
+        screen.line(render.shorten(head.rstrip(), screen.columns))
+        why = f"{decision.who}: {screen.masked(decision.reason)}" if decision.reason else decision.who
+        for line in render.wrap(why, screen.columns - 16)[:2]:
+            screen.line(f"{'':16}{line}")
+
+
+def _about(screen: Screen, decision: Decision) -> str:
+    subject = "" if decision.what.startswith("control_") else screen.masked(decision.subject)[:24]
+    return " ".join(filter(None, (decision.provider, subject, decision.value)))

@@ -64,8 +64,9 @@ def _mail(screen: Screen, mail: WhyMail, where: ZoneInfo) -> None:
         screen.line("  link      in no incident" if not mail.own else "  link      our own mail")
     elif mail.link.release:
         screen.line(f"  link      release {mail.link.release} to {mail.link.recipient_id}, {mail.link.confidence}")
-        screen.line(f"            by {mail.link.rule}: {mail.link.evidence}")
-        screen.line(f"            {mail.link.title} ({mail.link.customer})")
+        for text in (f"by {mail.link.rule}: {mail.link.evidence}", f"{mail.link.title} ({mail.link.customer})"):
+            for line in render.wrap(text, screen.columns - 12):
+                screen.line(f"            {line}")
     else:
         screen.line(f"  link      {mail.link.confidence}: {mail.link.evidence or 'no rule fits'}")
     for verdict in mail.verdicts:
@@ -73,7 +74,8 @@ def _mail(screen: Screen, mail: WhyMail, where: ZoneInfo) -> None:
         screen.line(f"  provider  {verdict.provider}, known by {verdict.provider_way}")
         screen.line(f"  cause     {verdict.cause} (rule {verdict.cause_rule})")
         screen.line(f"  verdict   {verdict.action} (rule {verdict.verdict_rule})")
-        screen.line(f"  bucket    {verdict.bucket}: {verdict.reason}")
+        for number, line in enumerate(render.wrap(f"{verdict.bucket}: {verdict.reason}", screen.columns - 12)):
+            screen.line(f"{'            ' if number else '  bucket    '}{line}")
     for delivery in mail.deliveries:
         _delivery(screen, delivery, where)
     if mail.verdicts and not mail.deliveries:
@@ -85,7 +87,7 @@ def _delivery(screen: Screen, delivery: DeliveryHistory, where: ZoneInfo) -> Non
     reason = f" ({delivery.reason})" if delivery.reason else ""
     screen.line(f"  resent    {delivery.state}{fate}{reason}, plan {delivery.plan_id[:12]}, key {delivery.key[:12]}")
     for try_ in delivery.tries:
-        said = " ".join(filter(None, (str(try_.code or ""), try_.enhanced, try_.reply)))
+        said = render.reply(try_.code, try_.enhanced, try_.reply)
         head = f"{render.at(try_.at, where)}  {try_.outcome} at {try_.stage or 'the arm'} by {try_.egress}"
         screen.line(f"    try     {head}" + (f", as {try_.remote_qid}" if try_.remote_qid else ""))
         for line in render.wrap(said, screen.columns - 12):
