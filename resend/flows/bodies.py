@@ -15,8 +15,7 @@ from email.utils import format_datetime
 from resend.clock import from_text, to_text
 from resend.model import Identity
 from resend.planner.draft import Candidate
-from resend.policy.content import ContentError, content_id, new_message_id, renew
-from resend.policy.template import render
+from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate
 from resend.stores.content import Content, ContentStore
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile, PlanRow
@@ -38,15 +37,24 @@ class StoredBodies:
         return self._store.body(release, message_id)
 
     def check(self, body: Content, candidate: Candidate, *, message_id: str, date: str, full: bool) -> None:
-        """Raise ContentError where this mail cannot be made. Templates are cheap to render, so all of them are."""
+        """Raise ContentError where this mail cannot be made: rendered in `full`, or its variables looked at."""
         if body.kind != "template":
             return
-        stand_in = message_id or new_message_id("0" * 64, candidate.domain)
+        template = self._template(candidate.release)
+        variables = json.loads(candidate.variables)
+        if not full:
+            validate(template, variables, rcpt=candidate.rcpt, title=candidate.title, sender=candidate.sender)
+            return
         render(
-            self._template(candidate.release),
-            json.loads(candidate.variables),
-            message_id=stand_in,
+            template,
+            variables,
+            key="",
+            message_id=message_id or new_message_id("0" * 64, candidate.domain),
             date=date or "2000-01-01T00:00:00Z",
+            sender=candidate.sender,
+            envelope_from=candidate.envelope_from,
+            rcpt=candidate.rcpt,
+            title=candidate.title,
         )
 
     def content_id(self, row: PlanRow, body: Content, variables: str) -> str:
@@ -89,7 +97,17 @@ class StoredBodies:
         new = row.identity == Identity.NEW
         message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
         if body.kind == "template":
-            return render(self._template(row.release), json.loads(row.variables), message_id=message_id, date=date)
+            return render(
+                self._template(row.release),
+                json.loads(row.variables),
+                key=row.key,
+                message_id=message_id,
+                date=date,
+                sender=row.sender,
+                envelope_from=row.envelope_from,
+                rcpt=row.rcpt,
+                title=row.title,
+            )
         data = self._store.kept(row.message_id) if body.kind == "kept" else self._store.release_eml(row.release)
         if data is None or hashlib.sha256(data).hexdigest() != body.sha256:
             raise ContentError("the content is not what was planned")

@@ -70,6 +70,7 @@ def make_plan(
         params=made.params,
         eta_s=made.eta_s,
         made_at=now,
+        reason=options.reason,
     )
     with ledger.read() as connection:
         known = next((plan for plan in plans(connection) if plan.id == made.id), None)
@@ -199,7 +200,7 @@ def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) ->
             provider=row["provider"],
             customer=row["customer"],
             title=row["title"],
-            sender=row["sender"],
+            sender=row["header_from"],
             envelope_from=row["envelope_from"],
             urgency=row["urgency"],
             expires_at=row["expires_at"],

@@ -208,9 +208,9 @@ def _contents(
 def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _Content:
     """Identity is settled by the operator, or `same` where Message-ID and Date of the original are known."""
     message_id = body.message_id or candidate.message_id
-    date = body.date or ("" if candidate.sent_at is None else to_text(from_micros(candidate.sent_at)))
-    if wanted is Identity.SAME and not date and candidate.arrived_at is not None:
-        date = to_text(from_micros(candidate.arrived_at))
+    # The send log's or release's time, else when the mail host took the original: within seconds of its Date.
+    known = candidate.sent_at if candidate.sent_at is not None else candidate.arrived_at
+    date = body.date or ("" if known is None else to_text(from_micros(known - known % 1_000_000)))
     if wanted is Identity.NEW:
         message_id, date, identity = "", "", Identity.NEW
     elif message_id and date:

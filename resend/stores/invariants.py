@@ -166,7 +166,7 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
                 ),
             )
             .where(
-                d.generation > 0,
+                d.generation > 1,
                 or_(
                     before.c.key.is_(None),
                     and_(before.c.state.not_in(list(REGENERABLE_STATES)), p.reason == literal("")),
