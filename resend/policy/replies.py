@@ -40,7 +40,7 @@ _STAGES = (
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:]*@[\w.-]*")
 _EDGE = "()[]<>{},;:.'\"!?#*="
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?::[0-9a-f]*){2,7}", re.IGNORECASE)
-_HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?([0-9a-f.:]{3,})\](?::\d+)?[,:;]?", re.IGNORECASE)
+_HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?(?=[^\]]*:|(?:\d+\.){3})[0-9a-f.:]{3,}\](?::\d+)?[,:;]?", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
 _REPLY_CODE = re.compile(r"[245][0-5]\d")
 _ID = re.compile(
