@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from resend.lab.receipts import read_events
 from resend.stores.export import export_rows
 from resend.stores.home import Home
 from resend.stores.ledger import open_ledger
+from resend.stores.status import decisions as all_decisions
 
 _NAME = "demo"
 _KILL_AT = 0.3  # of the plan sent
@@ -182,7 +184,7 @@ def _prove(stage: _Stage, buckets: Mapping[str, int], killed: int, plant: str) -
         for row in export_rows(conn):
             values = {name: to_text(v) if isinstance(v, datetime) else v for name, v in row.items()}
             handle.write(json.dumps(values, ensure_ascii=False) + "\n")
-        decisions = dict(conn.exec_driver_sql("SELECT what, count(*) FROM audit GROUP BY what").fetchall())
+        decisions = Counter(item.what for item in all_decisions(conn))
     if plant:
         _spoil(folder, plant)
     faults, sums = proof.judge(folder)
@@ -198,8 +200,8 @@ def _prove(stage: _Stage, buckets: Mapping[str, int], killed: int, plant: str) -
     stage.say(f"  {sums['in_doubt']} in doubt: the line dropped after the dot and no log tells; a person decides, see")
     stage.say("    'resend doubt list'. Those behind the relay were settled from its log.")
     stage.say(
-        f"  {events.count('throttled')} times 451, {decisions.get('halved', 0)} halvings, {events.count('blocked')} blocks;"
-        f" {killed} armed at the kill"
+        f"  {events.count('throttled')} times 451, {decisions.get('halved', 0)} halvings,"
+        f" {events.count('blocked')} blocks; {killed} armed at the kill"
     )
     for fault in faults:
         stage.say(f"  FAULT: {fault}")

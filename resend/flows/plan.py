@@ -1,4 +1,4 @@
-"""Plans, end to end: the mails that are to be resent now, their bytes and places, frozen; and whether a plan still holds.
+"""Plans, end to end: the mails to be resent now, their bytes and places, frozen; and whether a plan still holds.
 
 Composes linker, planner and the stores. Sends nothing. Raises UsageError, StalePlan, StoreError.
 """

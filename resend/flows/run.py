@@ -1,4 +1,4 @@
-"""`run` and `catch-up`, end to end: locks, checks before the first start, recovery, the relay's log, the executor, the end.
+"""`run` and `catch-up`, end to end: locks, checks before the first start, recovery, the relay's log, the executor.
 
 Nothing is sent unless the confirmed count is the plan's frozen total and the plan still holds. Raises WrongCount,
 StalePlan, LockHeld, UsageError, ConnectError, StoreError.

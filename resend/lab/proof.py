@@ -27,10 +27,8 @@ def judge(directory: Path) -> tuple[list[str], dict[str, int]]:
     rows = {(bare(row["message_id"]), row["recipient"]): row for row in ledger}
     if len(rows) != len(ledger):
         faults.append("the ledger has a mail twice")
-    for key in sorted(wanted - set(rows))[:5]:
-        faults.append(f"not in the ledger: {key[0]} to a recipient of {domain(key[1])}")
-    for key in sorted(set(rows) - wanted)[:5]:
-        faults.append(f"in the ledger, but not to be resent: {key[0]}")
+    faults += [f"not in the ledger: {key[0]} to one at {domain(key[1])}" for key in sorted(wanted - set(rows))[:5]]
+    faults += [f"in the ledger, but not to be resent: {key[0]}" for key in sorted(set(rows) - wanted)[:5]]
     received: Counter[tuple[str, str]] = Counter()
     bodies: dict[tuple[str, str], str] = {}
     for path in sorted((directory / "receipts").glob("*.receipts.jsonl")):
@@ -57,8 +55,7 @@ def judge(directory: Path) -> tuple[list[str], dict[str, int]]:
             faults.append(f"received, but {row['state']} in the ledger: {key[0]}")
     if duplicates:
         faults.append(f"{duplicates:,} mails came twice")
-    for key in sorted(set(received) - set(rows))[:5]:
-        faults.append(f"received, but in no plan: {key[0]} to a recipient of {domain(key[1])}")
+    faults += [f"received, but in no plan: {key[0]}" for key in sorted(set(received) - set(rows))[:5]]
     sums = {
         "failed": len(affected),
         "resent": resent,

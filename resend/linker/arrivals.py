@@ -31,6 +31,7 @@ def arrivals(home: Home, ledger: Readable, files: OutcomeFiles, known: Sequence[
             rows = con.execute(
                 "SELECT release, rcpt_key, generation, evidence"
                 " FROM arrived JOIN standing USING (outcome_id, release, rcpt_key)"
+                " WHERE state <> 'accepted'"  # what arrived may be our own resend: nothing is left to stop
             ).fetchall()
         for release, rcpt_key, generation, evidence in rows:
             for number in {max(generation, 1), generation + 1}:
