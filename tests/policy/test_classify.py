@@ -174,6 +174,13 @@ def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], e
         "550 5.1.1 too many unknown users",
         "550 5.1.1 Delivery not authorized",
         "550 5.1.1 restricted recipient",
+        "550 5.7.1 we no longer accept email from your network",
+        "550 this account has sending disabled",
+        "554 Email rejected: user agent is not valid",
+        "550 送信者ドメインのアドレスが存在しません",
+        "550 your account has been suspended",
+        "550 5.1.8 no such user",
+        "554 5.7.1 mail for this user is in quarantine, mailbox not found there",
     ],
 )
 def test_never_needs_clear_words_and_a_permanent_code(text: str) -> None:
