@@ -80,7 +80,7 @@ def _identity(manifest_id: str, config: Config) -> str:
 
 
 def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, *, all_mail: bool = False) -> None:
-    """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params. `all_mail`: what never failed, too."""
+    """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params. `all_mail`: also unfailed mail."""
     evidence.attach(con)
     con.executemany(
         "INSERT INTO own_host SELECT ? WHERE true", [[name] for name in (*config.collect.own_relays, "localhost")]

@@ -219,7 +219,7 @@ def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _
         lacking = "Message-ID" if not message_id else "Date"
         raise UsageError(
             f"the {lacking} of release {candidate.release}'s original mail is not known",
-            next_step="choose: --identity same (where the log knows both) or --identity new (a new Message-ID and Date)",
+            next_step="choose --identity same (where the log knows both) or --identity new",
         )
     hashed = content_id(
         template_sha256=body.sha256, variables=candidate.variables, message_id=message_id, date=date, kind=body.kind
