@@ -19,16 +19,18 @@ from resend.cli.plans import PlanId
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.cli.status import show_providers
-from resend.errors import Exit, UsageError, WrongCount
+from resend.errors import Exit, UsageError, WrongCount, worst
+from resend.model import State
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from resend.executor.run import Run, RunSummary
     from resend.stores.ledger import Ledger
-    from resend.stores.rows import PlanRecord
+    from resend.stores.rows import PlanRecord, ProviderStatus
 
 app = typer_app()
+_SETTLED = (State.ACCEPTED, State.SUPPRESSED, State.CLOSED)  # of these nothing is left and nothing failed
 _ORDER = ("accepted", "deferred", "rejected", "in_doubt", "disarmed", "quarantined", "suppressed", "held", "gave_up")
 
 
@@ -140,6 +142,8 @@ def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo,
     with ledger.snapshot() as conn:
         found = look(conn, plan_id=plan)
     show_providers(screen, found.providers, where)
+    left = Exit.LEFT if plan and any(_left(provider) for provider in found.providers) else Exit.DONE
+    code = worst(summary.exit, left)
     counts = {name: summary.counts[name] for name in (*_ORDER, *sorted(summary.counts)) if summary.counts[name]}
     screen.line()
     screen.line(
@@ -148,8 +152,6 @@ def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo,
     for name, reason in summary.parked.items():
         screen.row("parked", provider=name, reason=reason)
         screen.line(f"parked: {name}: {reason}")
-    if summary.counts["in_doubt"]:
-        screen.line("in doubt: 'resend reconcile' settles what a log tells of, 'resend doubt list' shows them")
     if summary.next_due is not None:
         screen.line(f"next due {render.at(summary.next_due, where)}: then 'resend catch-up', or the same command again")
     if summary.exit is Exit.INTERRUPTED:
@@ -158,10 +160,10 @@ def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo,
         screen.line(f"ended early: {summary.stopped}; to go on: {again}")
     elif summary.exit is Exit.PARKED:
         screen.line(f"when the cause is mended: resend resume, then {again}")
-    elif summary.exit is Exit.DONE:
+    elif code is Exit.DONE:
         screen.line("done; next: resend check, then resend report")
     return Done(
-        summary.exit,
+        code,
         {
             "plan": plan,
             "counts": counts,
@@ -170,3 +172,8 @@ def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo,
             "stopped": summary.stopped,
         },
     )
+
+
+def _left(provider: ProviderStatus) -> bool:
+    """Is a mail of this plan still to be sent, in doubt, or failed?"""
+    return any(count for state, count in provider.states.items() if state not in _SETTLED)

@@ -24,6 +24,7 @@ from resend.lab.incident import generate
 from .conftest import Result
 
 PORT = 12525 + os.getpid() % 2000
+RELAY_PORT = PORT + 3000
 TOML = f"""\
 home = "home"
 tz = "Asia/Tokyo"
@@ -359,6 +360,56 @@ def test_a_plan_that_no_longer_holds_is_stale(shell):
     assert stale.exit == Exit.STALE
     assert "resend plan make" in stale.one_error()
     assert shell("plan", "close", row["id"][:12], "--reason", "stale").exit == 0
+
+
+@contextmanager
+def relaying(directory: Path) -> Iterator[Path]:
+    """A lab relay before the receivers; its log."""
+    relay = {
+        "smtpd": {"listen": [f"127.0.0.1:{RELAY_PORT}"], "hostname": "relay1"},
+        "routes": {"*": f"127.0.1.1:{PORT}"},
+    }
+    (directory / "relay.json").write_text(json.dumps(relay))
+    log = directory / "relay.log"
+    words = ["--relay", "relay.json", "--queue", "queue", "--log", str(log)]
+    lab = subprocess.Popen(
+        [sys.executable, "-m", "resend.lab.relay", *words], cwd=directory, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert lab.stdout is not None
+        assert json.loads(lab.stdout.readline())["type"] == "ready"
+        yield log
+    finally:
+        lab.send_signal(signal.SIGTERM)
+        lab.wait(10)
+
+
+def test_behind_a_relay_its_log_settles_the_fate(shell):
+    (shell.directory / "resend.toml").write_text(TOML.replace(f"127.0.1.1:{PORT}", f"127.0.0.1:{RELAY_PORT}"))
+    made = shell("plan", "make", "second", "--identity", "same", "--json")
+    assert made.exit == 0, made.err
+    plan, count = made.rows[-1]["id"], made.rows[-1]["count"]
+    run_it = ("run", plan[:12], "--confirm", str(count), "--quiet", "--json")
+    refused = shell(*run_it)
+    assert refused.exit == 2
+    assert "--blind" in refused.rows[-1]["next"]
+    with receiving(shell.directory), relaying(shell.directory) as log:
+        sent = shell(*run_it, "--blind")
+        assert sent.rows[-1]["counts"]["accepted"] == count, sent.err
+        unseen = shell("reconcile", "--json")
+        assert unseen.exit == Exit.LEFT
+        assert unseen.rows[-1]["pending"] == count
+        for _ in range(50):
+            if log.read_text().count("status=sent") >= count:
+                break
+            time.sleep(0.1)
+        settled = shell("reconcile", str(log), "--json")
+    assert settled.exit == 0, settled.out + settled.err
+    assert settled.rows[-1]["fates"] == {"delivered": count}
+    assert (settled.rows[-1]["pending"], settled.rows[-1]["in_doubt"]) == (0, 0)
+    rows = shell("plan", "show", plan[:12], "--json").of("delivery")
+    assert {row["fate"] for row in rows} == {"delivered"}
+    assert shell("check").exit == 0
 
 
 def test_status_watch_ends_on_interrupt(shell):
