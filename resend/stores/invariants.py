@@ -157,20 +157,17 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
         (
             select(d.key)
             .join(plan, p.id == d.plan_id)
-            .outerjoin(
+            .join(
                 before,
                 and_(
                     before.c.release == d.release,
                     before.c.rcpt_key == d.rcpt_key,
-                    before.c.generation == d.generation - 1,
+                    before.c.generation < d.generation,
                 ),
             )
             .where(
-                d.generation > 1,
-                or_(
-                    before.c.key.is_(None),
-                    and_(before.c.state.not_in(list(REGENERABLE_STATES)), p.reason == literal("")),
-                ),
+                before.c.state.not_in(list(REGENERABLE_STATES)),
+                p.reason == literal(""),
             )
         ),
     )

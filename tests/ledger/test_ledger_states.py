@@ -422,3 +422,20 @@ def test_a_provider_veto_in_mid_batch_stops_the_next_arm(ledger: Ledger) -> None
     assert ledger.apply([arm(held.rows[1])]) == [Armed(False, "vetoed:withdrawn")]
     assert world.states()[held.rows[1].key] == State.SUPPRESSED
     assert Stage.DOT == "dot"
+
+
+def test_an_old_answer_does_not_settle_the_doubt_of_a_newer_try(ledger: Ledger) -> None:
+    world = World(ledger, count=1).start()
+    held = world.claim()
+    assert held is not None
+    first = arm(held.rows[0])
+    ledger.apply([first, end(first, TryOutcome.IN_DOUBT), EndBatch(batch_id=held.id, epoch=held.epoch)])
+    with ledger.write() as conn:
+        doubt.release(conn, confirm=1, reason="r", who="me", now=NOW)
+    again = world.claim()
+    assert again is not None
+    second = arm(again.rows[0])
+    ledger.apply([second, end(second, TryOutcome.IN_DOUBT)])
+    assert ledger.apply([end(first)]) == [Applied(False, "late: in_doubt", State.IN_DOUBT)]
+    assert world.row(first.key)["try_id"] == second.try_id
+    assert not faults(ledger)
