@@ -55,6 +55,7 @@ def claim_batch(
     `plan_id` "": of any started plan. `connections`: keep slots, that many in all; the batch gets up to `want` of them.
     """
     at = _now(conn, now)
+    dead_asked = is_sqlite(conn)  # there, `run.lock` and `recover` at the start have seen to the dead
     while True:
         found = conn.execute(
             select(batch)
@@ -72,11 +73,13 @@ def claim_batch(
             .limit(1)
             .with_for_update(skip_locked=True, of=batch)
         ).one_or_none()
-        if found is None:
-            return None
-        slots = _take_slots(conn, egress, provider, connections, want)
-        if slots is None:
-            return None
+        slots = None if found is None else _take_slots(conn, egress, provider, connections, want)
+        if found is None or slots is None:
+            if dead_asked:
+                return None
+            dead_asked = True
+            batches.recover(conn, now)
+            continue
         leased = _lease(conn, found.id, owner=owner, at=at, lease_s=lease_s, slots=slots)
         if leased is not None:
             return leased
