@@ -5,6 +5,7 @@ Catches everything. A ResendError is one line; anything else is a defect of ours
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -17,7 +18,9 @@ from pathlib import Path
 from resend import __version__
 from resend.cli.options import Options, take
 from resend.cli.screen import Screen
-from resend.errors import Exit, ResendError, UsageError
+from resend.errors import Exit, ResendError, StoreError, UsageError
+
+_ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+            return _failed(Screen(options), _environment(error))
         return _defect(Screen(options), error)
     try:
         if done.exit is Exit.INTERRUPTED and not done.summary:
@@ -81,6 +86,12 @@ def _usage(message: str, path: str) -> UsageError:
     """typer's complaint as one line of ours."""
     words = " ".join(message.split()).rstrip(".")
     return UsageError(words[:1].lower() + words[1:], next_step=f"run '{path} --help'")
+
+
+def _environment(error: OSError) -> StoreError:
+    """What the machine refuses is no defect of ours."""
+    where = str(error.filename or "")
+    return StoreError(error.strerror or str(error), where=where, next_step="check owner, mode and free space")
 
 
 def _failed(screen: Screen, error: ResendError) -> int:

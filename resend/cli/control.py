@@ -55,10 +55,11 @@ def rate(
     reason: Reason = "",
 ) -> Done:
     """Change the rate of a provider. It holds for this run and the next, until changed again."""
-    wanted = rates(rates_)
+    rates(rates_)  # all of them are rates, or none is posted
     done = Done()
-    for (provider, _), text in zip(wanted.items(), rates_, strict=True):
-        done = _post(ctx, ControlKind.RATE, provider=provider, value=text.partition("=")[2], reason=reason)
+    for text in rates_:
+        provider, _, value = text.partition("=")
+        done = _post(ctx, ControlKind.RATE, provider=provider, value=value, reason=reason)
     return done
 
 

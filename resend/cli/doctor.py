@@ -14,12 +14,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resend.cli.screen import Screen
+from resend.clock import format_duration, from_micros
 from resend.errors import ResendError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _WAL_RESET_FIXED = (3, 51, 3)  # sqlite.org, "WAL-reset bug": 3.7.0 to 3.51.2 wi
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "glusterfs", "ceph", "lustre", "fuse.sshfs", "afs"}
 _CONNECT_S = 5.0
 _FREE_LOW = 1 << 30  # bytes
+_EVIDENCE_OLD = timedelta(hours=24)  # older evidence no longer tells what happens now
 _TIME_ERROR = 5  # adjtimex(2): clock not synchronised
 
 
@@ -207,4 +209,16 @@ def _evidence(home: Path) -> Finding:
         sources = Evidence(Home(home)).sources()
     except ResendError as error:
         return Finding("evidence", State.FAIL, error.line(), error.next_step)
-    return Finding("evidence", State.OK, f"{len(sources)} sources")
+    newest = max((row.last_at for row in sources if row.last_at is not None), default=None)
+    if newest is None:
+        return Finding(
+            "evidence", State.WARN, f"{len(sources)} sources without a line of mail", "collect the mail logs"
+        )
+    age = datetime.now(UTC) - from_micros(newest)
+    if age < timedelta(minutes=-1):
+        detail = f"{len(sources)} sources; the newest line is {format_duration(-age)} in the future"
+        return Finding("evidence", State.WARN, detail, "see --tz of 'resend collect', and the clocks")
+    detail = f"{len(sources)} sources, newest line {format_duration(max(age, timedelta()))} old"
+    if age > _EVIDENCE_OLD:
+        return Finding("evidence", State.WARN, detail, "run 'resend collect' again before you plan")
+    return Finding("evidence", State.OK, detail)

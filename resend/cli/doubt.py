@@ -60,7 +60,7 @@ def list_(ctx: typer.Context) -> Done:
             message_id=mail.message_id,
             armed_at=mail.armed_at,
             stage=mail.stage,
-            reply=mail.reply,
+            reply=screen.masked(mail.reply),
         )
     if found:
         screen.table(

@@ -68,9 +68,9 @@ def collect(
             home, config, paths, format=format_, tz=tz, year=year, host=host, queue=queue, progress=progress
         )
     for warning in found.warnings:
-        screen.note(f"warning: {warning}")
+        screen.note(f"warning: {screen.masked(warning)}")
     for line in found.rejected_lines:
-        screen.note(f"rejected: {line}")
+        screen.note(f"rejected: {screen.masked(line)}")
     if found.rejected > len(found.rejected_lines):
         screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
     vetoed = refresh_evidence_vetoes(home, config)
@@ -83,9 +83,14 @@ def collect(
         screen.line(f"{render.count(found.messages_queued)} recipients still queued")
     if vetoed:
         screen.line(f"{render.count(vetoed)} planned mails arrived after all and will not be sent")
+    summary = asdict(found) | {
+        "rejected_lines": [screen.masked(line) for line in found.rejected_lines],
+        "warnings": [screen.masked(line) for line in found.warnings],
+        "vetoed": vetoed,
+    }
     if screen.json:
         _sources(screen, config, home)
-    return Done(Exit.LEFT if found.rejected else Exit.DONE, asdict(found) | {"vetoed": vetoed})
+    return Done(Exit.LEFT if found.rejected else Exit.DONE, summary)
 
 
 @app.command()

@@ -229,7 +229,9 @@ def close(
 
 
 def _masked(screen: Screen, name: str, value: object) -> object:
-    return screen.address(str(value)) if name in ("recipient", "rcpt_key", "folded") else value
+    if name in ("recipient", "rcpt_key", "folded"):
+        return screen.address(str(value))
+    return screen.masked(str(value)) if name in ("reply", "fate_reply", "reason") else value
 
 
 def _size(plan: PlanRecord) -> str:

@@ -5,6 +5,8 @@ Raises UsageError without a count; the flows raise the rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +21,7 @@ from resend.cli.plans import PlanId
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.cli.status import show_providers
+from resend.clock import format_duration, from_micros
 from resend.errors import Exit, UsageError, WrongCount, worst
 from resend.model import State
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from resend.executor.run import Run, RunSummary
+    from resend.stores.home import Home
     from resend.stores.ledger import Ledger
     from resend.stores.rows import PlanRecord, ProviderStatus
 
@@ -83,7 +87,7 @@ def run(
             confirm=count, connections=connections, follow=follow, blind=blind, in_doubt=in_doubt or ""
         )
         with Progress(screen, "run", "mails") as progress:
-            shown = _Shown(progress, record.total)
+            shown = _Shown(progress, record.total, lambda: [screen.note(age) for age in _ages(home)])
             summary = send(home, config, ledger, record.id, options, progress=shown)
         return _ended(
             screen, ledger, summary, where, plan=record.id, again=f"resend run {record.id[:12]} --confirm {count}"
@@ -107,18 +111,22 @@ def catch_up(
     where = zone(config)
     with ledger_of(config, home) as ledger:
         with Progress(screen, "catch-up", "mails") as progress:
-            summary = send(home, config, ledger, max_duration=longest, progress=_Shown(progress, 0))
+            summary = send(home, config, ledger, max_duration=longest, progress=_Shown(progress, 0, lambda: None))
         return _ended(screen, ledger, summary, where, plan="", again="resend catch-up")
 
 
 class _Shown:
-    """A run's counts as progress."""
+    """A run's counts as progress. `first` is called when something happens for the first time."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: Progress, total: int, first: Callable[[], object]) -> None:
         self._progress = progress
         self._total = total
+        self._first: Callable[[], object] | None = first
 
     def __call__(self, running: Run) -> None:
+        if self._first is not None:
+            self._first()
+            self._first = None
         counts = running.counts
         detail = ", ".join(f"{name} {render.count(counts[name])}" for name in _ORDER[1:] if counts[name])
         self._progress(counts["accepted"], self._total, detail)
@@ -134,6 +142,20 @@ def _confirmed(screen: Screen, plan: PlanRecord) -> int:
     if not answer.isdigit() or int(answer) != plan.total:
         raise WrongCount(f"{answer!r} is not {plan.total}; nothing was sent", next_step="look at 'resend plan show'")
     return int(answer)
+
+
+def _ages(home: Home) -> Iterator[str]:
+    """How old the knowledge is that was loaded from files: what is newer cannot keep a mail from being sent."""
+    from resend.stores.catalog import Catalog
+    from resend.stores.evidence import Evidence
+
+    now = datetime.now(UTC)
+    newest = max((part.last_at for part in Evidence(home).manifest().parts.values() if part.last_at), default=None)
+    if newest is not None:
+        yield f"evidence ends {format_duration(max(now - from_micros(newest), timedelta()))} ago"
+    loaded_at = Catalog(home).loaded_at()
+    if loaded_at is not None:
+        yield f"catalog loaded {format_duration(now - loaded_at)} ago"
 
 
 def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo, *, plan: str, again: str) -> Done:

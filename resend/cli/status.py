@@ -186,7 +186,7 @@ def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:
             provider=decision.provider,
             subject=screen.masked(decision.subject),
             value=decision.value,
-            reason=decision.reason,
+            reason=screen.masked(decision.reason),
         )
     if found.decisions:
         screen.heading("Last decisions")

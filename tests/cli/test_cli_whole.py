@@ -40,6 +40,10 @@ recipient_gap = "0s"
 rate = "500/s"
 start = "500/s"
 dwell = "200ms"
+[providers.yahoo_jp]
+rate = "500/s"
+start = "500/s"
+dwell = "200ms"
 """
 
 
