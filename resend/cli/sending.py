@@ -87,7 +87,7 @@ def run(
             confirm=count, connections=connections, follow=follow, blind=blind, in_doubt=in_doubt or ""
         )
         with Progress(screen, "run", "mails") as progress:
-            shown = _Shown(progress, record.total, lambda: [screen.note(age) for age in _ages(home)])
+            shown = _Shown(progress, record.total, lambda: screen.note("\n".join(_ages(home))))
             summary = send(home, config, ledger, record.id, options, progress=shown)
         return _ended(
             screen, ledger, summary, where, plan=record.id, again=f"resend run {record.id[:12]} --confirm {count}"

@@ -55,7 +55,7 @@ class SmtpConnector:
         last: Exception | None = None
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.2, max=2.0),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
             retry=retry_if_exception_type(OSError),
             reraise=True,
         ):

@@ -19,31 +19,25 @@ from sqlalchemy import Connection
 from resend.clock import to_micros
 from resend.errors import ConnectError
 from resend.executor.connect import Refused
-from resend.executor.guard import Decision, Guard, due_at
+from resend.executor.guard import Decision, Guard
 from resend.executor.pacer import Pacer
-from resend.executor.replies import remote_queue_id
 from resend.executor.session import Session
+from resend.executor.settle import settle
 from resend.executor.transaction import End, Ended, Mail, transact
-from resend.model import Cause, CauseClass, Fate, Reply, Scope, Stage, State, TryOutcome
-from resend.policy.classify import normalise
+from resend.model import Stage
 from resend.policy.content import ContentError
 from resend.policy.providers import Profile
 from resend.stores import claims, fates
 from resend.stores.rows import Batch, Delivery
 from resend.stores.transitions import (
-    Applied,
     Arm,
     Armed,
     EndBatch,
-    Finish,
     GiveBack,
     Paced,
     Quarantine,
     RateChange,
-    Refuse,
     Renew,
-    Replan,
-    Result,
     Transition,
 )
 
@@ -127,12 +121,12 @@ class Lane:
             if now < self._dwell_until:
                 return False
             self._dwell_until = None
-            await self._decide(self.guard.finish_canary(now))
+            await self.decide(self.guard.finish_canary(now))
         batch = await self.run.writer.call(self._claim_now)
         if batch is None:
             return False
         if not batch.canary and not self.guard.canary_done:
-            await self._decide(self.guard.finish_canary(now))
+            await self.decide(self.guard.finish_canary(now))
         self._batch = batch
         self._rows.extend(batch.rows)
         self._open = len(batch.rows)
@@ -244,7 +238,7 @@ class Lane:
 
         mail = Mail(envelope_from=row.envelope_from, rcpt=row.rcpt, body=body)
         end = await transact(session, mail, arm)
-        await self._settle(row, batch, trial, at, end)
+        await settle(self, row, batch, trial, at, end)
         if not session.usable:
             return None
         if session.sent >= self.profile.mails_per_connection:
@@ -262,7 +256,7 @@ class Lane:
         except Refused as error:
             at = self.run.clock.now()
             end = End(how=Ended.REFUSED, stage=Stage.CONNECT, reply=error.reply)
-            await self._settle(row, batch, uuid.uuid4().hex, at, end)
+            await settle(self, row, batch, uuid.uuid4().hex, at, end)
             await self.run.nap(_TICK_S)
             return None
         except OSError as error:
@@ -299,111 +293,7 @@ class Lane:
         self.pacer.late(to_micros(sent))
         return sent
 
-    async def _settle(self, row: Delivery, batch: Batch, trial: str, at: datetime, end: End) -> None:
-        """Make the end of a transaction durable, and let the guard judge it."""
-        now = self.run.clock.now()
-        common = {"key": row.key, "try_id": trial, "epoch": batch.epoch, "ended_at": now}
-        before = {
-            **common, "batch_id": batch.id, "worker": self.run.worker, "egress": self.egress, "provider": self.provider,
-            "mail_at": at,
-        }  # fmt: skip
-        if end.how is Ended.ACCEPTED:
-            assert end.reply is not None
-            said = _said(end.reply)
-            await self.run.writer.submit(
-                Finish(
-                    **common, outcome=TryOutcome.ACCEPTED, stage=end.stage, **said,  # type: ignore[arg-type]
-                    remote_qid=remote_queue_id(end.reply.text), fate=Fate.UNSEEN if self.relay else Fate.DELIVERED,
-                )
-            )  # fmt: skip
-            self.run.count("accepted")
-            self.run.relay_watch(self.egress).other()
-            if self.relay and not self.run.options.blind:
-                self.pending_fates += 1
-            await self._decide(self.guard.accepted(now))
-        elif end.how is Ended.REFUSED:
-            assert end.reply is not None
-            await self._refused(row, end, common, before, now)
-        elif end.how is Ended.IN_DOUBT:
-            await self.run.writer.submit(
-                Finish(**common, outcome=TryOutcome.IN_DOUBT, stage=end.stage, reply=end.why)  # type: ignore[arg-type]
-            )
-            self.run.count("in_doubt")
-        elif end.how is Ended.LOST:
-            await self._lost(row, batch, end, common, before, now)
-        elif end.how is Ended.UNFIT:
-            await self.run.writer.submit(Quarantine(key=row.key, epoch=batch.epoch, reason=end.why))
-            self.run.count("quarantined")
-        elif end.how is Ended.NOT_ARMED:
-            self.run.count("suppressed" if end.why.startswith("vetoed") else "not_armed")
-
-    async def _refused(
-        self, row: Delivery, end: End, common: dict[str, object], before: dict[str, object], now: datetime
-    ) -> None:
-        assert end.reply is not None
-        cause = self.run.rules.classify(
-            f"{end.reply.code} {end.reply.text}",
-            code=end.reply.code,
-            enhanced=end.reply.enhanced,
-            provider=self.provider,
-            stage=end.stage.value,
-        )
-        rejected = end.reply.code >= 500 and end.stage is not Stage.CONNECT  # a greeting is not about this mail
-        parks = self.guard.failed(now, "rejected" if rejected else "deferred", cause)
-        if rejected and parks is not None and parks.what == "parked" and cause.scope in (Scope.PROVIDER, Scope.SENDER):
-            rejected = False  # it parks the provider, not the row
-        extra: dict[str, object] = {"cause": cause.cls.value, "stage": end.stage, **_said(end.reply)}
-        extra["outcome"] = TryOutcome.REJECTED if rejected else TryOutcome.DEFERRED
-        if not rejected:
-            extra["due_at"] = self._due(row, cause, now)
-        if end.armed:
-            result = await self.run.writer.submit(Finish(**common, **extra))  # type: ignore[arg-type]
-        else:
-            result = await self.run.writer.submit(Refuse(**before, **extra))  # type: ignore[arg-type]
-        self.run.count(_name(result, "rejected" if rejected else "deferred"))
-        if cause.cls is CauseClass.THROTTLED:
-            self.run.count("throttled")
-        await self._decide(parks)
-        watch = self.run.relay_watch(self.egress)
-        keys = watch.refused(row.rcpt, row.key, end.reply.code, normalise(end.reply.text), cause)
-        if watch.stopped:
-            if keys:
-                await self.run.writer.submit(
-                    Replan(keys=tuple(keys), plan_id=row.plan_id, reason=watch.stopped, at=now)
-                )
-            self.run.park(self.egress, watch.stopped)
-
-    async def _lost(
-        self,
-        row: Delivery,
-        batch: Batch,
-        end: End,
-        common: dict[str, object],
-        before: dict[str, object],
-        now: datetime,
-    ) -> None:
-        """The session ended before the dot: certainly not sent, and a deferral like any network trouble."""
-        cause = self.run.rules.classify(
-            "lost connection while sending", code=0, enhanced="", provider=self.provider, stage=end.stage.value
-        )
-        extra: dict[str, object] = {
-            "outcome": TryOutcome.DEFERRED, "stage": end.stage, "code": 0, "reply": end.why,
-            "cause": CauseClass.TRANSIENT_INFRA.value, "due_at": self._due(row, cause, now),
-        }  # fmt: skip
-        if end.armed:
-            await self.run.writer.submit(Finish(**common, **extra))  # type: ignore[arg-type]
-        else:
-            await self.run.writer.submit(Refuse(**before, **extra))  # type: ignore[arg-type]
-        self.run.count("deferred")
-
-    def _due(self, row: Delivery, cause: Cause, now: datetime) -> datetime:
-        options = self.run.options
-        return due_at(
-            now, tries=row.tries + 1, cause=cause, first=options.retry_after, most=options.retry_at_most,
-            jitter=self.run.jitter(),
-        )  # fmt: skip
-
-    async def _decide(self, decision: Decision | None) -> None:
+    async def decide(self, decision: Decision | None) -> None:
         """Obey a decision and write it down."""
         if decision is None:
             return
@@ -434,19 +324,10 @@ class Lane:
 
     async def tick(self) -> None:
         """Time has passed without replies."""
-        await self._decide(self.guard.tick(self.run.clock.now()))
+        await self.decide(self.guard.tick(self.run.clock.now()))
 
     async def set_rate(self, rate: float) -> None:
         """The operator's new ceiling."""
         self.guard.ceiling = rate
         self.guard.rate = min(self.guard.rate, rate) if rate < self.guard.rate else rate
         self.pacer.change(self.guard.rate, to_micros(self.run.clock.now()))
-
-
-def _said(reply: Reply) -> dict[str, object]:
-    return {"code": reply.code, "enhanced": reply.enhanced, "reply": reply.text[:2000]}
-
-
-def _name(result: Result, name: str) -> str:
-    gave_up = isinstance(result, Applied) and result.state is State.GAVE_UP
-    return "gave_up" if gave_up else name

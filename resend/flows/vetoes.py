@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from resend.clock import from_micros
 from resend.config import Config
 from resend.linker.arrivals import arrivals
+from resend.linker.incident import own_queue_ids
 from resend.linker.outcomes import outcomes
 from resend.stores import vetoes
 from resend.stores.catalog import Catalog, veto_rows
@@ -57,7 +58,7 @@ def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) 
         return 0
     with ledger.read() as connection:
         known = incidents(connection)
-    found = list(arrivals(home, ledger, outcomes(home, config), known))
+    found = list(arrivals(home, ledger, outcomes(home, config, own=own_queue_ids(ledger)), known))
     with ledger.write() as connection:
         return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
 

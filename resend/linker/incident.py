@@ -91,7 +91,7 @@ def open_incident(
         raise InputError("there is no evidence yet", where=str(home.path), next_step="run 'resend collect PATH' first")
     step = _stepper(progress)
     step()
-    files = outcomes(home, config)
+    files = outcomes(home, config, own=own_queue_ids(ledger))
     with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
         gather(con, home, config, files, ledger, selector, step=step)
         affected = _count(con, "frozen")
@@ -127,6 +127,12 @@ def open_incident(
     with ledger.write() as connection:
         add_incident(connection, record)
     return IncidentInfo(record=record, about=about, buckets=buckets)
+
+
+def own_queue_ids(ledger: Ledger) -> list[tuple[str, int]]:
+    """Queue ids that relays gave to our own resends, and when; what an original's outcome must not count."""
+    with ledger.read() as connection:
+        return sorted((item.remote_qid, item.at_us) for item in own_tries(connection) if item.remote_qid)
 
 
 def _stepper(progress: Progress | None) -> Callable[[], None]:

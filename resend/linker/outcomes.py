@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from resend.stores.home import Home
 
 _HOPS_MAX = 6  # how far a chain of queue ids is followed
 _MICROSECOND = timedelta(microseconds=1)
+_OWN_MARGIN_US = 60_000_000  # a relay's clock and ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,16 @@ class OutcomeFiles:
     release_totals: Path
 
 
-def outcomes(home: Home, config: Config) -> OutcomeFiles:
-    """Compute the outcomes of all evidence, or find those that were computed from the same."""
+Own = Sequence[tuple[str, int]]  # queue ids that a relay gave to resends of ours, and when (microseconds UTC)
+
+
+def outcomes(home: Home, config: Config, *, own: Own = ()) -> OutcomeFiles:
+    """Compute the outcomes of all evidence, or find those that were computed from the same.
+
+    `own` resends are left out: they are no originals, and their arrival says nothing of the original.
+    """
     evidence = Evidence(home)
-    id_ = _identity(evidence.manifest_id(), config)
+    id_ = _identity(evidence.manifest_id(), config, own)
     folder = home.derived / id_
     files = OutcomeFiles(id_, folder / "suspects.parquet", folder / "totals.parquet", folder / "release_totals.parquet")
     if folder.is_dir():
@@ -53,7 +60,7 @@ def outcomes(home: Home, config: Config) -> OutcomeFiles:
     work.mkdir(mode=0o700)
     try:
         with sql.connect(memory_limit="1500MiB", temp_dir=work / "spill") as con:
-            prepare(con, evidence, config)
+            prepare(con, evidence, config, own=own)
             run(con)
             for name, query in (
                 ("suspects", "SELECT * FROM suspect ORDER BY outcome_id"),
@@ -68,8 +75,9 @@ def outcomes(home: Home, config: Config) -> OutcomeFiles:
     return files
 
 
-def _identity(manifest_id: str, config: Config) -> str:
+def _identity(manifest_id: str, config: Config, own: Own) -> str:
     digest = hashlib.sha256(manifest_id.encode())
+    digest.update("".join(f"{qid} {at_us}\n" for qid, at_us in sorted(own)).encode())
     for name in [*sql.names("outcome"), *sql.names("outcome/closure")]:
         digest.update(sql.load(name).encode())
     digest.update(
@@ -79,9 +87,13 @@ def _identity(manifest_id: str, config: Config) -> str:
     return digest.hexdigest()[:24]
 
 
-def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, *, all_mail: bool = False) -> None:
+def prepare(
+    con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, *, all_mail: bool = False, own: Own = ()
+) -> None:
     """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params. `all_mail`: also unfailed mail."""
     evidence.attach(con)
+    if own:
+        _leave_out(con, own, config)
     con.executemany(
         "INSERT INTO own_host SELECT ? WHERE true", [[name] for name in (*config.collect.own_relays, "localhost")]
     )
@@ -102,6 +114,17 @@ def prepare(con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, 
             "id_prefix": prefix,
             "id_infix": infix,
         },
+    )
+
+
+def _leave_out(con: duckdb.DuckDBPyConnection, own: Own, config: Config) -> None:
+    """Hide the events of our own resends; a queue id that is used again later is another mail's."""
+    sql.create_table(con, "own_resend", {"qid": "VARCHAR", "at_us": "BIGINT"}, own)
+    con.execute("ALTER VIEW events RENAME TO all_events")
+    lifetime = config.collect.queue_lifetime // _MICROSECOND
+    con.execute(
+        "CREATE TEMP VIEW events AS SELECT * FROM all_events AS e WHERE NOT EXISTS (SELECT 1 FROM own_resend AS o"
+        f" WHERE o.qid = e.qid AND e.at_us BETWEEN o.at_us - {_OWN_MARGIN_US} AND o.at_us + {lifetime})"
     )
 
 
