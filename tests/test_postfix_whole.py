@@ -106,7 +106,8 @@ def write_config(folder: Path, found: dict[str, str], server: Postfix, *, relay:
         'home = "home"\ntz = "UTC"\n[link]\nmessage_id = "release.{release}.{recipient}@mail.example.jp"\n'
         '[run]\nwait = "20s"\nretry_after = "1s"\nretry_at_most = "2s"\n'
         + ("[relay]\n" + through if relay else "[mx_map]\n" + ways)
-        + '[providers.busy]\nmx = ["127.0.1.22", "b.example.jp"]\nrate = "4/s"\nstart = "4/s"\ndwell = "0s"\ncooldown = "1s"\n'
+        + '[providers.busy]\nmx = ["127.0.1.22", "b.example.jp"]\nrate = "4/s"\nstart = "4/s"\n'
+        + 'dwell = "0s"\ncooldown = "1s"\n'
         'clean_for = "1s"\ncap_for = "2s"\nfloor = "1/s"\nconnections = 2\n'
     )
 
