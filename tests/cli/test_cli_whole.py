@@ -22,6 +22,7 @@ from resend.errors import Exit
 from resend.lab.incident import generate
 
 from .conftest import Result
+from .test_cli_terminal import at_terminal
 
 PORT = 12525 + os.getpid() % 2000
 RELAY_PORT = PORT + 3000
@@ -292,6 +293,9 @@ def test_from_plan_to_report(shell):
     assert refused.exit == Exit.USAGE
     assert f"--confirm {count}" in refused.one_error()
     assert shell("run", plan[:12], "--confirm", str(count + 1)).exit == Exit.STALE
+    for typed, code in (("12", Exit.STALE), ("", Exit.STALE)):
+        left, said = at_terminal(shell.directory, "run", plan[:12], typed=f"{typed}\n")
+        assert (left, "nothing was sent" in said) == (code, True), said
     unreachable = shell("run", plan[:12], "--confirm", str(count), "--quiet")
     assert unreachable.exit == Exit.ERROR
     assert f"127.0.1.1:{PORT}" in unreachable.one_error()
