@@ -18,6 +18,14 @@ def postgres_server() -> Iterator[postgres.Server]:
     yield from postgres.start_or_skip()
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database with the ledger's tables and nothing in them, to copy from."""
+    url = postgres_server.database()
+    open_ledger(url, Home(tmp_path_factory.mktemp("template"))).close()
+    return url.rpartition("/")[2]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A fresh home directory."""
@@ -25,12 +33,15 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def ledger_url(request: pytest.FixtureRequest) -> str:
+def ledger_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """`ledger.url` of an empty ledger: "" (SQLite in the home), and a new PostgreSQL database."""
     if request.param == "sqlite":
-        return ""
+        yield ""
+        return
     server: postgres.Server = request.getfixturevalue("postgres_server")
-    return server.database()
+    url = server.database(template=request.getfixturevalue("empty_ledger"))
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture

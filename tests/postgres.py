@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -52,14 +53,21 @@ class Server:
     def dsn(self, database: str = "postgres") -> str:
         return f"postgresql://tester@127.0.0.1:{self.port}/{database}"
 
-    def database(self) -> str:
-        """URL of a new database."""
+    def database(self, template: str = "template1") -> str:
+        """URL of a new database, a copy of `template`."""
         import psycopg
 
         name = f"ledger_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.dsn(), autocommit=True) as con:
-            con.execute(f"CREATE DATABASE {name}".encode())
+            con.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is connected."""
+        import psycopg
+
+        with psycopg.connect(self.dsn(), autocommit=True) as con:
+            con.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)".encode())
 
 
 @contextmanager
@@ -92,7 +100,8 @@ def server() -> Iterator[Server]:
         )
         port = _free_port()
         command = [str(bin_ / "postgres"), "-D", str(data), "-p", str(port), "-k", str(root)]
-        for setting in ("listen_addresses=127.0.0.1", "max_connections=60", "shared_buffers=32MB", "fsync=on"):
+        # fsync off: the server itself never crashes here, its clients do
+        for setting in ("listen_addresses=127.0.0.1", "max_connections=60", "shared_buffers=32MB", "fsync=off"):
             command += ["-c", setting]
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, cwd=root, **drop)
@@ -100,16 +109,12 @@ def server() -> Iterator[Server]:
             _await(process, port, log)
             yield Server(root, port, process)
         finally:
-            process.terminate()  # SIGTERM: smart shutdown waits for clients
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-            if process.poll() is None:
-                process.send_signal(2)  # SIGINT: fast shutdown
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing of it is kept
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

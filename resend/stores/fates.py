@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select, update
 from resend.clock import to_text
 from resend.model import Fate, State
 from resend.stores.setwise import clean, dump, json_rows
-from resend.stores.tables import delivery
+from resend.stores.tables import delivery, try_
 from resend.stores.transitions import Applied, FateChange
 
 _BEFORE = {
@@ -63,7 +63,10 @@ def change_all(conn: Connection, items: Iterable[FateChange]) -> int:
 def by_remote_qid(conn: Connection, qids: Sequence[str]) -> list[Sent]:
     """Mails whose last try was given one of these queue ids."""
     chosen = json_rows(conn.dialect.name, "chosen", qid=str)
-    return _sent(conn, delivery.c.remote_qid.in_(select(chosen.c.qid)), {"chosen": dump([qid] for qid in qids if qid)})
+    named = select(try_.c.id).where(try_.c.remote_qid.in_(select(chosen.c.qid)))
+    last = select(try_.c.delivery_key).where(try_.c.remote_qid.in_(select(chosen.c.qid)))
+    wanted = delivery.c.key.in_(last) & delivery.c.try_id.in_(named)
+    return _sent(conn, wanted, {"chosen": dump([qid] for qid in qids if qid)})
 
 
 def by_message_id(conn: Connection, message_ids: Sequence[str]) -> list[Sent]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -169,13 +170,19 @@ class Ledger:
             return 0
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database as far as readers allow (PASSIVE), holding `ledger.write`."""
+        """Move the write-ahead log into the database as far as readers allow (PASSIVE), holding `ledger.write`.
+
+        Raises StoreError.
+        """
         if self.path is None:
             return
         with self.writers_turn(), self._engine.connect() as conn:
             raw = conn.connection.dbapi_connection
             assert raw is not None
-            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            try:
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.Error as error:
+                raise StoreError(f"checkpoint: {error}", where=self.where, next_step="run 'resend check'") from error
 
     def upgrade(self, *, create: bool = True) -> None:
         """Bring the schema to HEAD; a ledger of a newer program is refused."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, exists, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from resend.clock import to_text
+from resend.clock import from_text, to_text
 from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import PlanState, State
 from resend.policy.address import fold
@@ -140,6 +140,11 @@ def _batch_values(item: PlanBatch, plan_id: str, now: datetime) -> dict[str, obj
     }
 
 
+def _fixed(text: str) -> str | None:
+    """RFC 3339 text in the ledger's fixed width, which compares as text."""
+    return to_text(from_text(text)) if text else None
+
+
 def _delivery_values(row: PlanRow, plan_id: str) -> dict[str, object]:
     return {
         "key": row.key,
@@ -162,7 +167,7 @@ def _delivery_values(row: PlanRow, plan_id: str) -> dict[str, object]:
         "message_id": row.message_id,
         "date": row.date or None,
         "content_id": row.content_id,
-        "expires_at": row.expires_at or None,
+        "expires_at": _fixed(row.expires_at),
         "state": State.PLANNED.value,
-        "due_at": row.not_before or None,
+        "due_at": _fixed(row.not_before),
     }

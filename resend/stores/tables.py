@@ -122,7 +122,6 @@ delivery = Table(
     UniqueConstraint("release", "rcpt_key", "generation", name="delivery_once"),
     Index("delivery_batch", "batch_id", "seq"),
     Index("delivery_state", "plan_id", "state", "due_at"),
-    Index("delivery_remote", "remote_qid"),
     Index("delivery_message_id", "message_id"),
     Index("delivery_folded", "folded"),
     Index(

@@ -187,7 +187,8 @@ def unhold(conn: Connection, kind: VetoKind, subject: str, *, reason: str, who: 
 def _put(conn: Connection, rows: Sequence[dict[str, str]], at: str, who: str) -> int:
     columns = dict.fromkeys(("kind", "subject", "reason", "scope", "evidence", "source", "at"), str)
     given = json_rows(conn.dialect.name, "given", **columns)
-    parameter = {"given": dump([row[name] for name in columns] for row in rows)}
+    told = {(row["kind"], row["subject"], row["reason"], row["scope"]): row for row in rows}
+    parameter = {"given": dump([row[name] for name in columns] for row in told.values())}
     fresh = select(given).where(
         ~select(veto.c.kind)
         .where(*(veto.c[name] == given.c[name] for name in ("kind", "subject", "reason", "scope")))

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -110,6 +111,17 @@ class LedgerWriter:
         return job.future
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # a defect of ours must not leave senders waiting for an answer
+            self._broken = StoreError(f"the ledger's writer failed: {error!r}", where=self._ledger.where)
+            self._closing = True
+            waiting: list[_Done] = [(job.future, self._broken) for job in _drain(self._queue)]
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_resolve, waiting)
+            raise
+
+    def _serve(self) -> None:
         while True:
             if not self._wake.wait(_IDLE_S):
                 self._checkpoint(_IDLE_BYTES)
@@ -143,8 +155,8 @@ class LedgerWriter:
         if self._broken is None and size >= at_least and grown:
             try:
                 self._ledger.checkpoint()
-            except SQLAlchemyError as error:
-                self._broken = store_error(error, self._ledger.where)
+            except StoreError as error:
+                self._broken = error
             self._checkpointed = self._ledger.wal_bytes()
 
 
@@ -292,20 +304,16 @@ def _again(ledger: Ledger, write: Callable[[], T]) -> T:
     A connection lost in COMMIT leaves open whether it was done. Writing again tells: every transition finds its own try
     by its id, and the rows' locks make it wait for a COMMIT that still runs.
     """
-    for attempt in Retrying(
+    trying = Retrying(
         retry=retry_if_exception(_passes),
         stop=stop_after_delay(_CONTENTION_S),
         wait=wait_random_exponential(multiplier=0.01, max=1.0),
         reraise=True,
-    ):
-        with attempt:
-            try:
-                return write()
-            except (OperationalError, InternalError, InterfaceError) as error:
-                if _passes(error):
-                    raise
-                raise _Disk(store_error(error, ledger.where)) from error
-    raise AssertionError("unreachable")
+    )
+    try:
+        return trying(write)
+    except (OperationalError, InternalError, InterfaceError) as error:
+        raise _Disk(store_error(error, ledger.where)) from error
 
 
 def _passes(error: BaseException) -> bool:

@@ -49,7 +49,7 @@ def test_evidence_settles_both_ways(ledger: Ledger) -> None:
         assert doubt.settle_not_accepted(conn, keys[1], **told)
         assert not doubt.settle_not_accepted(conn, "nobody", **told)
         assert [item.key for item in fates.by_remote_qid(conn, ["4ABC", ""])] == [keys[0]]
-        outcomes = dict(conn.execute(select(try_.c.delivery_key, try_.c.outcome)).tuples().all())
+        outcomes = {row.delivery_key: row.outcome for row in conn.execute(select(try_))}
     assert (outcomes[keys[0]], outcomes[keys[1]]) == (TryOutcome.ACCEPTED, TryOutcome.DEFERRED)
     assert world.row(keys[0])["fate"] == Fate.UNSEEN
     assert world.row(keys[1])["released"] == 1

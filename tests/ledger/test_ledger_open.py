@@ -19,7 +19,9 @@ from resend.stores.engine import _refuse_network
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger, alembic_config, open_ledger
 from resend.stores.tables import metadata
+from tests import postgres
 from tests.ledger.world import World
+from tests.postgres import Server
 
 
 def test_migrations_make_exactly_the_tables(ledger: Ledger) -> None:
@@ -42,9 +44,18 @@ def test_a_ledger_opens_again_with_what_is_in_it(ledger_url: str, home: Home) ->
         assert conn.execute(text("SELECT count(*) FROM delivery")).scalar() == 10
 
 
-def test_a_ledger_that_is_not_there_is_said(ledger_url: str, home: Home) -> None:
+def test_a_ledger_that_is_not_there_is_said(home: Home) -> None:
     with pytest.raises(StoreError, match=r"no ledger yet.*resend incident open"):
-        open_ledger(ledger_url, home, create=False)
+        open_ledger("", home, create=False)
+
+
+@pytest.mark.postgres
+def test_an_empty_database_is_no_ledger_until_it_is_made_one(postgres_server: Server, home: Home) -> None:
+    url = postgres_server.database()
+    with pytest.raises(StoreError, match=r"no ledger yet.*resend incident open"):
+        open_ledger(url, home, create=False)
+    open_ledger(url, home).close()
+    open_ledger(url, home, create=False).close()
 
 
 def test_a_ledger_of_a_newer_program_is_refused(ledger_url: str, home: Home) -> None:
@@ -165,3 +176,13 @@ def test_a_checkpoint_empties_the_log(home: Home) -> None:
         before = home.ledger_db.stat().st_size
         opened.checkpoint()
         assert home.ledger_db.stat().st_size > before
+
+
+@pytest.mark.parametrize(("ci", "expected"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_without_a_server_tests_skip_but_fail_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, expected: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(postgres, "binaries", lambda: Path("/nowhere"))
+    with pytest.raises(expected, match="PostgreSQL"):
+        next(postgres.start_or_skip())

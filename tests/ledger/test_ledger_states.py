@@ -439,3 +439,20 @@ def test_an_old_answer_does_not_settle_the_doubt_of_a_newer_try(ledger: Ledger) 
     assert ledger.apply([end(first)]) == [Applied(False, "late: in_doubt", State.IN_DOUBT)]
     assert world.row(first.key)["try_id"] == second.try_id
     assert not faults(ledger)
+
+
+def test_an_expired_lease_arms_nothing_by_the_clock_of_the_database(ledger: Ledger) -> None:
+    """PostgreSQL's clock decides, even before anybody takes over; on SQLite `run.lock` proves the holder, not time."""
+    world = World(ledger).start()
+    held = world.claim()
+    assert held is not None
+    with ledger.write() as conn:
+        conn.execute(update(batch).values(lease_until="2000-01-01T00:00:00.000000Z"))
+    renew = Renew(batch_id=held.id, epoch=held.epoch, lease_s=60, now=NOW)
+    if ledger.dialect == "sqlite":
+        assert ledger.apply([arm(held.rows[0]), renew]) == [Armed(True), Applied(True)]
+    else:
+        assert ledger.apply([arm(held.rows[0]), renew]) == [Armed(False, "lost lease"), Applied(False, "lost lease")]
+        again = world.claim(owner="w2")
+        assert again is not None and (again.id, again.epoch) == (held.id, 2), "a claim takes over what has expired"
+    assert not faults(ledger)

@@ -202,7 +202,6 @@ def upgrade() -> None:
     )
     op.create_index("delivery_folded", "delivery", ["folded"], unique=False)
     op.create_index("delivery_message_id", "delivery", ["message_id"], unique=False)
-    op.create_index("delivery_remote", "delivery", ["remote_qid"], unique=False)
     op.create_index("delivery_state", "delivery", ["plan_id", "state", "due_at"], unique=False)
     op.create_table(
         "try",
