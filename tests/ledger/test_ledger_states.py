@@ -443,7 +443,7 @@ def test_an_old_answer_does_not_settle_the_doubt_of_a_newer_try(ledger: Ledger) 
 
 def test_an_expired_lease_arms_nothing_by_the_clock_of_the_database(ledger: Ledger) -> None:
     """PostgreSQL's clock decides, even before anybody takes over; on SQLite `run.lock` proves the holder, not time."""
-    world = World(ledger).start()
+    world = World(ledger, count=5).start()
     held = world.claim()
     assert held is not None
     with ledger.write() as conn:
