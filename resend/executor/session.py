@@ -76,6 +76,7 @@ class Session(asyncio.Protocol):
                 await asyncio.wait_for(asyncio.shield(self._paused), _BODY_S)
             except TimeoutError:
                 raise self._fail(Silent("the body did not leave in time")) from None
+            self._check()  # a lost connection ends the wait as well
 
     async def dot(self, seconds: float = DOT_S) -> Reply:
         """Send the final dot and wait for the word on the mail."""

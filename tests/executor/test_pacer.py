@@ -1,0 +1,69 @@
+"""The pacer's promise: never more than rate x window + 1 instants in any window, also over a restart."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resend.executor.pacer import Pacer
+
+RATES = st.floats(min_value=0.05, max_value=500, allow_nan=False)
+STEPS = st.lists(st.integers(min_value=0, max_value=3_000_000), min_size=2, max_size=60)
+LATE = st.lists(st.integers(min_value=0, max_value=200_000), min_size=60, max_size=60)
+
+
+def promise_kept(instants: list[int], rate: float) -> None:
+    """Every window that begins at an instant and ends at another one."""
+    for first, begin in enumerate(instants):
+        for end in instants[first:]:
+            inside = bisect_right(instants, end) - first
+            assert inside <= Fraction(rate) * (end - begin) / 1_000_000 + 1, (begin, end, inside)
+
+
+@given(rate=RATES, steps=STEPS)
+def test_no_window_is_overfull(rate: float, steps: list[int]) -> None:
+    pacer, now, instants = Pacer(rate), 10**15, []
+    for step in steps:
+        now += step
+        instants.append(pacer.reserve(now))
+        assert instants[-1] >= now
+    promise_kept(instants, rate)
+
+
+@given(rate=RATES, steps=STEPS, late=LATE, restart=st.integers(min_value=0, max_value=59))
+def test_no_window_is_overfull_over_a_restart_and_late_senders(
+    rate: float, steps: list[int], late: list[int], restart: int
+) -> None:
+    pacer, now, instants = Pacer(rate), 10**15, []
+    for number, (step, delay) in enumerate(zip(steps, late, strict=False)):
+        if number == restart:
+            pacer = Pacer(rate, tat_us=pacer.tat_us)  # another process, with what the ledger kept
+        now = max(now + step, instants[-1] if instants else 0)
+        at = pacer.reserve(now) + delay
+        pacer.late(at)
+        instants.append(at)
+    promise_kept(instants, rate)
+
+
+def test_idle_time_saves_nothing_up() -> None:
+    pacer = Pacer(10)
+    pacer.reserve(0)
+    burst = [pacer.reserve(60_000_000) for _ in range(3)]
+    assert burst == [60_000_000, 60_100_000, 60_200_000]
+
+
+def test_a_slower_rate_holds_for_the_slot_that_is_waited_for() -> None:
+    pacer = Pacer(10)
+    pacer.reserve(0)
+    pacer.change(1, 50_000)
+    assert pacer.reserve(50_000) == 1_050_000
+
+
+def test_a_faster_rate_never_brings_a_reserved_slot_forward() -> None:
+    pacer = Pacer(1)
+    pacer.reserve(0)
+    pacer.change(10, 0)
+    assert [pacer.reserve(0), pacer.reserve(0)] == [1_000_000, 1_100_000]

@@ -1,0 +1,64 @@
+"""Replies from bytes, strictly: what is no reply is garbage."""
+
+from __future__ import annotations
+
+import pytest
+
+from resend.executor.replies import BYTES_MAX, LINES_MAX, Garbage, is_last, parse, remote_queue_id
+
+
+def test_lines_of_one_reply_are_joined() -> None:
+    reply = parse([b"451-4.7.500 Server busy.", b"451 4.7.500 Try again (S77719)"])
+    assert (reply.code, reply.enhanced) == (451, "4.7.500")
+    assert reply.text == "4.7.500 Server busy.\n4.7.500 Try again (S77719)"
+
+
+def test_a_bare_code_is_a_reply() -> None:
+    reply = parse([b"250"])
+    assert (reply.code, reply.enhanced, reply.text) == (250, "", "")
+
+
+def test_bytes_that_are_no_utf8_are_kept_readable() -> None:
+    assert parse([b"550 \xff no"]).text == "\ufffd no"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [b""],
+        [b"\x00\x01 not a reply"],
+        [b"25 Ok"],
+        [b"2500 Ok"],
+        [b"250Ok"],
+        [b"150 Ok"],
+        [b"650 Ok"],
+        [b"260 Ok"],
+        [b"250-Ok", b"251 Ok"],
+        [b"250-Ok"] * LINES_MAX + [b"250 Ok"],
+        [b"250 " + b"x" * BYTES_MAX],
+    ],
+)
+def test_what_is_no_reply_is_garbage(lines: list[bytes]) -> None:
+    with pytest.raises(Garbage):
+        parse(lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "last"), [(b"250-Ok", False), (b"250 Ok", True), (b"250", True), (b"rubbish", True), (b"", True)]
+)
+def test_the_last_line(line: bytes, last: bool) -> None:
+    assert is_last(line) is last
+
+
+@pytest.mark.parametrize(
+    ("text", "qid"),
+    [
+        ("2.0.0 Ok: queued as 4RYx2B1", "4RYx2B1"),
+        ("2.0.0 Ok: queued as 4RYx2B1.", "4RYx2B1"),
+        ("OK id=1rAbCd-000001-2x", "1rAbCd-000001-2x"),
+        ("2.6.0 thank you", ""),
+    ],
+)
+def test_the_remote_queue_id(text: str, qid: str) -> None:
+    assert remote_queue_id(text) == qid
