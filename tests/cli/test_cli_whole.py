@@ -24,6 +24,8 @@ from resend.lab.incident import generate
 from .conftest import Result
 from .test_cli_terminal import at_terminal
 
+pytestmark = pytest.mark.xdist_group("cli_whole")  # the tests of this module follow one another
+
 PORT = 12525 + os.getpid() % 2000
 RELAY_PORT = PORT + 3000
 TOML = f"""\
