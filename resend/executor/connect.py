@@ -1,15 +1,16 @@
 """Opens SMTP sessions: the route's host, else the domain's MX hosts in their order. aiosmtplib does TLS, EHLO and AUTH.
 
 Another MX is tried only here, before any mail is under way. Raises Refused for a greeting or EHLO that says no (a reply
-to judge like any other), ConnectError for a host that cannot be reached or a login that fails.
+to judge like any other), OSError for hosts that cannot be reached, ConnectError for a login or certificate that fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import ssl
+import time
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import aiosmtplib
@@ -20,6 +21,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from resend.config import RelayConfig
 from resend.errors import ConnectError
+from resend.executor.replies import enhanced_code
 from resend.executor.session import Session
 from resend.model import Reply
 from resend.policy.routes import Route
@@ -27,6 +29,10 @@ from resend.policy.routes import Route
 _CONNECT_S = 30.0
 _ATTEMPTS = 3
 _SMTP = 25
+_MX_KEPT_S = 600.0
+_NULL_MX = Reply(code=556, enhanced="5.1.10", text="the domain takes no mail (null MX, RFC 7505)")
+
+Hosts = tuple[tuple[str, int], ...]  # host and port, the best first
 
 
 class Refused(Exception):
@@ -40,6 +46,10 @@ class Refused(Exception):
 class Connector(Protocol):
     """What a run is given to reach receivers."""
 
+    async def hosts(self, route: Route | None, domain: str) -> Hosts:
+        """Where mail of this domain goes. Sessions are used again for mail with the same hosts only."""
+        ...
+
     async def open(self, route: Route | None, domain: str) -> Session: ...
 
 
@@ -49,10 +59,18 @@ class SmtpConnector:
 
     relay: RelayConfig
     local_hostname: str = ""
+    _mx_known: dict[str, tuple[float, Hosts]] = field(default_factory=dict)
+
+    async def hosts(self, route: Route | None, domain: str) -> Hosts:
+        if route is not None:
+            return ((route.host, route.port),)
+        known = self._mx_known.get(domain)
+        if known is None or time.monotonic() - known[0] > _MX_KEPT_S:
+            known = self._mx_known[domain] = (time.monotonic(), await _mx(domain))
+        return known[1]
 
     async def open(self, route: Route | None, domain: str) -> Session:
-        hosts = [(route.host, route.port)] if route is not None else await self._mx(domain)
-        last: Exception | None = None
+        last = OSError("no host")
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
@@ -60,14 +78,12 @@ class SmtpConnector:
             reraise=True,
         ):
             with attempt:
-                for host, port in hosts:
+                for host, port in await self.hosts(route, domain):
                     try:
                         return await self._open(host, port, route)
-                    except (OSError, aiosmtplib.SMTPConnectError, aiosmtplib.SMTPTimeoutError) as error:
-                        if isinstance(error, aiosmtplib.SMTPConnectResponseError):
-                            raise Refused(Reply(code=error.code, enhanced="", text=error.message)) from None
+                    except OSError as error:
                         last = error
-                raise OSError(str(last))
+                raise last
         raise AssertionError("unreachable")
 
     async def _open(self, host: str, port: int, route: Route | None) -> Session:
@@ -87,40 +103,53 @@ class SmtpConnector:
             await client.connect()
             if client.is_ehlo_or_helo_needed:
                 await client.ehlo()
-        except aiosmtplib.SMTPAuthenticationError as error:
-            raise ConnectError(
-                f"the relay refuses the login: {error.code} {error.message}",
-                where=f"{host}:{port}",
-                next_step="check [relay] user and the variable named by password_env",
-            ) from None
-        except aiosmtplib.SMTPConnectError:
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            client.close()
+            raise _told(error, host, port) from None
+        except BaseException:  # cancelled
+            client.close()
             raise
-        except aiosmtplib.SMTPResponseException as error:
-            client.close()
-            raise Refused(Reply(code=error.code, enhanced="", text=error.message)) from None
-        except (aiosmtplib.SMTPException, ValueError) as error:
-            client.close()
-            raise ConnectError(
-                f"no SMTP session: {error}",
-                where=f"{host}:{port}",
-                next_step="check the host, its port and [relay] tls",
-            ) from None
-        extensions = {name.upper() for name in client.esmtp_extensions}
-        size = client.esmtp_extensions.get("size", "")
-        session = Session(frozenset(extensions), int(size) if size.isascii() and size.isdigit() else 0)
         transport = client.transport
         if transport is None:
             raise OSError("the connection closed at once")
+        extensions = {name.upper() for name in client.esmtp_extensions}
+        size = client.esmtp_extensions.get("size", "")
+        session = Session(frozenset(extensions), int(size) if size.isascii() and size.isdigit() else 0)
         session.attach(cast(asyncio.Transport, transport))
         return session
 
-    async def _mx(self, domain: str) -> Sequence[tuple[str, int]]:
-        """Hosts of a domain by preference; the domain itself where it has no MX (RFC 5321 5.1)."""
-        try:
-            answer = await dns.asyncresolver.resolve(domain, "MX", lifetime=_CONNECT_S)
-        except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
-            return [(domain, _SMTP)]
-        except dns.exception.DNSException as error:
-            raise OSError(f"no MX of {domain}: {error}") from None
-        ranked = sorted((record.preference, str(record.exchange).rstrip(".")) for record in answer)
-        return [(host, _SMTP) for _, host in ranked if host]
+
+def _told(error: Exception, host: str, port: int) -> Exception:
+    """What a failed opening means: a reply to judge, a host that is not there now, or a setting to mend."""
+    match error:
+        case aiosmtplib.SMTPAuthenticationError():
+            what = f"the relay refuses the login: {error.code} {error.message}"
+            next_step = "check [relay] user and the variable named by password_env"
+        case aiosmtplib.SMTPResponseException() if 200 <= error.code < 600:
+            return Refused(Reply(code=error.code, enhanced=enhanced_code(error.message), text=error.message))
+        case _ if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+            what = f"TLS fails: {error}"
+            next_step = "check the host's certificate and [relay] tls"
+        case aiosmtplib.SMTPResponseException():
+            return OSError(f"no SMTP greeting: {error.message[:80]!r}")
+        case OSError():  # unreachable, closed at once, silent
+            return OSError(str(error) or type(error).__name__)
+        case _:
+            what = f"no SMTP session: {error}"
+            next_step = "check the host, its port and [relay] tls"
+    return ConnectError(what, where=f"{host}:{port}", next_step=next_step)
+
+
+async def _mx(domain: str) -> Hosts:
+    """Hosts of a domain by preference; the domain itself where it has no MX (RFC 5321 5.1)."""
+    try:
+        answer = await dns.asyncresolver.resolve(domain, "MX", lifetime=_CONNECT_S)
+    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
+        return ((domain, _SMTP),)
+    except dns.exception.DNSException as error:
+        raise OSError(f"no MX of {domain}: {error}") from None
+    ranked = sorted((record.preference, str(record.exchange).rstrip(".")) for record in answer)
+    found = tuple((host, _SMTP) for _, host in ranked if host)
+    if not found:
+        raise Refused(_NULL_MX)
+    return found

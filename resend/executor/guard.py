@@ -13,14 +13,21 @@ from datetime import datetime, timedelta
 
 from resend.clock import format_rate
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.providers import Profile
+from resend.policy.providers import ParkRule, Profile
 
 _RAISE, _HALVE, _CAP = 1.10, 0.5, 0.85
 _PARK_MIN = 100  # replies that a park rule needs in its window
 _RELAY_EQUAL = 5  # equal 5yz to as many recipients: it is about the relay
+_CANARY_BAD = 5  # refusals that are not about recipients, and more than acceptances: the canary failed
 _PARKING = frozenset({CauseClass.SENDER_BLOCKED, CauseClass.AUTH_FAILED, CauseClass.POLICY_REJECTED})
 _WIDE = frozenset({Scope.PROVIDER, Scope.SENDER})
 _OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
+_SLOWING = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # count for park rules at the floor only
+
+
+def about_provider(cause: Cause) -> bool:
+    """Whether a refusal is about us at this provider, and so parks it instead of failing the mail."""
+    return cause.cls in _PARKING and cause.scope in _WIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,29 @@ class Decision:
     what: str
     reason: str
     rate: float
+
+
+@dataclass(slots=True)
+class _Window:
+    """Replies within the window of one park rule: how many, and how many of them the rule means."""
+
+    rule: ParkRule
+    total: int = 0
+    hits: int = 0
+    _replies: deque[tuple[datetime, bool]] = field(default_factory=deque)
+
+    def add(self, now: datetime, outcome: str, cls: CauseClass | None) -> None:
+        hit = self.rule.what in (outcome, cls)
+        self._replies.append((now, hit))
+        self.total += 1
+        self.hits += hit
+        while now - self._replies[0][0] > self.rule.window:
+            self.total -= 1
+            self.hits -= self._replies.popleft()[1]
+
+    @property
+    def broken(self) -> bool:
+        return self.total >= _PARK_MIN and self.hits / self.total > self.rule.share
 
 
 @dataclass(slots=True)
@@ -46,36 +76,43 @@ class Guard:
     clean_since: datetime | None = None
     parked: str = ""
     halvings: int = 0
-    _replies: deque[tuple[datetime, str, CauseClass | None]] = field(default_factory=deque)
+    _good: int = 0  # acceptances since the last change; a rate does not rise on silence
+    _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
+    _windows: list[_Window] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._windows = [_Window(rule) for rule in self.profile.park]
 
     def accepted(self, now: datetime) -> Decision | None:
-        """A mail was accepted (behind a relay: delivered)."""
+        """A mail was accepted (behind a relay whose log is followed: delivered)."""
         self._count(now, "accepted", None)
+        self._good += 1
+        self._canary[0] += not self.canary_done
         return self.tick(now)
 
     def failed(self, now: datetime, outcome: str, cause: Cause) -> Decision | None:
         """A mail was refused: `outcome` is deferred or rejected."""
-        if cause.cls is CauseClass.GREYLISTED:
-            self._count(now, "greylisted", cause.cls)
-            return None
-        self._count(now, outcome, cause.cls)
-        if cause.cls in _PARKING and cause.scope in _WIDE:
+        if cause.cls not in _SLOWING or self.rate <= self.profile.floor:
+            self._count(now, outcome, cause.cls)
+        if about_provider(cause):
             return self._park(f"{cause.cls.value} ({cause.rule})")
+        if cause.cls not in _SLOWING and cause.cls not in _OF_RECIPIENT:
+            self._canary[1] += not self.canary_done
         if cause.cls is CauseClass.THROTTLED and cause.scope is not Scope.RECIPIENT:
             decision = self._halve(now, cause)
-            return decision or self._rules(now)
-        return self._rules(now)
+            return decision or self._rules()
+        return self._rules()
 
     def tick(self, now: datetime) -> Decision | None:
-        """Time has passed: a clean interval raises the rate."""
+        """Time has passed: an interval that was clean, and not idle, raises the rate."""
         if self.parked or not self.canary_done:
             return None
         if self.cooldown_until is not None and now < self.cooldown_until:
             return None
         if self.clean_since is None:
-            self.clean_since = now
+            self.clean_since, self._good = now, 0
             return None
-        if now - self.clean_since < self.profile.clean_for:
+        if now - self.clean_since < self.profile.clean_for or not self._good:
             return None
         top = self.ceiling
         if self.capped and self.capped_until is not None and now < self.capped_until:
@@ -84,13 +121,18 @@ class Guard:
         if raised <= self.rate:
             return None
         self.rate = raised
-        self.clean_since = now
+        self.clean_since, self._good = now, 0
         return Decision(what="raised", reason="clean since the last change", rate=raised)
 
     def finish_canary(self, now: datetime) -> Decision:
-        """The canary and its dwell are over: the ramp begins."""
+        """The canary and its dwell are over: the ramp begins, unless the canary was refused."""
+        good, bad = self._canary
+        if bad >= _CANARY_BAD and bad > good:
+            parked = self._park(f"the canary failed: {bad} refused, {good} accepted")
+            if parked is not None:
+                return parked
         self.canary_done = True
-        self.clean_since = now
+        self.clean_since, self._good = now, 0
         return Decision(what="canary_done", reason="the canary and its dwell are over", rate=self.rate)
 
     def _halve(self, now: datetime, cause: Cause) -> Decision | None:
@@ -98,7 +140,7 @@ class Guard:
         if self.cooldown_until is not None and now < self.cooldown_until:
             return None  # replies to mails that were under way: the step is taken already
         before = self.rate
-        self.rate = max(self.profile.floor, before * _HALVE)
+        self.rate = min(before, max(self.profile.floor, before * _HALVE))
         self.capped = max(self.profile.floor, before * _CAP)
         self.capped_until = now + self.profile.cap_for
         self.cooldown_until = now + self.profile.cooldown
@@ -112,25 +154,13 @@ class Guard:
         return Decision(what="parked", reason=reason, rate=self.rate)
 
     def _count(self, now: datetime, outcome: str, cls: CauseClass | None) -> None:
-        self._replies.append((now, outcome, cls))
-        longest = max((rule.window for rule in self.profile.park), default=timedelta(0))
-        while self._replies and now - self._replies[0][0] > longest:
-            self._replies.popleft()
+        for window in self._windows:
+            window.add(now, outcome, cls)
 
-    def _rules(self, now: datetime) -> Decision | None:
-        at_floor = self.rate <= self.profile.floor
-        for rule in self.profile.park:
-            seen = [item for item in self._replies if now - item[0] <= rule.window]
-            if len(seen) < _PARK_MIN:
-                continue
-            hits = sum(
-                1
-                for _, outcome, cls in seen
-                if (outcome == rule.what or (cls is not None and cls.value == rule.what))
-                and (at_floor or cls not in (CauseClass.THROTTLED, CauseClass.GREYLISTED))
-            )
-            if hits / len(seen) > rule.share:
-                return self._park(f"{rule.text}: {hits} of {len(seen)}")
+    def _rules(self) -> Decision | None:
+        for window in self._windows:
+            if window.broken:
+                return self._park(f"{window.rule.text}: {window.hits} of {window.total}")
         return None
 
 

@@ -46,8 +46,13 @@ def parse(lines: list[bytes]) -> Reply:
         texts.append(match.group(3).decode("utf-8", "replace"))
     if len(codes) != 1:
         raise Garbage("a reply whose lines have different codes")
-    enhanced = _ENHANCED.match(texts[0])
-    return Reply(code=int(codes.pop()), enhanced=enhanced.group(1) if enhanced else "", text="\n".join(texts))
+    return Reply(code=int(codes.pop()), enhanced=enhanced_code(texts[0]), text="\n".join(texts))
+
+
+def enhanced_code(text: str) -> str:
+    """The enhanced status code that a reply's text begins with, "" where there is none (RFC 2034)."""
+    match = _ENHANCED.match(text)
+    return match.group(1) if match else ""
 
 
 def remote_queue_id(text: str) -> str:

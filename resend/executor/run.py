@@ -15,24 +15,28 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from resend.clock import Clock, parse_rate, to_micros
-from resend.errors import Exit
+from resend.errors import ConnectError, Exit
 from resend.executor.connect import Connector
 from resend.executor.guard import Guard, RelayWatch
 from resend.executor.lane import Lane
 from resend.executor.pacer import Pacer
-from resend.model import ControlKind
+from resend.executor.sessions import Seats, Sessions
+from resend.executor.settle import judge_fate
+from resend.model import ControlKind, Fate
 from resend.policy.classify import Rules
 from resend.policy.providers import Profile
 from resend.policy.routes import Route, Routes
-from resend.stores import claims, control
+from resend.stores import claims, control, fates
 from resend.stores.rows import Control, Delivery, Rate
-from resend.stores.transitions import Audit, RateChange
+from resend.stores.transitions import Audit, RateChange, Result, Transition
 from resend.stores.writer import Writer
 
 _CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
 _RENEW_S = 20.0
 _LOOK_S = 1.0
+_FATES_S = 10.0
 
+Fields = dict[str, str | int | float | datetime | None]
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
 
 
@@ -47,6 +51,7 @@ class Options:
     blind: bool = False
     due_only: bool = False  # catch-up: nothing that was never tried
     max_duration: timedelta | None = None
+    shared_pace: bool = False  # several runs may send at once (PostgreSQL): slots are reserved in the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +83,23 @@ class Run:
     progress: Callable[[Run], None] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
-    next_due: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    paused: bool = False
+    paused: bool = False  # by the operator, everything
+    stale: dict[str, str] = field(default_factory=dict)  # sources of vetoes that are too old, and why
     stopped: str = ""
+    error: Exception | None = None
+    reached: bool = False  # some receiver took a connection
     armed: int = 0
     deadline: datetime = field(init=False)
+    seats: Seats = field(init=False)
     _watches: dict[str, RelayWatch] = field(default_factory=dict)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _handed: dict[str, Lane] = field(default_factory=dict)  # accepted by a relay in this run, by key: no fate yet
+    _work: dict[tuple[str, str], claims.Work] = field(default_factory=dict)
+    _looked: float = float("-inf")
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.deadline = self.clock.now() + self.options.wait
+        self.seats = Seats(self.options.connections)
 
     @property
     def stopping(self) -> bool:
@@ -97,13 +109,34 @@ class Run:
         """Finish the open dialogues, give back the rest."""
         if not self.stopped:
             self.stopped = why
-            self._wake.set()
+
+    def fail(self, error: Exception) -> None:
+        """Something broke: the same, and `execute` raises it when the dialogues are over."""
+        if self.error is None:
+            self.error = error
+        self.stop(str(error))
+
+    def check(self) -> None:
+        """Raise what broke: no dot leaves after an outcome that could not be written."""
+        if self.error is not None:
+            raise self.error
 
     async def nap(self, seconds: float) -> None:
         """Sleep, but not through a stop."""
-        if self.stopped:
-            return
-        await self.clock.sleep(seconds)
+        if not self.stopped:
+            await self.clock.sleep(seconds)
+
+    def write(self, transition: Transition, durable: Callable[[Result], None] | None = None) -> None:
+        """Hand a transition to the writer, which keeps the order. A failure ends the run."""
+
+        def done(future: asyncio.Future[Result]) -> None:
+            error = future.exception()
+            if isinstance(error, Exception):
+                self.fail(error)
+            elif durable is not None:
+                durable(future.result())
+
+        self.writer.submit(transition).add_done_callback(done)
 
     def count(self, what: str) -> None:
         self.counts[what] += 1
@@ -111,6 +144,32 @@ class Run:
             self.deadline = self.clock.now() + self.options.wait
         if self.progress is not None:
             self.progress(self)
+
+    async def look(self, since: float) -> dict[tuple[str, str], claims.Work]:
+        """What is left in the ledger, as of `since` (monotonic) or later; asked for once a second for all lanes."""
+        async with self._looking:
+            mono = self.clock.monotonic()
+            if self._looked < max(since, mono - _LOOK_S):
+                now = self.clock.now()
+                items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
+                self._work = {(item.egress, item.provider): item for item in items}
+                self._looked = mono
+            return self._work
+
+    def handed_over(self, key: str, lane: Lane) -> None:
+        """A relay took a mail; its log will tell the fate."""
+        self._handed[key] = lane
+        lane.pending_fates += 1
+
+    def fated(self, key: str, fate: Fate, reply: str) -> None:
+        """A relay's log told of a mail: the guard judges by it."""
+        lane = self._handed.get(key)
+        if lane is None:
+            return
+        if fate in (Fate.DELIVERED, Fate.RETURNED):
+            del self._handed[key]
+            lane.pending_fates -= 1
+        judge_fate(lane, fate, reply)
 
     def route(self, row: Delivery) -> Route | None:
         return self.routes.of(row.provider, row.domain)
@@ -123,151 +182,191 @@ class Run:
         for (name, _), lane in self.lanes.items():
             if name == egress and not lane.guard.parked:
                 lane.guard.parked = reason
+                self.write(lane.standing("parked", reason, who="rule"))
+
+    def knows(self, why_not: str, source: str) -> None:
+        """Whether `source` is fresh (""), or why not: what must not be sent is then unknown, and nothing leaves."""
+        if why_not and source not in self.stale:
+            self.write(Audit(at=self.clock.now(), who="rule", what="stale", reason=why_not, plan_id=self.plan_id))
+        if why_not:
+            self.stale[source] = why_not
+        else:
+            self.stale.pop(source, None)
 
     async def execute(self) -> RunSummary:
-        """Run to the end."""
+        """Run to the end. Raises what ended it when the open dialogues are finished."""
         await self._prepare()
         ticker = asyncio.create_task(self._tick())
         try:
-            async with asyncio.TaskGroup() as group:
-                for lane in self.lanes.values():
-                    group.create_task(lane.work())
-        except* Exception as errors:
-            raise _first(errors) from None
+            await asyncio.gather(*(lane.work() for lane in self.lanes.values()))
         finally:
             ticker.cancel()
-        return await self._summary()
+        await asyncio.gather(ticker, return_exceptions=True)
+        self.check()
+        away = [lane.unreachable for lane in self.lanes.values() if lane.unreachable is not None]
+        if away and (not self.reached or any(lane.relay and lane.unreachable for lane in self.lanes.values())):
+            raise away[0]
+        return await self._summary(away)
 
     async def _prepare(self) -> None:
         """Make a lane for each (egress, provider) with work, with the rate and pace that the ledger remembers."""
         now = self.clock.now()
         items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
-        last = await self.writer.call(control.last_mail_at)
-        relays = self.routes.relays()
-        for item in items:
-            profile = self.profile(item.provider)
+        profiles = {item.provider: self.profile(item.provider) for item in items}
 
-            def ensure(conn: Connection, item: claims.Work = item, profile: Profile = profile) -> Rate:
-                return control.ensure_rate(
-                    conn,
-                    egress=item.egress,
-                    provider=item.provider,
-                    start=min(profile.start, profile.rate),
-                    ceiling=profile.rate,
+        def remembered(conn: Connection) -> dict[tuple[str, str], Rate]:
+            found = {}
+            for item in items:
+                profile = profiles[item.provider]
+                start, top = min(profile.start, profile.rate), profile.rate
+                place = (item.egress, item.provider)
+                found[place] = control.ensure_rate(
+                    conn, egress=item.egress, provider=item.provider, start=start, ceiling=top
                 )
+            return found
 
-            rate = await self.writer.call(ensure)
-            guard = Guard(
-                profile=profile,
-                rate=min(rate.rate, rate.ceiling),
-                ceiling=rate.ceiling,
-                canary_done=rate.canary_done,
-                capped=rate.capped,
-                capped_until=rate.capped_until,
-                cooldown_until=rate.cooldown_until,
-                clean_since=rate.clean_since,
-            )
-            pacer = Pacer(rate=guard.rate, tat_us=rate.tat_us)
-            before = last.get((item.egress, item.provider))
-            if before is not None:
-                pacer.late(to_micros(before))
-            self.lanes[item.egress, item.provider] = Lane(
-                run=self,
-                egress=item.egress,
-                provider=item.provider,
-                profile=profile,
-                guard=guard,
-                pacer=pacer,
-                relay=item.egress in relays,
-                paused=rate.paused,
-            )
+        rates = await self.writer.call(remembered)
+        last = await self.writer.call(control.last_mail_at)
+        waiting = await self.writer.call(fates.pending)
+        for place, rate in rates.items():
+            self._lane(rate, profiles[rate.provider], last.get(place), waiting.get(place, 0))
+        await self._obey_commands()
+
+    def _lane(self, rate: Rate, profile: Profile, last: datetime | None, waiting: int) -> None:
+        now = self.clock.now()
+        recent = last is not None and now - last < profile.cap_for
+        guard = Guard(
+            profile=profile,
+            rate=min(rate.rate, rate.ceiling),
+            ceiling=rate.ceiling,
+            canary_done=rate.canary_done and recent,  # what was learned long ago is learned again
+            capped=rate.capped,
+            capped_until=rate.capped_until,
+            cooldown_until=rate.cooldown_until,
+            parked=rate.parked,
+        )
+        pacer = Pacer(rate=guard.rate, tat_us=rate.tat_us)
+        if last is not None:
+            pacer.late(to_micros(last))
+        self.lanes[rate.egress, rate.provider] = Lane(
+            run=self,
+            egress=rate.egress,
+            provider=rate.provider,
+            profile=profile,
+            guard=guard,
+            pacer=pacer,
+            relay=rate.egress in self.routes.relays(),
+            sessions=Sessions(self.connector, self.seats, lambda: self.stopping, profile.connections),
+            paused=rate.paused,
+            dwell_until=None if guard.canary_done else rate.dwell_until,
+            pending_fates=waiting,
+        )
 
     async def _tick(self) -> None:
         """Commands, heartbeats, fates and clean intervals, beside the lanes."""
-        began = renewed = looked = self.clock.monotonic()
+        try:
+            await self._ticking()
+        except Exception as error:
+            self.fail(error)
+
+    async def _ticking(self) -> None:
+        began = renewed = looked = counted = self.clock.monotonic()
         while True:
             await self.clock.sleep(_CONTROL_S)
             mono = self.clock.monotonic()
-            for command in await self.writer.call(self._commands):
-                await self._obey(command)
+            await self._obey_commands()
             if self.options.max_duration is not None and mono - began > self.options.max_duration.total_seconds():
                 self.stop("its time is over")
             if mono - looked >= _LOOK_S:
                 looked = mono
                 for lane in self.lanes.values():
-                    if lane.relay:
-                        await lane.count_fates()
-                    await lane.tick()
+                    lane.tick()
+            if mono - counted >= _FATES_S and any(lane.feedback for lane in self.lanes.values()):
+                counted = mono
+                waiting = await self.writer.call(fates.pending)
+                for place, lane in self.lanes.items():
+                    lane.pending_fates = waiting.get(place, 0)
             if mono - renewed >= _RENEW_S:
                 renewed = mono
                 for lane in self.lanes.values():
                     await lane.renew()
 
-    def _commands(self, conn: Connection) -> list[Control]:
-        found = control.unseen(conn)
-        if found:
-            control.mark_seen(conn, [item.id for item in found], now=self.clock.now())
-        return found
-
-    async def _obey(self, command: Control) -> None:
-        lanes = [lane for lane in self.lanes.values() if command.provider in ("", lane.provider)]
-        match command.kind:
-            case ControlKind.STOP:
-                self.stop(f"stopped by {command.who}: {command.reason}")
-            case ControlKind.PAUSE | ControlKind.RESUME:
-                paused = command.kind is ControlKind.PAUSE
-                if not command.provider:
-                    self.paused = paused
-                for lane in lanes:
-                    lane.paused = paused
-                    if not paused:
-                        lane.guard.parked = ""
-            case ControlKind.RATE:
-                for lane in lanes:
-                    await lane.set_rate(parse_rate(command.value))
-        now = self.clock.now()
-        for lane in lanes:
-            fields: dict[str, str | int | float | datetime | None] = {
-                "paused": int(lane.paused), "rate": lane.guard.rate, "ceiling": lane.guard.ceiling,
-                "parked": lane.guard.parked,
-            }  # fmt: skip
-            await self.writer.submit(
-                RateChange(
-                    egress=lane.egress, provider=lane.provider, what=command.kind.value, reason=command.reason, at=now,
-                    fields=fields, who=command.who, plan_id=self.plan_id,
+    async def _obey_commands(self) -> None:
+        """Obey what the operator said since the last look; it also holds for providers that have no lane now."""
+        commands, rates = await self.writer.call(self._commands)
+        for command in commands:
+            lanes = [lane for lane in self.lanes.values() if command.provider in ("", lane.provider)]
+            others = [
+                rate
+                for rate in rates
+                if command.provider in ("", rate.provider) and (rate.egress, rate.provider) not in self.lanes
+            ]
+            fields: Fields = {}
+            match command.kind:
+                case ControlKind.STOP:
+                    self.stop(f"stopped by {command.who}: {command.reason}")
+                case ControlKind.PAUSE | ControlKind.RESUME:
+                    fields = self._pause(lanes, command.kind is ControlKind.PAUSE, everything=not command.provider)
+                case ControlKind.RATE:
+                    rate = parse_rate(command.value)
+                    fields = {"rate": rate, "ceiling": rate}
+                    for lane in lanes:
+                        lane.set_rate(rate)
+            for lane in lanes:
+                self.write(lane.standing(command.kind.value, command.reason, who=command.who))
+            for other in others:
+                self.write(
+                    RateChange(
+                        egress=other.egress,
+                        provider=other.provider,
+                        what=command.kind.value,
+                        reason=command.reason,
+                        at=self.clock.now(),
+                        fields=fields,
+                        who=command.who,
+                        plan_id=self.plan_id,
+                    )
                 )
-            )  # fmt: skip
 
-    async def _summary(self) -> RunSummary:
+    def _pause(self, lanes: list[Lane], paused: bool, *, everything: bool) -> Fields:
+        if everything:
+            self.paused = paused
+        for lane in lanes:
+            lane.paused = paused
+            if not paused:
+                lane.guard.parked = ""
+        return {"paused": 1} if paused else {"paused": 0, "parked": ""}
+
+    def _commands(self, conn: Connection) -> tuple[list[Control], list[Rate]]:
+        found = control.unseen(conn)
+        if not found:
+            return [], []
+        control.mark_seen(conn, [item.id for item in found], now=self.clock.now())
+        return found, control.rates(conn)
+
+    async def _summary(self, away: list[ConnectError]) -> RunSummary:
         now = self.clock.now()
-        left = await self.writer.call(lambda conn: claims.next_due(conn, plan_id=self.plan_id))
-        due = min([*left.values(), *(at for at in self.next_due.values() if at > now)], default=None)
-        parked = {f"{lane.provider}": lane.guard.parked for lane in self.lanes.values() if lane.guard.parked}
+        left = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
+        due = min((item.next_at for item in left if item.next_at is not None), default=None)
+        parked = {lane.provider: lane.guard.parked for lane in self.lanes.values() if lane.guard.parked}
+        stopped = self.stopped or (away[0].line() if away else "")
         await self.writer.submit(
             Audit(
-                at=now, who=self.worker, what="run_ended", plan_id=self.plan_id,
-                reason=self.stopped or ("parked" if parked else "nothing left that is due"),
+                at=now,
+                who=self.worker,
+                what="run_ended",
+                plan_id=self.plan_id,
+                reason=stopped or ("parked" if parked else "nothing left that is due"),
                 value=" ".join(f"{name}={count}" for name, count in sorted(self.counts.items())),
             )
-        )  # fmt: skip
+        )
+        failed = any(self.counts[name] for name in ("in_doubt", "rejected", "quarantined", "gave_up"))
         if self.stopped.startswith("signal"):
             exit_ = Exit.INTERRUPTED
         elif parked:
             exit_ = Exit.PARKED
-        elif (
-            self.stopped
-            or due is not None
-            or any(self.counts[name] for name in ("in_doubt", "rejected", "quarantined", "gave_up"))
-        ):
+        elif stopped or left or failed:
             exit_ = Exit.LEFT
         else:
             exit_ = Exit.DONE
-        return RunSummary(counts=self.counts, parked=parked, next_due=due, stopped=self.stopped, exit=exit_)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error to show of several that came of the same cause."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        return RunSummary(counts=self.counts, parked=parked, next_due=due, stopped=stopped, exit=exit_)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from typing import cast
 
 from resend.executor import replies
@@ -44,7 +43,7 @@ class Session(asyncio.Protocol):
     def __init__(self, extensions: frozenset[str] = frozenset(), size_limit: int = 0) -> None:
         self.extensions = extensions
         self.size_limit = size_limit
-        self.sent = 0  # mails whose dot was answered in this session
+        self.mails = 0  # transactions begun in this session
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._lines: list[bytes] = []
@@ -180,12 +179,3 @@ class Session(asyncio.Protocol):
         if self._paused is not None and not self._paused.done():
             self._paused.set_result(None)
         self._paused = None
-
-
-def idle(sessions: deque[Session]) -> Session | None:
-    """The first session that may still be used; broken ones are dropped."""
-    while sessions:
-        session = sessions.popleft()
-        if session.usable:
-            return session
-    return None

@@ -1,6 +1,7 @@
-"""Makes the end of a transaction durable and lets the guard judge it: one place for what each ending means.
+"""Writes down the end of a transaction and lets the guard judge it: one place for what each ending means.
 
-Acts on the lane that it is given; sends nothing. Raises StoreError where the ledger cannot be written.
+Acts on the lane that it is given; sends nothing and waits for nothing: the ledger's writer keeps the order, and a
+failure to write ends the run. Where a relay's log is followed, its 250 says nothing of the provider: fates do.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from resend.executor.guard import due_at
+from resend.executor.guard import about_provider, due_at
 from resend.executor.replies import remote_queue_id
 from resend.executor.transaction import End, Ended
 from resend.model import Cause, CauseClass, Fate, Reply, Scope, Stage, State, TryOutcome
@@ -19,117 +20,128 @@ from resend.stores.transitions import Applied, Finish, Quarantine, Refuse, Repla
 if TYPE_CHECKING:
     from resend.executor.lane import Lane
 
+_NULL_MX = 556  # RFC 7504: a domain that takes no mail, known before any session
+_AGAIN = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # passes by itself, also when worded as 5yz
 
-async def settle(lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, end: End) -> None:
-    """Make the end of a transaction durable, and let the guard judge it."""
+
+def settle(lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, end: End) -> None:
+    """Write down how a transaction ended, and let the guard judge it."""
     now = lane.run.clock.now()
-    common = {"key": row.key, "try_id": trial, "epoch": batch.epoch, "ended_at": now}
-    before = {
-        **common, "batch_id": batch.id, "worker": lane.run.worker, "egress": lane.egress, "provider": lane.provider,
-        "mail_at": at,
-    }  # fmt: skip
-    if end.how is Ended.ACCEPTED:
-        assert end.reply is not None
-        said = _said(end.reply)
-        await lane.run.writer.submit(
-            Finish(
-                **common, outcome=TryOutcome.ACCEPTED, stage=end.stage, **said,  # type: ignore[arg-type]
-                remote_qid=remote_queue_id(end.reply.text), fate=Fate.UNSEEN if lane.relay else Fate.DELIVERED,
-            )
-        )  # fmt: skip
-        lane.run.count("accepted")
-        lane.run.relay_watch(lane.egress).other()
-        if lane.relay and not lane.run.options.blind:
-            lane.pending_fates += 1
-        await lane.decide(lane.guard.accepted(now))
-    elif end.how is Ended.REFUSED:
-        assert end.reply is not None
-        await _refused(lane, row, end, common, before, now)
-    elif end.how is Ended.IN_DOUBT:
-        await lane.run.writer.submit(
-            Finish(**common, outcome=TryOutcome.IN_DOUBT, stage=end.stage, reply=end.why)  # type: ignore[arg-type]
-        )
-        lane.run.count("in_doubt")
-    elif end.how is Ended.LOST:
-        await _lost(lane, row, batch, end, common, before, now)
-    elif end.how is Ended.UNFIT:
-        await lane.run.writer.submit(Quarantine(key=row.key, epoch=batch.epoch, reason=end.why))
-        lane.run.count("quarantined")
-    elif end.how is Ended.NOT_ARMED:
-        lane.run.count("suppressed" if end.why.startswith("vetoed") else "not_armed")
+    match end.how:
+        case Ended.ACCEPTED:
+            assert end.reply is not None
+            fate = Fate.UNSEEN if lane.relay else Fate.DELIVERED
+            ends: dict[str, object] = {
+                "outcome": TryOutcome.ACCEPTED,
+                "fate": fate,
+                "remote_qid": remote_queue_id(end.reply.text),
+            }
+            _write(lane, row, batch, trial, at, now, end, ends | _said(end.reply), "accepted")
+            lane.run.relay_watch(lane.egress).other()
+            if lane.feedback:
+                lane.run.handed_over(row.key, lane)
+            else:
+                lane.decide(lane.guard.accepted(now))
+        case Ended.REFUSED:
+            assert end.reply is not None
+            _refused(lane, row, batch, trial, at, now, end, end.reply)
+        case Ended.IN_DOUBT:
+            ends = {"outcome": TryOutcome.IN_DOUBT, "reply": end.why}
+            _write(lane, row, batch, trial, at, now, end, ends, "in_doubt")
+        case Ended.LOST:  # certainly not sent, and a deferral like any network trouble
+            cause = Cause(cls=CauseClass.TRANSIENT_INFRA, rule="lost before the dot", scope=Scope.PROVIDER)
+            ends = {"outcome": TryOutcome.DEFERRED, "cause": cause.cls.value, "reply": end.why}
+            _write(lane, row, batch, trial, at, now, end, ends | {"due_at": _due(lane, row, cause, now)}, "deferred")
+            lane.decide(lane.guard.failed(now, "deferred", cause))
+        case Ended.UNFIT:
+            lane.run.write(Quarantine(key=row.key, epoch=batch.epoch, reason=end.why))
+            lane.run.count("quarantined")
+        case Ended.NOT_ARMED:
+            lane.run.count("suppressed" if end.why.startswith("vetoed") else "not_armed")
 
 
-async def _refused(
-    lane: Lane, row: Delivery, end: End, common: dict[str, object], before: dict[str, object], now: datetime
+def judge_fate(lane: Lane, fate: Fate, reply: str) -> None:
+    """What a relay's log says of a mail of this lane, as the provider's word."""
+    now = lane.run.clock.now()
+    if fate is Fate.DELIVERED:
+        lane.decide(lane.guard.accepted(now))
+    elif reply:  # returned, or deferred at the relay
+        cause = lane.run.rules.classify(reply, provider=lane.provider)
+        lane.decide(lane.guard.failed(now, "rejected" if fate is Fate.RETURNED else "deferred", cause))
+
+
+def _refused(
+    lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, now: datetime, end: End, reply: Reply
 ) -> None:
-    assert end.reply is not None
     cause = lane.run.rules.classify(
-        f"{end.reply.code} {end.reply.text}",
-        code=end.reply.code,
-        enhanced=end.reply.enhanced,
+        f"{reply.code} {reply.text}",
+        code=reply.code,
+        enhanced=reply.enhanced,
         provider=lane.provider,
         stage=end.stage.value,
     )
-    rejected = end.reply.code >= 500 and end.stage is not Stage.CONNECT  # a greeting is not about this mail
-    parks = lane.guard.failed(now, "rejected" if rejected else "deferred", cause)
-    if rejected and parks is not None and parks.what == "parked" and cause.scope in (Scope.PROVIDER, Scope.SENDER):
-        rejected = False  # it parks the provider, not the row
-    extra: dict[str, object] = {"cause": cause.cls.value, "stage": end.stage, **_said(end.reply)}
-    extra["outcome"] = TryOutcome.REJECTED if rejected else TryOutcome.DEFERRED
+    # A greeting is not about this mail. What is about us parks the provider, not the mail.
+    rejected = reply.code >= 500 and (end.stage is not Stage.CONNECT or reply.code == _NULL_MX)
+    rejected = rejected and not about_provider(cause) and cause.cls not in _AGAIN
+    ends: dict[str, object] = {"outcome": TryOutcome.REJECTED if rejected else TryOutcome.DEFERRED, **_said(reply)}
+    ends["cause"] = cause.cls.value
     if not rejected:
-        extra["due_at"] = _due(lane, row, cause, now)
-    if end.armed:
-        result = await lane.run.writer.submit(Finish(**common, **extra))  # type: ignore[arg-type]
-    else:
-        result = await lane.run.writer.submit(Refuse(**before, **extra))  # type: ignore[arg-type]
-    lane.run.count(_name(result, "rejected" if rejected else "deferred"))
+        ends["due_at"] = _due(lane, row, cause, now)
+    _write(lane, row, batch, trial, at, now, end, ends, "rejected" if rejected else "deferred")
     if cause.cls is CauseClass.THROTTLED:
         lane.run.count("throttled")
-    await lane.decide(parks)
+    lane.decide(lane.guard.failed(now, "rejected" if rejected else "deferred", cause))
     watch = lane.run.relay_watch(lane.egress)
-    keys = watch.refused(row.rcpt, row.key, end.reply.code, normalise(end.reply.text), cause)
+    keys = watch.refused(row.rcpt, row.key, reply.code, normalise(reply.text), cause)
     if watch.stopped:
         if keys:
-            await lane.run.writer.submit(Replan(keys=tuple(keys), plan_id=row.plan_id, reason=watch.stopped, at=now))
+            lane.run.write(Replan(keys=tuple(keys), plan_id=row.plan_id, reason=watch.stopped, at=now))
         lane.run.park(lane.egress, watch.stopped)
 
 
-async def _lost(
+def _write(
     lane: Lane,
     row: Delivery,
     batch: Batch,
-    end: End,
-    common: dict[str, object],
-    before: dict[str, object],
+    trial: str,
+    at: datetime,
     now: datetime,
+    end: End,
+    ends: dict[str, object],
+    name: str,
 ) -> None:
-    """The session ended before the dot: certainly not sent, and a deferral like any network trouble."""
-    cause = lane.run.rules.classify(
-        "lost connection while sending", code=0, enhanced="", provider=lane.provider, stage=end.stage.value
-    )
-    extra: dict[str, object] = {
-        "outcome": TryOutcome.DEFERRED, "stage": end.stage, "code": 0, "reply": end.why,
-        "cause": CauseClass.TRANSIENT_INFRA.value, "due_at": _due(lane, row, cause, now),
-    }  # fmt: skip
+    """Finish an armed try, or record one that ended before its arm; counted under `name` once it is durable."""
+    common = {"key": row.key, "try_id": trial, "epoch": batch.epoch, "ended_at": now, "stage": end.stage, **ends}
     if end.armed:
-        await lane.run.writer.submit(Finish(**common, **extra))  # type: ignore[arg-type]
+        written: Finish | Refuse = Finish(**common)  # type: ignore[arg-type]
     else:
-        await lane.run.writer.submit(Refuse(**before, **extra))  # type: ignore[arg-type]
-    lane.run.count("deferred")
+        written = Refuse(
+            **common,  # type: ignore[arg-type]
+            batch_id=batch.id,
+            worker=lane.run.worker,
+            egress=lane.egress,
+            provider=lane.provider,
+            mail_at=at,
+        )
+
+    def durable(result: Result) -> None:
+        gave_up = isinstance(result, Applied) and result.state is State.GAVE_UP
+        lane.run.count("gave_up" if gave_up else name)
+
+    lane.run.write(written, durable)
 
 
 def _due(lane: Lane, row: Delivery, cause: Cause, now: datetime) -> datetime:
     options = lane.run.options
     return due_at(
-        now, tries=row.tries + 1, cause=cause, first=options.retry_after, most=options.retry_at_most,
+        now,
+        tries=row.tries + 1,
+        cause=cause,
+        first=options.retry_after,
+        most=options.retry_at_most,
         jitter=lane.run.jitter(),
-    )  # fmt: skip
+    )
 
 
 def _said(reply: Reply) -> dict[str, object]:
     return {"code": reply.code, "enhanced": reply.enhanced, "reply": reply.text[:2000]}
-
-
-def _name(result: Result, name: str) -> str:
-    gave_up = isinstance(result, Applied) and result.state is State.GAVE_UP
-    return "gave_up" if gave_up else name

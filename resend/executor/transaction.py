@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Session, SessionError, Silent
+from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Session, SessionError
 from resend.model import Reply, Stage
+from resend.policy.address import needs_smtputf8, validate_rcpt
 from resend.stores.failpoints import failpoint
 
 
@@ -35,6 +36,10 @@ class Mail:
     body: bytes
 
 
+class TooLate(Exception):
+    """Raised by an arm that became durable too late for its lease: the dot must not leave any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """How it ended, where, and what was said. `armed`: the arm was durable."""
@@ -48,24 +53,25 @@ class End:
 
 async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str]]) -> End:
     """Send one mail. `arm` makes it durable that the dot may leave now and gives "", or the reason why it may not."""
+    session.mails += 1
     parameters, unfit = _parameters(session, mail)
     if unfit:
         return End(how=Ended.UNFIT, stage=Stage.MAIL, why=unfit)
-    rcpt = f"RCPT TO:<{mail.rcpt}>".encode()
-    if rcpt[9:-1].decode() != mail.rcpt:
-        return End(how=Ended.UNFIT, stage=Stage.RCPT, why="the recipient cannot be written on the wire")
     stage = Stage.MAIL
     armed = False
     try:
         for stage, line, seconds, wanted in (
             (Stage.MAIL, f"MAIL FROM:<{mail.envelope_from}>{parameters}".encode(), MAIL_S, 2),
-            (Stage.RCPT, rcpt, RCPT_S, 2),
+            (Stage.RCPT, f"RCPT TO:<{mail.rcpt}>".encode(), RCPT_S, 2),
             (Stage.DATA, b"DATA", DATA_S, 3),
         ):
             reply = await session.command(line, seconds)
-            if reply.code // 100 != wanted:
+            if reply.code // 100 in (4, 5):
                 await _reset(session, reply)
                 return End(how=Ended.REFUSED, stage=stage, reply=reply)
+            if reply.code // 100 != wanted:  # nobody knows what such a receiver would do with the next line
+                session.abort()
+                return End(how=Ended.LOST, stage=stage, why=f"an odd reply: {reply.code} {reply.text[:80]}")
         stage = Stage.BODY
         await session.body(mail.body)
         failpoint("run.before_arm")
@@ -75,10 +81,11 @@ async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str
             return End(how=Ended.NOT_ARMED, stage=stage, why=why)
         armed = True
         failpoint("run.armed")
+    except TooLate as error:
+        session.abort()
+        return End(how=Ended.LOST, stage=stage, why=str(error), armed=True)
     except SessionError as error:
         return End(how=Ended.LOST, stage=stage, why=str(error), armed=armed)
-    except ValueError as error:
-        return End(how=Ended.UNFIT, stage=stage, why=str(error))
     if not session.usable:
         return End(how=Ended.LOST, stage=Stage.BODY, why="the session ended before the dot", armed=True)
     return await _dot(session)
@@ -87,12 +94,9 @@ async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str
 async def _dot(session: Session) -> End:
     try:
         reply = await session.dot(DOT_S)
-    except Silent as error:
-        return End(how=Ended.IN_DOUBT, stage=Stage.DOT, why=str(error), armed=True)
     except SessionError as error:
         return End(how=Ended.IN_DOUBT, stage=Stage.DOT, why=str(error), armed=True)
     failpoint("run.after_dot")
-    session.sent += 1
     if reply.code // 100 == 2:
         return End(how=Ended.ACCEPTED, stage=Stage.DOT, reply=reply, armed=True)
     if reply.code == 421:
@@ -104,18 +108,32 @@ async def _dot(session: Session) -> End:
 
 
 def _parameters(session: Session, mail: Mail) -> tuple[str, str]:
-    """MAIL parameters for this receiver, and why the mail does not fit it ("" where it does)."""
+    """MAIL parameters for this receiver, and why the mail cannot be sent to it as it is ("" where it can)."""
     parameters = ""
-    if not (mail.rcpt.isascii() and mail.envelope_from.isascii()):
-        if "SMTPUTF8" not in session.extensions:
-            return "", "the address needs SMTPUTF8, which the receiver does not offer"
-        parameters += " SMTPUTF8"
-    if not mail.body.isascii() and "8BITMIME" in session.extensions:
+    for what, path in (("recipient", mail.rcpt), ("envelope sender", mail.envelope_from)):
+        if needs_smtputf8(path):
+            if "SMTPUTF8" not in session.extensions:
+                return "", f"the {what} needs SMTPUTF8, which the receiver does not offer"
+            if not path.isprintable() or any(letter in ' "<>,\\' for letter in path):
+                return "", f"the {what} cannot be written on the wire"
+            parameters = " SMTPUTF8"
+        elif path or what == "recipient":
+            try:
+                same = validate_rcpt(path) == path
+            except ValueError as error:
+                return "", f"the {what} cannot be written on the wire: {error}"
+            if not same:
+                return "", f"the {what} would not be the same on the wire"
+    body = mail.body
+    lines = body.count(b"\r\n")
+    if b"\0" in body or not body.endswith(b"\r\n") or not body.count(b"\r") == body.count(b"\n") == lines:
+        return "", "the body has a bare CR, a bare LF, a NUL or no line end at its end"
+    if not body.isascii() and "8BITMIME" in session.extensions:
         parameters += " BODY=8BITMIME"
     if "SIZE" in session.extensions:
-        if session.size_limit and len(mail.body) > session.size_limit:
+        if session.size_limit and len(body) > session.size_limit:
             return "", f"larger than the receiver's limit of {session.size_limit:,} octets"
-        parameters += f" SIZE={len(mail.body)}"
+        parameters += f" SIZE={len(body)}"
     return parameters, ""
 
 

@@ -12,27 +12,30 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import uvloop
 
-from resend.clock import SystemClock, from_micros, to_micros
+from resend.clock import SystemClock, format_duration, from_micros, to_micros
 from resend.collect.tail import LogTail
 from resend.config import Config
-from resend.errors import UsageError, WrongCount
+from resend.errors import ResendError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
+from resend.flows.vetoes import project_catalog
 from resend.linker.reconcile import FateTracker, RelayTry
 from resend.model import PlanState
 from resend.policy.classify import Rules
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.stores import batches, doubt, fates, lifecycle
+from resend.stores.catalog import Catalog
+from resend.stores.catalog_load import load_catalog
 from resend.stores.home import Home, exclusive
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile
@@ -156,6 +159,7 @@ def _execute(
                     blind=options.blind,
                     due_only=due_only,
                     max_duration=max_duration,
+                    shared_pace=ledger.dialect != "sqlite",
                 ),
                 jitter=random.random,
                 progress=progress,
@@ -163,14 +167,18 @@ def _execute(
             loop = asyncio.get_running_loop()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(name, running.stop, f"signal {name.name}")
-            follower = asyncio.create_task(_follow(running, ledger, config, log)) if log is not None else None
+            beside = []
+            if _queries(config):
+                await _refresh(running, home, config, ledger)
+                beside.append(asyncio.create_task(_refreshing(running, home, config, ledger)))
+            if log is not None:
+                beside.append(asyncio.create_task(_follow(running, ledger, config, log)))
             try:
                 summary = await running.execute()
             finally:
-                if follower is not None:
-                    follower.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await follower
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
             if plan_id:
                 await writer.call(lambda conn: lifecycle.finish_plan(conn, plan_id, now=datetime.now(UTC)))
             return summary
@@ -179,25 +187,64 @@ def _execute(
 
 
 async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> None:
-    """Read the relay's log as it grows, and move fates on."""
+    """Read the relay's log as it grows, and move fates on. A log that is not there any more pauses the run."""
     tail = LogTail(log, tz=config.tz)
     tracker = FateTracker(config.collect.own_relays)
     waiting: dict[str, float] = {}  # queue ids that the relay named before our 250 was durable
-    while True:
-        await asyncio.sleep(_FOLLOW_S)
-        events = await asyncio.to_thread(tail.poll)
-        found = tracker.feed(events)
-        now = running.clock.monotonic()
-        waiting = {qid: until for qid, until in waiting.items() if until > now}
-        waiting |= {str(event["qid"]): now + _RACE_S for event in events if event["qid"]}
-        if waiting:
-            tries = await asyncio.to_thread(_tries, ledger, sorted(waiting))
-            found += tracker.watch(tries)
-            for known in tries:
-                waiting.pop(known.remote_qid, None)
-        for item in found:
-            change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
-            await running.writer.submit(change)
+    read = running.clock.monotonic()
+    most = config.run.max_evidence_age
+    try:
+        while True:
+            events = await asyncio.to_thread(tail.poll)
+            now = running.clock.monotonic()
+            if log.exists():
+                read = now
+            old = now - read > most.total_seconds()
+            running.knows(f"{log} was not there for {format_duration(most)}" if old else "", "relay log")
+            found = tracker.feed(events)
+            waiting = {qid: until for qid, until in waiting.items() if until > now}
+            waiting |= {str(event["qid"]): now + _RACE_S for event in events if event["qid"]}
+            if waiting:
+                tries = await asyncio.to_thread(_tries, ledger, sorted(waiting))
+                found += tracker.watch(tries)
+                for known in tries:
+                    waiting.pop(known.remote_qid, None)
+            for item in found:
+                change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
+                running.write(change)
+                running.fated(item.key, item.fate, item.reply)
+            if not events:
+                await asyncio.sleep(_FOLLOW_S)
+    except Exception as error:
+        running.fail(error)
+
+
+def _queries(config: Config) -> bool:
+    """Whether the catalog comes from queries, which a run asks again; files are as old as they are, and it is said."""
+    return any(getattr(config.catalog, kind).query for kind in type(config.catalog).model_fields)
+
+
+async def _refresh(running: Run, home: Home, config: Config, ledger: Ledger) -> None:
+    """Ask the queries of [catalog.*] again; older than `max_evidence_age` their knowledge pauses the run."""
+    most = config.run.max_evidence_age
+    failed = ""
+    try:
+        await asyncio.to_thread(load_catalog, home, config, from_config=True)
+        await asyncio.to_thread(project_catalog, home, ledger, running.clock.now())
+    except ResendError as error:
+        failed = error.line()
+    loaded = Catalog(home).loaded_at()
+    age = most * 2 if loaded is None else running.clock.now() - loaded
+    running.knows(f"the catalog is {format_duration(age)} old: {failed}" if age > most else "", "catalog")
+
+
+async def _refreshing(running: Run, home: Home, config: Config, ledger: Ledger) -> None:
+    try:
+        while True:
+            await asyncio.sleep(config.run.max_evidence_age.total_seconds() / 3)
+            await _refresh(running, home, config, ledger)
+    except Exception as error:
+        running.fail(error)
 
 
 def _tries(ledger: Ledger, qids: list[str]) -> list[RelayTry]:

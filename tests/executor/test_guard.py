@@ -74,13 +74,48 @@ def test_a_full_mailbox_of_one_recipient_slows_nothing_down() -> None:
 
 def test_a_clean_interval_raises_by_a_tenth_up_to_the_ceiling() -> None:
     one = guard()
-    assert one.tick(after(29)) is None
+    assert one.accepted(after(29)) is None
     raised = one.tick(after(30))
     assert raised is not None and raised.what == "raised" and one.rate == pytest.approx(44.0)
     assert one.accepted(after(59)) is None
     for number in range(2, 40):
         one.accepted(after(30 * number))
     assert one.rate == 100.0
+
+
+def test_silence_raises_nothing() -> None:
+    one = guard()
+    assert [one.tick(after(30 * number)) for number in range(1, 20)] == [None] * 19
+    assert one.accepted(after(600)) is not None and one.rate == pytest.approx(44.0)
+
+
+def test_a_canary_that_is_refused_parks() -> None:
+    odd = cause(CauseClass.CONTENT_REJECTED, Scope.MESSAGE)
+    gone = cause(CauseClass.MAILBOX_GONE, Scope.RECIPIENT)
+    failed, mixed = guard(), guard()
+    for one, good in ((failed, 4), (mixed, 6)):
+        one.canary_done = False
+        for number in range(5):
+            one.failed(after(number), "rejected", odd)
+            one.failed(after(number), "rejected", gone)  # says nothing about us
+        for number in range(good):
+            one.accepted(after(number))
+    decision = failed.finish_canary(after(10))
+    assert decision.what == "parked" and "5 refused, 4 accepted" in failed.parked and not failed.canary_done
+    assert mixed.finish_canary(after(10)).what == "canary_done"
+
+
+def test_what_slows_down_neither_counts_nor_dilutes_above_the_floor() -> None:
+    one = guard("rejected > 5% in 5m")
+    gone = cause(CauseClass.MAILBOX_GONE, Scope.RECIPIENT)
+    for number in range(1000):
+        one.failed(after(number / 10), "deferred", BUSY if number % 2 else cause(CauseClass.GREYLISTED))
+    one.rate = 40.0
+    for number in range(90):
+        one.accepted(after(100 + number / 10))
+    assert [one.failed(after(110), "rejected", gone) for _ in range(9)] == [None] * 9
+    parked = one.failed(after(110), "rejected", gone)
+    assert parked is not None and "10 of 100" in parked.reason
 
 
 def test_nothing_rises_before_the_canary_is_over_or_in_a_cooldown() -> None:
@@ -96,10 +131,10 @@ def test_a_rate_that_was_throttled_caps_the_rise_for_a_while() -> None:
     one = guard()
     one.failed(START, "deferred", BUSY)
     for seconds in range(60, 600, 15):
-        one.tick(after(seconds))
+        one.accepted(after(seconds))
     assert one.rate == pytest.approx(34.0)  # 85 % of 40
     for seconds in range(600, 700, 15):
-        one.tick(after(seconds))
+        one.accepted(after(seconds))
     assert one.rate > 34.0
 
 

@@ -62,8 +62,36 @@ def test_a_slower_rate_holds_for_the_slot_that_is_waited_for() -> None:
     assert pacer.reserve(50_000) == 1_050_000
 
 
-def test_a_faster_rate_never_brings_a_reserved_slot_forward() -> None:
-    pacer = Pacer(1)
+def test_a_faster_rate_brings_the_next_slot_near() -> None:
+    pacer = Pacer(1 / 60)
     pacer.reserve(0)
-    pacer.change(10, 0)
-    assert [pacer.reserve(0), pacer.reserve(0)] == [1_000_000, 1_100_000]
+    pacer.change(10, 1_000_000)  # the operator need not wait for what is left of the minute
+    assert [pacer.reserve(1_000_000), pacer.reserve(1_000_000)] == [1_000_000, 1_100_000]
+    again = Pacer(1)
+    again.reserve(0)
+    again.change(10, 0)
+    assert again.reserve(0) == 100_000
+
+
+@given(steps=STEPS, rates=st.lists(RATES, min_size=60, max_size=60))
+def test_rates_may_change_and_the_gap_is_that_of_the_fastest_since(steps: list[int], rates: list[float]) -> None:
+    pacer, now, last = Pacer(rates[0]), 10**15, None
+    for number, step in enumerate(steps):
+        now += step
+        fastest = max(pacer.rate, rates[number])
+        pacer.change(rates[number], now)
+        at = pacer.reserve(now)
+        assert at >= now and (last is None or at - last >= 1_000_000 / fastest)
+        last, now = at, at
+
+
+@given(rate=RATES, steps=STEPS, late=LATE)
+def test_late_timers_neither_overfill_nor_push_back(rate: float, steps: list[int], late: list[int]) -> None:
+    """A timer fires `late` after each slot; what is recorded is the slot, at most a tenth of a second before MAIL."""
+    pacer, now, instants = Pacer(rate), 10**15, []
+    for step, delay in zip(steps, late, strict=False):
+        came = now + step
+        now = max(came, pacer.tat_us) + delay
+        instants.append(pacer.reserve(now, came))
+        assert now - 100_000 <= instants[-1] <= now
+    promise_kept(instants, rate)
