@@ -166,8 +166,13 @@ class Guard:
 
 @dataclass(slots=True)
 class RelayWatch:
-    """Sees when refusals are about the relay and not about the mails: then its rows go back to planned."""
+    """Sees when refusals are about the relay and not about the mails: then its rows go back to planned.
 
+    `relay`: the egress is a relay of ours. One that denies relaying does so to every recipient; said by a receiver, the
+    same words mean that it does not know the domain.
+    """
+
+    relay: bool = False
     stopped: str = ""
     _last: str = ""
     _keys: dict[str, str] = field(default_factory=dict)  # recipient -> delivery key
@@ -179,11 +184,13 @@ class RelayWatch:
             keys = [*self._keys.values(), key] if code >= 500 else list(self._keys.values())
             self._keys.clear()
             return keys
-        if code < 500 or cause.cls in _OF_RECIPIENT:
+        if code < 500 or (cause.cls in _OF_RECIPIENT and not (self.relay and cause.cls is CauseClass.BAD_DOMAIN)):
             return []
         if wording != self._last:
             self._last = wording
             self._keys.clear()
+        elif self.stopped:
+            return [key]  # it was under way when the relay was found to be at fault
         self._keys[rcpt] = key
         if len(self._keys) < _RELAY_EQUAL:
             return []
@@ -194,8 +201,9 @@ class RelayWatch:
 
     def other(self) -> None:
         """Something else happened at this egress: refusals are not all there is."""
-        self._last = ""
-        self._keys.clear()
+        if not self.stopped:
+            self._last = ""
+            self._keys.clear()
 
 
 def due_at(

@@ -91,6 +91,10 @@ def _refused(
     if cause.cls is CauseClass.THROTTLED:
         lane.run.count("throttled")
     lane.decide(lane.guard.failed(now, "rejected" if rejected else "deferred", cause))
+    # What only parks or slows down a provider, or passes by itself, says nothing of the others at this egress.
+    relay_says = cause.cls is CauseClass.LOCAL_CONFIG or (lane.relay and end.stage is Stage.CONNECT)
+    if not (rejected or relay_says):
+        return
     watch = lane.run.relay_watch(lane.egress)
     keys = watch.refused(row.rcpt, row.key, reply.code, normalise(reply.text), cause)
     if watch.stopped:

@@ -217,6 +217,17 @@ def test_refusals_about_recipients_never_stop_the_relay() -> None:
     assert not watch.stopped
 
 
+def test_a_relay_that_denies_relaying_is_at_fault_and_a_receiver_is_not() -> None:
+    denied = cause(CauseClass.BAD_DOMAIN, Scope.RECIPIENT)
+    ours, receiver = RelayWatch(relay=True), RelayWatch()
+    said = [
+        [watch.refused(f"r{n}@x.jp", f"k{n}", 554, "denied", denied) for n in range(7)] for watch in (ours, receiver)
+    ]
+    assert said[0] == [[], [], [], [], [f"k{n}" for n in range(5)], ["k5"], ["k6"]]  # those under way as well
+    assert said[1] == [[]] * 7
+    assert ours.stopped and not receiver.stopped
+
+
 def test_a_misconfigured_relay_stops_at_its_first_refusal() -> None:
     watch = RelayWatch()
     broken = cause(CauseClass.LOCAL_CONFIG, Scope.RELAY)
