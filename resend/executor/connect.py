@@ -89,6 +89,13 @@ class SmtpConnector:
     async def _open(self, host: str, port: int, route: Route | None) -> Session:
         submission = route is not None and route.submission
         user = self.relay.user if submission else ""
+        password = os.environ.get(self.relay.password_env, "")
+        if user and not password:
+            raise ConnectError(
+                f"the variable {self.relay.password_env} is not set, and the relay wants its password",
+                where=f"{host}:{port}",
+                next_step="set it, or take [relay] user away where no login is needed",
+            )
         client = aiosmtplib.SMTP(
             hostname=host,
             port=port,
@@ -96,7 +103,7 @@ class SmtpConnector:
             use_tls=submission and self.relay.tls == "implicit",
             start_tls=submission and self.relay.tls == "starttls",
             username=user or None,
-            password=(os.environ.get(self.relay.password_env) or None) if user else None,
+            password=password if user else None,
             local_hostname=self.local_hostname or None,
         )
         try:
