@@ -1,4 +1,4 @@
-"""Opening a session to `[relay]` over TLS with a login, on both event loops: nothing secret in the clear, and errors."""
+"""Opening a session to `[relay]` over TLS with a login: nothing secret in the clear, errors that help."""
 
 from __future__ import annotations
 

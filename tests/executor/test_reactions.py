@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -107,6 +107,7 @@ class Stage:
                         retry_after=timedelta(milliseconds=200),
                         retry_at_most=timedelta(seconds=1),
                         blind=True,
+                        shared_pace=self.ledger.dialect != "sqlite",
                     ),
                 )
                 beside = asyncio.create_task(meanwhile(run)) if meanwhile is not None else None
@@ -141,29 +142,40 @@ def render(row: Delivery) -> tuple[bytes, str]:
 Make = Callable[..., Stage]
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> object:
-    """Makes a stage; `a` is one pool's faults and limits, `b` another's."""
-    opened = open_ledger("", Home(tmp_path / "home").create())
+def maker(ledger: Ledger, folder: Path) -> Make:
+    """Makes a stage: `pools` are limits and faults by name, `profiles` what differs from `profile`."""
+    receipts = folder / "receipts"
+    receipts.mkdir()
 
     def _make(counts: dict[str, int], *, pools: dict[str, dict[str, object]], **more: object) -> Stage:
         changes = more.pop("profiles", {})
         return Stage(
-            tmp_path / "receipts",
-            opened,
+            receipts,
+            ledger,
             {name: Pool(name=name, listen=(LISTEN[name],), **pools.get(name, {})) for name in counts},  # type: ignore[arg-type]
             {name: profile(name, **changes.get(name, {})) for name in counts},  # type: ignore[attr-defined]
             counts,
             **more,  # type: ignore[arg-type]
         )
 
-    (tmp_path / "receipts").mkdir()
-    yield _make
-    opened.close()
+    return _make
 
 
-def test_throttled_halves_waits_and_delivers_each_mail_once(make: Make) -> None:
-    stage = make({"a": 60}, pools={"a": {"rate": Rate(per_second=50.0)}})
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """A maker of stages whose ledger is SQLite."""
+    with open_ledger("", Home(tmp_path / "home").create()) as ledger:
+        yield maker(ledger, tmp_path)
+
+
+@pytest.fixture
+def make_both(ledger: Ledger, tmp_path: Path) -> Make:
+    """The same on both databases."""
+    return maker(ledger, tmp_path)
+
+
+def test_throttled_halves_waits_and_delivers_each_mail_once(make_both: Make) -> None:
+    stage = make_both({"a": 60}, pools={"a": {"rate": Rate(per_second=50.0)}})
     assert stage.play().exit is Exit.DONE
     assert stage.states("a") == {State.ACCEPTED: 60} and len(stage.received()) == 60
     assert stage.summary is not None and stage.summary.counts["throttled"] > 0
@@ -261,8 +273,8 @@ def post(stage: Stage, kind: ControlKind, value: str = "") -> None:
         control.post(conn, kind, value=value, reason="because", who="tester", now=NOW)
 
 
-def test_stop_finishes_what_is_under_way_and_the_next_run_the_rest(make: Make) -> None:
-    stage = make({"a": 40}, pools={}, profiles={"a": {"start": 10.0}})
+def test_stop_finishes_what_is_under_way_and_the_next_run_the_rest(make_both: Make) -> None:
+    stage = make_both({"a": 40}, pools={}, profiles={"a": {"start": 10.0}})
 
     async def stop(run: Run) -> None:
         while run.counts["accepted"] < 5:
@@ -305,8 +317,8 @@ def test_pause_holds_and_resume_goes_on(make: Make) -> None:
     stage.sound()
 
 
-def test_the_receiver_sees_the_pace_that_was_promised(make: Make) -> None:
-    stage = make({"a": 60}, pools={}, profiles={"a": {"start": 40.0, "rate": 40.0}}, size=60)
+def test_the_receiver_sees_the_pace_that_was_promised(make_both: Make) -> None:
+    stage = make_both({"a": 60}, pools={}, profiles={"a": {"start": 40.0, "rate": 40.0}}, size=60)
     stage.play()
     at = sorted(item.mail_at / 1e9 for item in read_receipts(stage.folder))
     assert len(at) == 60
