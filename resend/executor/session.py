@@ -44,6 +44,7 @@ class Session(asyncio.Protocol):
         self.extensions = extensions
         self.size_limit = size_limit
         self.mails = 0  # transactions begun in this session
+        self.refusal: Reply | None = None  # a 4yz or 5yz that came unasked and ended the session
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._lines: list[bytes] = []
@@ -151,7 +152,7 @@ class Session(asyncio.Protocol):
     def _answer(self, lines: list[bytes]) -> None:
         waiting = self._waiting
         if waiting is None or waiting.done():
-            self._fail(Garbled("bytes that nobody asked for"))
+            self._unasked(lines)
             return
         try:
             reply = replies.parse(lines)
@@ -161,6 +162,15 @@ class Session(asyncio.Protocol):
         if self._buffer:  # more than the one reply that was due
             self._fail(Garbled("bytes that nobody asked for"))
         waiting.set_result(reply)
+
+    def _unasked(self, lines: list[bytes]) -> None:
+        try:
+            reply = replies.parse(lines)
+        except Garbage:
+            reply = None
+        if self._broken is None and reply is not None and reply.code // 100 in (4, 5):
+            self.refusal = reply
+        self._fail(Garbled(f"said unasked: {b' '.join(lines)[:200].decode('utf-8', 'replace')}"))
 
     def eof_received(self) -> bool:
         return False

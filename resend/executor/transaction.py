@@ -85,10 +85,17 @@ async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str
         session.abort()
         return End(how=Ended.LOST, stage=stage, why=str(error), armed=True)
     except SessionError as error:
-        return End(how=Ended.LOST, stage=stage, why=str(error), armed=armed)
+        return _undotted(session, stage, str(error), armed=armed)
     if not session.usable:
-        return End(how=Ended.LOST, stage=Stage.BODY, why="the session ended before the dot", armed=True)
+        return _undotted(session, stage, "the session ended before the dot", armed=True)
     return await _dot(session)
+
+
+def _undotted(session: Session, stage: Stage, why: str, *, armed: bool) -> End:
+    """The session ended before the dot. A receiver need not hear out a body that it does not want (too big)."""
+    if stage is Stage.BODY and session.refusal is not None:
+        return End(how=Ended.REFUSED, stage=stage, reply=session.refusal, armed=armed)
+    return End(how=Ended.LOST, stage=stage, why=why, armed=armed)
 
 
 async def _dot(session: Session) -> End:

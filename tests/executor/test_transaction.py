@@ -85,6 +85,19 @@ def test_a_line_lost_before_the_dot_is_not_in_doubt(tmp_path: Path, stage: str) 
     assert played.usable == [False] and played.receipts == []
 
 
+def test_a_receiver_that_does_not_hear_out_the_body_has_refused_it(tmp_path: Path) -> None:
+    big = Mail(
+        envelope_from=MAIL.envelope_from, rcpt=MAIL.rcpt, body=b"Subject: x\r\n\r\n" + (b"y" * 70 + b"\r\n") * 400_000
+    )
+    too_big = Fault(do="reply", at="body", reply="552 5.3.4 too big")
+    pool = Pool(name="p", listen=("127.0.1.31:0",), announce=("8BITMIME",), faults=(too_big,))
+    played = play(tmp_path, pool=pool, mails=(big,))
+    end = played.ends[0]
+    assert (end.how, end.stage, end.armed) == (Ended.REFUSED, Stage.BODY, False)
+    assert end.reply is not None and end.reply.code == 552
+    assert played.usable == [False] and played.arms == 0 and played.receipts == []
+
+
 @pytest.mark.parametrize("do", ["drop", "garbage"])
 @pytest.mark.parametrize("accepted", [True, False])
 def test_no_word_after_the_dot_is_in_doubt_whatever_happened(tmp_path: Path, do: str, accepted: bool) -> None:
