@@ -1,7 +1,7 @@
 """From events to outcomes: runs sql/outcome over the evidence and keeps the result until the evidence changes.
 
 Suspects (mail that failed once, or came late) get a row each; mail delivered in time stays aggregated. The result lies
-under `derived/<hash of evidence, SQL and settings>/`, written whole or not at all. Raises StoreError.
+under `derived/<hash of evidence, SQL and settings>/`, written whole or not at all. Raises StoreError, ConfigError.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,15 +22,21 @@ import duckdb
 
 from resend.clock import from_micros, to_text
 from resend.config import Config
-from resend.policy.content import LinkTemplate
+from resend.errors import ConfigError
+from resend.model import OutcomeStatus
+from resend.policy.address import domain_of
+from resend.policy.linktemplate import LinkTemplate
 from resend.policy.providers import ProviderTable
 from resend.stores import sql
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
+from resend.stores.manifest import Manifest
 
-_HOPS_MAX = 6  # how far a chain of queue ids is followed
+_ROUNDS_MAX = 8  # how far a chain of queue ids is followed, sql/outcome/60_chain
 _MICROSECOND = timedelta(microseconds=1)
-_OWN_MARGIN_US = 60_000_000  # a relay's clock and ours
+_PLACES = 1_000_000_000_000  # lines that one file has at most
+_LEFT_AFTER_S = 86_400  # a computation that died leaves its folder
+_TABLES = ("suspects", "totals", "release_totals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +60,38 @@ def outcomes(home: Home, config: Config, *, own: Own = ()) -> OutcomeFiles:
     evidence = Evidence(home)
     id_ = _identity(evidence.manifest_id(), config, own)
     folder = home.derived / id_
-    files = OutcomeFiles(id_, folder / "suspects.parquet", folder / "totals.parquet", folder / "release_totals.parquet")
+    files = OutcomeFiles(id_, *(folder / f"{name}.parquet" for name in _TABLES))
     if folder.is_dir():
         return files
     home.create()
+    _sweep(home)
     work = home.derived / f".{id_}.{os.getpid()}.tmp"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
     try:
         with sql.connect(memory_limit="1500MiB", temp_dir=work / "spill") as con:
             prepare(con, evidence, config, own=own)
-            run(con)
-            for name, query in (
-                ("suspects", "SELECT * FROM suspect ORDER BY outcome_id"),
-                ("totals", sql.load("outcome/95_total")),
-                ("release_totals", sql.load("outcome/97_release_total")),
-            ):
-                con.execute(f"COPY ({query}) TO {sql.quote(work / f'{name}.parquet')} (FORMAT parquet)")
+            run(con, "outcome/closure/suspect")
+            _step(con, "suspect", "outcome/90_suspect")
+            _a_labels(con)
+            queries = ("SELECT * FROM suspect ORDER BY outcome_id", *map(sql.load, sql.names("outcome")[-2:]))
+            for name, query in zip(_TABLES, queries, strict=True):
+                path = work / f"{name}.parquet"
+                con.execute(f"COPY ({query}) TO {sql.quote(path)} (FORMAT parquet)")
+                path.chmod(0o600)
         shutil.rmtree(work / "spill", ignore_errors=True)
-        work.rename(folder)
+        with suppress(OSError):  # another process was quicker: its files are the same
+            work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return files
+
+
+def _sweep(home: Home) -> None:
+    before = time.time() - _LEFT_AFTER_S
+    for path in home.derived.glob(".*.tmp"):
+        if path.is_dir() and path.stat().st_mtime < before:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _identity(manifest_id: str, config: Config, own: Own) -> str:
@@ -82,7 +101,7 @@ def _identity(manifest_id: str, config: Config, own: Own) -> str:
         digest.update(sql.load(name).encode())
     digest.update(
         f"{config.outcome.late_after} {config.collect.queue_lifetime} {sorted(config.collect.own_relays)}"
-        f" {config.link.message_id}".encode()
+        f" {config.link.message_id} {config.link.header}".encode()
     )
     return digest.hexdigest()[:24]
 
@@ -90,89 +109,122 @@ def _identity(manifest_id: str, config: Config, own: Own) -> str:
 def prepare(
     con: duckdb.DuckDBPyConnection, evidence: Evidence, config: Config, *, all_mail: bool = False, own: Own = ()
 ) -> None:
-    """Make what sql/outcome reads: events, snapshot, loss_window, own_host, params. `all_mail`: also unfailed mail."""
-    evidence.attach(con)
-    if own:
-        _leave_out(con, own, config)
+    """Make what sql/outcome reads: events, part_order, snapshot, loss_window, own_host, own_resend, params.
+
+    `all_mail`: what never failed gets its row, too. `own` resends get none.
+    """
+    manifest = evidence.attach(con)
+    sql.create_table(con, "own_resend", {"qid": "VARCHAR", "at_us": "BIGINT"}, own)
+    sql.create_table(con, "part_order", {"part": "VARCHAR", "base": "BIGINT"}, _order(manifest).items())
     con.executemany(
-        "INSERT INTO own_host SELECT ? WHERE true", [[name] for name in (*config.collect.own_relays, "localhost")]
+        "INSERT INTO own_host SELECT ? WHERE true",
+        [[name.lower()] for name in (*config.collect.own_relays, "localhost")],
     )
-    con.execute("CREATE OR REPLACE TEMP TABLE own_host AS SELECT DISTINCT address FROM own_host")
-    newest = con.execute("SELECT coalesce(max(at_us), 0) FROM events WHERE kind <> 'rejected'").fetchone()
-    prefix, infix = "", ""
+    _own(con, "SELECT address FROM own_host")
+    template = LinkTemplate("", "", "", ())
     if config.link.message_id:
-        template = LinkTemplate.parse(config.link.message_id)
-        prefix, infix = template.prefix, template.infix
-    assert newest is not None
+        try:
+            template = LinkTemplate.parse(config.link.message_id)
+        except ValueError as error:
+            raise ConfigError(
+                str(error), where="[link] message_id", next_step="write it like in 'resend config show'"
+            ) from None
     sql.set_params(
         con,
         {
             "late_after": config.outcome.late_after // _MICROSECOND,
             "queue_lifetime": config.collect.queue_lifetime // _MICROSECOND,
-            "until_us": newest[0],
+            "until_us": max((part.last_at for part in manifest.parts.values() if part.last_at is not None), default=0),
             "all_mail": int(all_mail),
-            "id_prefix": prefix,
-            "id_infix": infix,
+            "header": config.link.header.lower(),
+            "id_prefix": template.prefix,
+            "id_infix": template.infix,
+            "id_suffix": template.suffix,
+            "id_parts": " ".join(template.parts),
         },
     )
 
 
-def _leave_out(con: duckdb.DuckDBPyConnection, own: Own, config: Config) -> None:
-    """Hide the events of our own resends; a queue id that is used again later is another mail's."""
-    sql.create_table(con, "own_resend", {"qid": "VARCHAR", "at_us": "BIGINT"}, own)
-    con.execute("ALTER VIEW events RENAME TO all_events")
-    lifetime = config.collect.queue_lifetime // _MICROSECOND
+def _order(manifest: Manifest) -> dict[str, int]:
+    """Where the lines of each part stand among all: files by the time of their first line, then line by line."""
+    infos = {info.path: info for info in manifest.source_infos()}
+    paths = sorted(manifest.sources, key=lambda path: (infos[path].first_at or 0, path), reverse=True)
+    return {
+        part: (len(paths) - rank) * _PLACES + first
+        for rank, path in enumerate(paths)
+        for part, first in manifest.sources[path].blocks
+    }
+
+
+def _own(con: duckdb.DuckDBPyConnection, more: str) -> None:
     con.execute(
-        "CREATE TEMP VIEW events AS SELECT * FROM all_events AS e WHERE NOT EXISTS (SELECT 1 FROM own_resend AS o"
-        f" WHERE o.qid = e.qid AND e.at_us BETWEEN o.at_us - {_OWN_MARGIN_US} AND o.at_us + {lifetime})"
+        f"CREATE OR REPLACE TEMP TABLE own_host AS SELECT DISTINCT address FROM ({more} UNION ALL FROM own_host)"
     )
 
 
-def run(con: duckdb.DuckDBPyConnection, *, suspects: str = "outcome/20_suspect") -> None:
-    """Make temp table `suspect` from `events`; `suspects` names the query that says where to look."""
-    _step(con, "hop", "outcome/10_hop")
-    _step(con, "near", suspects)
-    for _ in range(_HOPS_MAX):
-        _step(con, "more", "outcome/closure/near")
-        added = con.execute("INSERT INTO near SELECT host, qid FROM more").fetchone()
+def run(con: duckdb.DuckDBPyConnection, where: str, *, whole: bool = False) -> None:
+    """Make temp tables `life`, `message`, `leg`, `step`, `chain`, `mail` and `copy` from `events`.
+
+    `where` names the query that says at which queue ids to look; what belongs to them is found from there, unless the
+    query gives the `whole`.
+    """
+    _step(con, "near", where)
+    con.execute("CREATE OR REPLACE TEMP TABLE fresh AS FROM near")
+    for _ in range(0 if whole else _ROUNDS_MAX):
+        _step(con, "said", "outcome/closure/said")
+        _step(con, "fresh", "outcome/closure/near")
+        added = con.execute("INSERT INTO near FROM fresh").fetchone()
         if added is None or not added[0]:
             break
-    _step(con, "life", "outcome/30_life")
-    for table in ("message", "leg", "step", "chain", "mail", "elsewhere", "suspect"):
-        _step(
-            con, table, next(name for name in sql.names("outcome") if name.endswith(f"_{table}") and "20_" not in name)
-        )
+    for table in ("life", "message", "leg", "step"):
+        _step(con, table, _named(table))
+    _own(con, sql.load(_named("learned")))
+    for table in ("chain", "mail", "copy"):
+        _step(con, table, _named(table))
+
+
+def _named(table: str) -> str:
+    return next(name for name in sql.names("outcome") if name.endswith(f"_{table}"))
 
 
 def _step(con: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
     con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {sql.load(query)}")
 
 
+def _a_labels(con: duckdb.DuckDBPyConnection) -> None:
+    """Domains that are not plain ASCII get the form that DNS and catalogs know."""
+    odd = con.execute("SELECT DISTINCT domain FROM suspect WHERE strlen(domain) <> length(domain)").fetchall()
+    for (domain,) in odd:
+        with suppress(ValueError):
+            con.execute("UPDATE suspect SET domain = ? WHERE domain = ?", [domain_of(f"x@{domain}"), domain])
+
+
 def find(
     home: Home, config: Config, *, recipient: str = "", message_id: str = "", status: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """Outcomes as JSON rows of `resend outcomes`, delivered mail included, of a recipient, a message-id or a status.
+    """Outcomes as JSON rows of `resend outcomes`, oldest first, of a recipient, a message-id, a status, or all.
 
-    Without recipient and message-id only suspects are looked at: delivered mail is kept as counts.
+    Mail that was delivered at once has no row in the files of `outcomes`: where it may be meant, the lines are read.
     """
     table = ProviderTable.load(config.providers)
-    with sql.connect(memory_limit="1GiB", temp_dir=home.derived if home.derived.is_dir() else None) as con:
-        if recipient or message_id:
+    with (
+        tempfile.TemporaryDirectory(prefix="resend-") as spill,
+        sql.connect(memory_limit="1500MiB", temp_dir=Path(spill)) as con,
+    ):
+        if recipient or message_id or status in ("", OutcomeStatus.DELIVERED):
             prepare(con, Evidence(home), config, all_mail=True)
-            con.execute(
-                "CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id",
-                [recipient.lower(), message_id.strip("<>")],
-            )
-            run(con, suspects="outcome/closure/asked")
-            source = "(SELECT * FROM suspect) AS o"
+            asked = recipient.lower(), message_id.strip("<>")
+            con.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id", asked)
+            run(con, f"outcome/closure/{'asked' if any(asked) else 'all'}", whole=not any(asked))
+            _step(con, "suspect", "outcome/90_suspect")
         else:
-            source = f"read_parquet({sql.quote(outcomes(home, config).suspects)}) AS o"
-        query = (
-            f"SELECT * FROM {source} WHERE (? = '' OR status = ?)"
-            " AND (? = '' OR lower(recipient) = ?) AND (? = '' OR trim(message_id, '<>') = ?) ORDER BY outcome_id"
+            source = sql.quote(outcomes(home, config).suspects)
+            con.execute(f"CREATE OR REPLACE TEMP VIEW suspect AS FROM read_parquet({source})")
+        cursor = con.execute(
+            "SELECT * FROM suspect WHERE (? = '' OR status = ?) AND (? = '' OR trim(message_id, '<>') = ?)"
+            " AND (? = '' OR lower(recipient) = ? OR lower(mailbox) = ?) ORDER BY outcome_id",
+            [status, status, message_id.strip("<>"), message_id.strip("<>"), *(3 * [recipient.lower()])],
         )
-        bare = message_id.strip("<>")
-        cursor = con.execute(query, [status, status, recipient.lower(), recipient.lower(), bare, bare])
         names = [column[0] for column in cursor.description or ()]
         while rows := cursor.fetchmany(2048):
             for values in rows:
@@ -184,7 +236,7 @@ def _as_json(row: dict[str, Any], table: ProviderTable) -> dict[str, Any]:
     return {
         "message_id": row["message_id"],
         "sender": row["sender"],
-        "recipient": row["recipient"],
+        "recipient": row["mailbox"],
         "status": row["status"],
         "maybe_delivered": bool(row["maybe_delivered"]),
         "at": None if row["at"] is None else to_text(from_micros(row["at"])),

@@ -30,6 +30,7 @@ class Unsettled:
     recipient: str
     armed_us: int
     ended_us: int | None
+    egress: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def unsettled(conn: Connection) -> Iterator[Unsettled]:
             delivery.c.message_id,
             delivery.c.rcpt,
             delivery.c.remote_qid,
+            delivery.c.egress,
             try_.c.id,
             try_.c.armed_at,
             try_.c.ended_at,
@@ -69,6 +71,7 @@ def unsettled(conn: Connection) -> Iterator[Unsettled]:
             recipient=row.rcpt,
             armed_us=to_micros(from_text(row.armed_at)),
             ended_us=to_micros(from_text(row.ended_at)) if row.ended_at else None,
+            egress=row.egress,
         )
 
 

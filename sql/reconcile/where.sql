@@ -1,5 +1,5 @@
 -- Purpose: queue ids in a relay's log where tries of ours may be: by the queue id that the relay named, else by Message-ID.
--- Parameters: none. Reads events, own_try(try_id, key, remote_qid, message_id, recipient, armed_us, ended_us).
+-- Parameters: none. Reads events, own_try(try_id, key, egress, remote_qid, message_id, recipient, armed_us, ended_us).
 -- Columns: host, qid.
 SELECT DISTINCT events.host, events.qid
 FROM events
@@ -10,5 +10,5 @@ SELECT DISTINCT events.host, events.qid
 FROM events
 JOIN own_try ON own_try.message_id = events.message_id
 WHERE events.kind = 'message'
-  AND events.at_us >= own_try.armed_us - 60000000
-  AND events.at_us <= own_try.armed_us + 900000000
+  AND own_try.remote_qid = ''
+  AND events.at_us BETWEEN own_try.armed_us - 60000000 AND own_try.armed_us + 900000000

@@ -144,7 +144,7 @@ def test_a_filter_hop_and_a_relay_on_another_host_are_followed_to_the_end(last_w
     )  # fmt: skip
     (row,) = rows
     assert (row["status"], row["qid"], row["last_qid"], row["last_host"]) == ("still_queued", "AAAA1", "DDDD1", "mta2")
-    assert row["chain"] == "AAAA1>DDDD1"
+    assert row["chain"] == "AAAA1>CCCC1>DDDD1"
     assert row["evidence"] == "b.log:4"
 
 

@@ -1,5 +1,5 @@
--- Purpose: queue ids in which something was not delivered at once: where to look closer, and late deliveries.
---   Mail delivered in time stays out.
+-- Purpose: where to look closer: queue ids in which something was not delivered at once, or came late. Mail delivered in
+--   time stays out.
 -- Parameters: late_after (microseconds). Reads events.
 -- Columns: host, qid.
 SELECT DISTINCT host, qid

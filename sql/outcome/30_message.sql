@@ -1,0 +1,66 @@
+-- Purpose: what is known of each message in a queue: one row for a life of a queue id. A bounce mail of ours (`notice`) has
+--   no sender, or another life's non-delivery notification names it.
+-- Parameters: header VARCHAR (lower case; the logged header that counts before others). Reads life.
+-- Columns: life, host, instance, qid, epoch, arrived_at, message_id, sender, queued (0/1: the sender is known), header,
+--   origin (queue id that it came from, '' none), requeued (0/1), notice (0/1), expired_at, removed_at, deleted (0/1: by
+--   postsuper), last_at.
+WITH summed AS (
+  SELECT
+    host,
+    instance,
+    qid,
+    epoch,
+    min(CASE WHEN kind IN ('begin', 'requeue', 'message') THEN at_us END) AS began_at,
+    min(CASE WHEN kind = 'attempt' THEN at_us - coalesce(delay, 0) ELSE at_us END) AS first_at,
+    max(CASE WHEN kind = 'message' AND message_id <> '<>' THEN message_id END) AS message_id,
+    max(CASE WHEN kind = 'message' THEN message_id END) AS any_message_id,
+    max(CASE WHEN kind IN ('queued', 'expired') THEN sender END) AS sender,
+    max(CASE WHEN kind IN ('queued', 'expired') THEN 1 ELSE 0 END) AS queued,
+    max(CASE
+      WHEN kind = 'header' AND position(concat('header ', (SELECT header FROM params), ':') IN lower(text)) > 0 THEN text
+    END) AS header,
+    max(CASE WHEN kind = 'header' THEN text END) AS any_header,
+    max(CASE WHEN kind IN ('begin', 'requeue') THEN next_qid END) AS origin,
+    max(CASE WHEN kind = 'requeue' THEN 1 ELSE 0 END) AS requeued,
+    max(CASE WHEN kind = 'expired' THEN at_us END) AS expired_at,
+    max(CASE WHEN kind = 'removed' THEN at_us END) AS removed_at,
+    max(CASE WHEN kind = 'removed' AND status = 'deleted' THEN 1 ELSE 0 END) AS deleted,
+    max(at_us) AS last_at
+  FROM life
+  GROUP BY host, instance, qid, epoch
+),
+numbered AS (
+  SELECT
+    row_number() OVER (
+      ORDER BY host ASC NULLS LAST, instance ASC NULLS LAST, qid ASC NULLS LAST, epoch ASC NULLS LAST
+    ) AS life,
+    coalesce(began_at, first_at) AS arrived_at,
+    *
+  FROM summed
+),
+noticed AS (
+  SELECT DISTINCT numbered.life
+  FROM numbered
+  JOIN life AS told ON told.host = numbered.host AND told.next_qid = numbered.qid
+  WHERE told.kind = 'hop' AND numbered.arrived_at BETWEEN told.at_us - 10000000 AND told.at_us + 10000000
+)
+SELECT
+  numbered.life,
+  host,
+  instance,
+  qid,
+  epoch,
+  arrived_at,
+  coalesce(message_id, any_message_id, '') AS message_id,
+  coalesce(sender, '') AS sender,
+  queued,
+  coalesce(header, any_header, '') AS header,
+  coalesce(origin, '') AS origin,
+  requeued,
+  CASE WHEN noticed.life IS NOT NULL OR (queued = 1 AND sender = '') THEN 1 ELSE 0 END AS notice,
+  expired_at,
+  removed_at,
+  deleted,
+  last_at
+FROM numbered
+LEFT JOIN noticed ON noticed.life = numbered.life
