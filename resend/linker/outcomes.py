@@ -111,7 +111,7 @@ def prepare(
 ) -> None:
     """Make what sql/outcome reads: events, part_order, snapshot, loss_window, own_host, own_resend, params.
 
-    `all_mail`: what never failed gets its row, too. `own` resends get none.
+    `own` resends are no copies of their originals. `all_mail`: they and what never failed get rows of their own.
     """
     manifest = evidence.attach(con)
     sql.create_table(con, "own_resend", {"qid": "VARCHAR", "at_us": "BIGINT"}, own)
@@ -200,10 +200,11 @@ def _a_labels(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def find(
-    home: Home, config: Config, *, recipient: str = "", message_id: str = "", status: str = ""
+    home: Home, config: Config, *, recipient: str = "", message_id: str = "", status: str = "", own: Own = ()
 ) -> Iterator[dict[str, Any]]:
     """Outcomes as JSON rows of `resend outcomes`, oldest first, of a recipient, a message-id, a status, or all.
 
+    `own` resends have rows of their own; those that are not known to be ours count as copies of their originals.
     Mail that was delivered at once has no row in the files of `outcomes`: where it may be meant, the lines are read.
     """
     table = ProviderTable.load(config.providers)
@@ -212,13 +213,13 @@ def find(
         sql.connect(memory_limit="1500MiB", temp_dir=Path(spill)) as con,
     ):
         if recipient or message_id or status in ("", OutcomeStatus.DELIVERED):
-            prepare(con, Evidence(home), config, all_mail=True)
+            prepare(con, Evidence(home), config, all_mail=True, own=own)
             asked = recipient.lower(), message_id.strip("<>")
             con.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id", asked)
             run(con, f"outcome/closure/{'asked' if any(asked) else 'all'}", whole=not any(asked))
             _step(con, "suspect", "outcome/90_suspect")
         else:
-            source = sql.quote(outcomes(home, config).suspects)
+            source = sql.quote(outcomes(home, config, own=own).suspects)
             con.execute(f"CREATE OR REPLACE TEMP VIEW suspect AS FROM read_parquet({source})")
         cursor = con.execute(
             "SELECT * FROM suspect WHERE (? = '' OR status = ?) AND (? = '' OR trim(message_id, '<>') = ?)"

@@ -1,10 +1,10 @@
--- Purpose: one row for each (message, recipient) as its chain of queue ids tells it. Bounce mails and
---   resends of our own are no originals and stay out.
+-- Purpose: one row for each (message, recipient) as its chain of queue ids tells it. Bounce mails of
+--   our own are no originals and stay out.
 -- Parameters: none. Reads leg, message, chain, step, own_host(address), own_resend(qid, at_us).
 -- Columns: chain, message_id, sender, recipient, original (as the sender wrote it), header, arrived_at, first_failed_at,
 --   at_us, delivered_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered (0/1), word (sent, handed: to
 --   ourselves, and nothing more is known; bounced, expired, deferred), failed (0/1), relay, relay_ip, code, enhanced,
---   reply, host, instance, qid, epoch, last_host, last_qid, path, part, line.
+--   reply, host, instance, qid, epoch, resent (0/1: a resend of ours), last_host, last_qid, path, part, line.
 WITH resend AS (
   -- within a quarter of an hour of our sending: the id may be another mail's before and after
   SELECT DISTINCT message.life, message.qid
@@ -26,7 +26,8 @@ told AS (
     message.sender,
     message.queued,
     message.header,
-    CASE WHEN message.notice = 1 OR resend.qid IS NOT NULL THEN 1 ELSE 0 END AS ours,
+    message.notice,
+    CASE WHEN resend.qid IS NOT NULL THEN 1 ELSE 0 END AS resent,
     message.arrived_at,
     coalesce(child.host, message.host) AS end_host,
     coalesce(child.qid, message.qid) AS end_qid,
@@ -116,6 +117,7 @@ folded AS (
     max(CASE WHEN depth = 0 THEN instance END) AS instance,
     max(CASE WHEN depth = 0 THEN qid END) AS qid,
     max(CASE WHEN depth = 0 THEN epoch END) AS epoch,
+    max(CASE WHEN depth = 0 THEN resent END) AS resent,
     max(CASE WHEN last = 1 THEN end_host END) AS last_host,
     max(CASE WHEN last = 1 THEN end_qid END) AS last_qid,
     max(CASE WHEN depth = 0 THEN qid ELSE '' END) AS q0,
@@ -131,7 +133,7 @@ folded AS (
     max(CASE WHEN failure = 1 THEN line END) AS line
   FROM placed
   GROUP BY chain
-  HAVING max(CASE WHEN depth = 0 THEN ours END) = 0
+  HAVING max(CASE WHEN depth = 0 THEN notice END) = 0
 )
 SELECT
   chain,
@@ -160,6 +162,7 @@ SELECT
   instance,
   qid,
   epoch,
+  resent,
   last_host,
   last_qid,
   concat(q0, q1, q2, q3, q4, q5, q6, q7, q8) AS path,

@@ -1,4 +1,5 @@
--- Purpose: the status of each mail, and which mails are copies of one: the same message-id to the same recipient again.
+-- Purpose: the status of each mail, and which mails are copies of one: the same message-id to the same recipient again,
+--   but no resend of ours: what became of it says nothing of the original.
 --   Without a final word: in the newest queue snapshot it is still queued; a newer snapshot without it, a log gap since its
 --   last line, or its whole queue lifetime gone by make it no_evidence. Mail that a person deleted from the queue is gone
 --   like expired mail.
@@ -50,7 +51,8 @@ judged AS (
       WHEN mail.arrived_at + (SELECT queue_lifetime FROM params) > (SELECT until_us FROM params) THEN 'still_queued'
       ELSE 'no_evidence'
     END AS status,
-    CASE WHEN mail.message_id IN ('', '<>') THEN CAST(mail.chain AS VARCHAR) ELSE mail.message_id END AS same_id,
+    CASE WHEN mail.message_id IN ('', '<>') OR mail.resent = 1 THEN CAST(mail.chain AS VARCHAR) ELSE mail.message_id END
+      AS same_id,
     lower(mail.recipient) AS same_recipient
   FROM mail
   JOIN known ON known.chain = mail.chain
