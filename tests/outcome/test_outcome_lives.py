@@ -7,7 +7,7 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.outcome.events import DAY, HOUR, SECOND, START, Row, came, event, gone, judge, tried
+from tests.outcome.events import SECOND, START, Row, came, event, gone, judge, tried
 
 BUSY = "host mx.example.net[192.0.2.1] said: 451 4.7.500 Server busy (in reply to RCPT TO command)"
 WORDS = ("message_id", "sender", "recipient", "status")
@@ -196,7 +196,3 @@ def test_every_mail_has_one_last_word_in_whatever_order_a_second_is_logged(
     again, totals_again = judge(shuffled, until=max(row["at_us"] for row in rows) + SECOND)
     assert [{**row, "evidence": ""} for row in again] == [{**row, "evidence": ""} for row in suspects]
     assert totals_again == totals
-
-
-def test_times() -> None:
-    assert DAY == 24 * HOUR
