@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "sql"
@@ -61,6 +62,36 @@ def test_a_ranking_window_is_ordered(name: str) -> None:
             depth += {"(": 1, ")": -1}.get(text[end], 0)
             end += 1
         assert re.search(r"order\s+by", text[match.end() : end], re.I), f"{name}: {match.group()} without ORDER BY"
+
+
+@pytest.mark.parametrize("name", [name for name in PORTABLE if name.startswith("outcome/")])
+def test_a_windows_order_says_where_nulls_go(name: str) -> None:
+    """Spark and DuckDB differ in it; what runs over a whole partition needs no order."""
+    text = code(name)
+    for match in re.finditer(r"\bover\s*\(", text, re.I):
+        depth, end = 1, match.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        order = re.search(r"order\s+by(.*)", text[match.end() : end - 1], re.I | re.S)
+        if order:
+            keys = order[1].split("ROWS BETWEEN")[0]
+            assert keys.upper().count("NULLS LAST") >= 1 + _commas(keys), f"{name}: {keys.strip()}"
+
+
+def _commas(keys: str) -> int:
+    """Commas between the keys of an ORDER BY, not those inside brackets."""
+    depth = count = 0
+    for letter in keys:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        count += letter == "," and not depth
+    return count
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("ledger/")])
+def test_a_query_is_one_that_duckdb_parses(name: str) -> None:
+    """That each also runs is shown where it is used; sql/ledger runs on SQLite and PostgreSQL in tests/ledger."""
+    assert duckdb.extract_statements((ROOT / name).read_text(encoding="utf-8"))
 
 
 def test_the_lint_finds_what_it_forbids() -> None:

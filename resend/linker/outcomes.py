@@ -36,6 +36,10 @@ _ROUNDS_MAX = 8  # how far a chain of queue ids is followed, sql/outcome/60_chai
 _MICROSECOND = timedelta(microseconds=1)
 _PLACES = 1_000_000_000_000  # lines that one file has at most
 _LEFT_AFTER_S = 86_400  # a computation that died leaves its folder
+_HOUR_US = 3_600_000_000
+_SKEW_US = 60_000_000  # hosts' clocks
+_SLICE = 150_000  # attempts looked at together
+_FETCH = 2_048
 _TABLES = ("suspects", "totals", "release_totals")
 
 
@@ -204,32 +208,74 @@ def find(
 ) -> Iterator[dict[str, Any]]:
     """Outcomes as JSON rows of `resend outcomes`, oldest first, of a recipient, a message-id, a status, or all.
 
+    Of all mail, what failed or came late is first, then what was delivered at once.
+
     `own` resends have rows of their own; those that are not known to be ours count as copies of their originals.
-    Mail that was delivered at once has no row in the files of `outcomes`: where it may be meant, the lines are read.
+    Mail that was delivered at once has no row in the files of `outcomes`: for it the lines are read.
     """
     table = ProviderTable.load(config.providers)
+    bare, address = message_id.strip("<>"), recipient.lower()
     with (
         tempfile.TemporaryDirectory(prefix="resend-") as spill,
         sql.connect(memory_limit="1500MiB", temp_dir=Path(spill)) as con,
     ):
-        if recipient or message_id or status in ("", OutcomeStatus.DELIVERED):
+        asked = bool(bare or address)
+        if asked:
             prepare(con, Evidence(home), config, all_mail=True, own=own)
-            asked = recipient.lower(), message_id.strip("<>")
-            con.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id", asked)
-            run(con, f"outcome/closure/{'asked' if any(asked) else 'all'}", whole=not any(asked))
+            con.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT ? AS recipient, ? AS message_id", [address, bare])
+            run(con, "outcome/closure/asked")
             _step(con, "suspect", "outcome/90_suspect")
         else:
             source = sql.quote(outcomes(home, config, own=own).suspects)
             con.execute(f"CREATE OR REPLACE TEMP VIEW suspect AS FROM read_parquet({source})")
-        cursor = con.execute(
+        query = (
             "SELECT * FROM suspect WHERE (? = '' OR status = ?) AND (? = '' OR trim(message_id, '<>') = ?)"
-            " AND (? = '' OR lower(recipient) = ? OR lower(mailbox) = ?) ORDER BY outcome_id",
-            [status, status, message_id.strip("<>"), message_id.strip("<>"), *(3 * [recipient.lower()])],
+            " AND (? = '' OR ? IN (lower(recipient), lower(mailbox))) ORDER BY outcome_id"
         )
-        names = [column[0] for column in cursor.description or ()]
-        while rows := cursor.fetchmany(2048):
-            for values in rows:
-                yield _as_json(dict(zip(names, values, strict=True)), table)
+        rows = _rows(con, query, [status, status, bare, bare, address, address])
+        yield from (_as_json(row, table) for row in rows)
+        if not asked and status in ("", OutcomeStatus.DELIVERED):
+            yield from (_as_json(row, table) for row in _at_once(con, home, config, own))
+
+
+def _at_once(con: duckdb.DuckDBPyConnection, home: Home, config: Config, own: Own) -> Iterator[dict[str, Any]]:
+    """Mail that never failed and was in time, by arrival; hours at a time: memory does not grow with the log."""
+    con.execute("CREATE TEMP TABLE told AS SELECT DISTINCT message_id, lower(mailbox) AS mailbox FROM suspect")
+    con.execute("DROP VIEW suspect")
+    prepare(con, Evidence(home), config, all_mail=True, own=own)
+    con.execute("ALTER VIEW events RENAME TO every_event")
+    hours = con.execute(
+        "SELECT at_us // ? AS hour, count(*) FROM every_event WHERE kind = 'attempt' GROUP BY 1 ORDER BY 1", [_HOUR_US]
+    ).fetchall()
+    margin = config.outcome.late_after // _MICROSECOND + _SKEW_US
+    start, tries = 0, 0
+    for hour, count in hours:
+        tries += count
+        if tries < _SLICE and hour != hours[-1][0]:
+            continue
+        end = (hour + 1) * _HOUR_US
+        con.execute(
+            "CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM every_event"
+            f" WHERE at_us BETWEEN {start - _SKEW_US} AND {end + margin}"
+        )
+        run(con, "outcome/closure/all", whole=True)
+        _step(con, "suspect", "outcome/90_suspect")
+        yield from _rows(
+            con,
+            "SELECT * FROM suspect AS s WHERE first_failed_at IS NULL AND arrived_at >= ? AND arrived_at < ?"
+            " AND status IN ('delivered', 'no_evidence') AND NOT EXISTS (SELECT 1 FROM told AS t"
+            " WHERE t.message_id = s.message_id AND t.mailbox = lower(s.mailbox) AND s.message_id <> '')"
+            " ORDER BY outcome_id",
+            [start, end],
+        )
+        start, tries = end, 0
+
+
+def _rows(con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object]) -> Iterator[dict[str, Any]]:
+    cursor = con.execute(query, values)
+    names = [column[0] for column in cursor.description or ()]
+    while rows := cursor.fetchmany(_FETCH):
+        yield from (dict(zip(names, row, strict=True)) for row in rows)
 
 
 def _as_json(row: dict[str, Any], table: ProviderTable) -> dict[str, Any]:

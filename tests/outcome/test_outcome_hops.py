@@ -93,6 +93,24 @@ def test_a_filter_that_names_no_queue_id_is_followed_by_the_message_id() -> None
     assert words(suspects, "qid", "last_qid", "status") == [("A1", "B1", "bounced")]
 
 
+def test_a_pipe_to_a_list_manager_is_a_delivery() -> None:
+    """The list's own mails have the same message-id and other recipients."""
+    suspects, _ = judge(
+        [
+            *came(0, "A1", "<1@x>"),
+            tried(1, "A1", "list@example.jp", "deferred", "temporary failure", **PIPE),
+            tried(90, "A1", "list@example.jp", "sent", delay=90, **PIPE),
+            gone(90, "A1"),
+            *came(91, "B1", "<1@x>"),
+            tried(92, "B1", "a@example.net", "bounced", "no"),
+        ]
+    )
+    assert words(suspects, "recipient", "chain", "status") == [
+        ("list@example.jp", "A1", "delivered"),
+        ("a@example.net", "B1", "bounced"),
+    ]
+
+
 def test_a_hand_over_whose_end_is_not_in_the_log_is_no_evidence() -> None:
     suspects, _ = judge(
         [

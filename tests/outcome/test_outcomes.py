@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from resend.collect.collect import collect
 from resend.config import Config
 from resend.linker.outcomes import find, outcomes
@@ -243,6 +245,26 @@ def test_find_reads_delivered_mail_too(last_words: Run, home: Home) -> None:
     assert [row["status"] for row in find(home, config, recipient="A@example.net")] == ["delivered"]
     assert [row["recipient"] for row in find(home, config, message_id="m2@x")] == ["b@example.net"]
     assert [row["status"] for row in find(home, config, status="bounced")] == ["bounced"]
+
+
+@pytest.mark.parametrize("tries_at_once", [1, 1_000])
+def test_find_without_a_filter_has_every_mail_once_the_failed_first(
+    last_words: Run, home: Home, monkeypatch: pytest.MonkeyPatch, tries_at_once: int
+) -> None:
+    monkeypatch.setattr("resend.linker.outcomes._SLICE", tries_at_once)
+    log = "".join(
+        arrives(f"{hour}:59:59", f"AAAA{hour}", f"m{hour}@x")
+        + tries(f"{hour + 1}:00:01", f"AAAA{hour}", f"u{hour}@example.net", "sent", "250 ok", dsn="2.0.0", delay=2)
+        + removed(f"{hour + 1}:00:01", f"AAAA{hour}")
+        for hour in range(10, 16)
+    )
+    failed = arrives("13:30:00", "BBBB1", "late@x") + tries("13:30:01", "BBBB1", "z@example.net", "deferred", BUSY)
+    again = tries("14:10:01", "BBBB1", "z@example.net", "sent", "250 ok", dsn="2.0.0", delay=2401)
+    last_words(log + failed + again + removed("14:10:01", "BBBB1"))
+    rows = list(find(home, Config(tz="UTC")))
+    assert [row["recipient"] for row in rows] == ["z@example.net", *(f"u{hour}@example.net" for hour in range(10, 16))]
+    assert {row["status"] for row in rows} == {"delivered"}
+    assert len(list(find(home, Config(tz="UTC"), status="delivered"))) == 7
 
 
 def test_outcomes_are_computed_once_for_the_same_evidence(home: Home, tmp_path: Path) -> None:
