@@ -137,23 +137,24 @@ def outcomes(
 ) -> Done:
     """Show the last word on single mails, with the log line it rests on. Shows whole addresses.
 
-    Mail that was delivered at once is listed only with --recipient or --message-id.
+    Failed mail comes first; mail that was delivered at once is listed too, at a terminal up to a screenful.
     """
-    from resend.linker.outcomes import find
+    from resend.flows.outcomes import outcomes as find
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     where = zone(config)
     count = 0
     for row in find(home, config, recipient=recipient, message_id=message_id, status=status or ""):
+        if count == _SHOWN and not screen.json:
+            screen.line(f"... the first {render.count(_SHOWN)}; --json shows all")
+            break
         count += 1
         screen.row("outcome", **row)
-        if not screen.json and count <= _SHOWN:
+        if not screen.json:
             show_outcome(screen, row, where)
     if not count:
         screen.line("no such outcome in the evidence")
-    elif count > _SHOWN:
-        screen.line(f"... and {render.count(count - _SHOWN)} more; --json shows all")
     return Done(summary={"outcomes": count})
 
 

@@ -91,7 +91,7 @@ class _Stage:
         self.say("")
         self.say(f"$ resend {shlex.join(words)}")
 
-    def play(self, *words: str, may: Sequence[int] = (0,), lines: int = 60) -> None:
+    def play(self, *words: str, may: Sequence[int] = (0,), lines: int = 130) -> None:
         """Show a command, run it, show what it says. Another exit code than `may` ends the demo."""
         self.show(words)
         done = subprocess.run(self.command(*words), cwd=self.folder, capture_output=True, text=True, timeout=_RUN_S)

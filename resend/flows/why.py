@@ -12,7 +12,7 @@ from typing import Any
 from resend.config import Config
 from resend.errors import InputError
 from resend.linker.buckets import rebucket
-from resend.linker.incident import find_incident
+from resend.linker.incident import find_incident, own_queue_ids
 from resend.linker.outcomes import find
 from resend.policy.address import fold
 from resend.report.why import WhyMail, WhyVerdict, link_of, verdict_of
@@ -48,7 +48,10 @@ def why(
             deliveries = deliveries_to(connection, folded)
     ours = {item.remote_qid for mail in deliveries for item in mail.tries if item.remote_qid}
     found = []
-    outcomes = [outcome for text in _logged_as(address.strip()) for outcome in find(home, config, recipient=text)]
+    own = own_queue_ids(ledger) if ledger is not None else ()
+    outcomes = [
+        outcome for text in _logged_as(address.strip()) for outcome in find(home, config, recipient=text, own=own)
+    ]
     for outcome in sorted(outcomes, key=lambda outcome: outcome["at"] or ""):
         place = _place(outcome["message_id"], outcome["host"], outcome["queue_id"])
         rows = judged.get(place, [])

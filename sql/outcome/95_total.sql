@@ -1,10 +1,10 @@
 -- Purpose: how much mail there was, by hour of arrival, domain and receiving host, failed mail included: what a share is a
---   share of. Hand-overs to ourselves, bounce mails and resends of ours are no mail of
---   their own.
+--   share of. Hand-overs to ourselves, bounce mails and resends of ours are no mail of their own. A bounce mail is told
+--   by its queue id and arrival, since queue ids are used again.
 -- Parameters: none. Reads events, own_host, own_resend(qid, at_us), suspect (the outcomes of 90_suspect).
 -- Columns: hour (microseconds UTC of its start), domain, relay, relay_ip, mails.
 WITH notice AS (
-  SELECT DISTINCT host, instance, qid FROM events WHERE kind = 'queued' AND sender = ''
+  SELECT DISTINCT host, instance, qid, at_us FROM events WHERE kind = 'queued' AND sender = ''
 ),
 final AS (
   SELECT
@@ -17,10 +17,13 @@ final AS (
   LEFT JOIN own_host AS by_ip ON by_ip.address = events.relay_ip
   LEFT JOIN own_host AS by_name ON by_name.address = events.relay
   LEFT JOIN own_host AS by_port ON by_port.address = concat(events.relay_ip, ':', CAST(events.relay_port AS VARCHAR))
-  LEFT JOIN notice ON notice.host = events.host AND notice.instance = events.instance AND notice.qid = events.qid
   WHERE events.kind = 'attempt'
     AND events.status = 'sent'
-    AND notice.qid IS NULL
+    AND NOT EXISTS (
+      SELECT 1 FROM notice
+      WHERE notice.host = events.host AND notice.instance = events.instance AND notice.qid = events.qid
+        AND events.at_us - coalesce(events.delay, 0) BETWEEN notice.at_us - 5000000 AND notice.at_us + 5000000
+    )
     AND NOT EXISTS (
       SELECT 1 FROM own_resend
       WHERE own_resend.qid = events.qid

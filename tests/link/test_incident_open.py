@@ -86,6 +86,7 @@ def test_every_affected_mail_is_where_its_truth_says(told: Told) -> None:
     assert {bucket.value: n for bucket, n in info.buckets.items() if n} == told.summary["buckets"]
     assert info.about.affected == told.summary["affected"] == info.record.counts["affected"]
     assert (info.about.no_evidence, info.about.missing) == (told.summary["no_evidence"], told.summary["missing"])
+    assert info.record.counts["mails"] == told.summary["mails"] - told.summary["lost_mails"]
     rows = {place(row): row for row in told.rows(info.record.id)}
     affected = [row for row in told.truth if row["bucket"] not in ("no_evidence", "missing")]
     assert len(rows) == len(affected)

@@ -286,3 +286,20 @@ def test_json_rows_have_the_contract_fields(last_words: Run, home: Home) -> None
     first = {"message_id", "sender", "recipient", "status", "maybe_delivered", "at", "attempts", "provider"}
     assert set(row) == first | {"code", "enhanced", "reply", "queue_id", "host", "evidence"}
     assert json.loads(json.dumps(row)) == row
+
+
+def test_mail_under_the_queue_id_of_an_old_bounce_is_counted(last_words: Run, home: Home) -> None:
+    last_words(
+        line("10:00:00", "cleanup[11]: BBBB1: message-id=<notice@mta1>")
+        + line("10:00:00", "qmgr[12]: BBBB1: from=<>, size=6000, nrcpt=1 (queue active)")
+        + tries("10:00:01", "BBBB1", "news@example.jp", "sent", "250 ok", dsn="2.0.0")
+        + removed("10:00:01", "BBBB1")
+        + arrives("11:00:00", "BBBB1", "m2@x")
+        + tries("11:00:01", "BBBB1", "a@example.net", "sent", "250 ok", dsn="2.0.0")
+        + removed("11:00:01", "BBBB1")
+    )
+    with sql.connect() as con:
+        totals = outcomes(home, Config(tz="UTC")).totals
+        assert con.execute(f"SELECT domain, mails FROM read_parquet({sql.quote(totals)})").fetchall() == [
+            ("example.net", 1)
+        ]
