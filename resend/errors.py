@@ -97,11 +97,5 @@ class LockHeld(ResendError):
     exit = Exit.LOCKED
 
 
-class Parked(ResendError):
-    """A rule stopped the run or refuses to start it."""
-
-    exit = Exit.PARKED
-
-
 class ConnectError(ResendError):
     """A relay or receiver cannot be reached or refuses the session before any mail."""

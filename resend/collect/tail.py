@@ -27,7 +27,6 @@ class LogTail:
         self._stream: BinaryIO | None = None
         self._from_end = from_end
         self._pending = b""
-        self.seen_bytes = 0
 
     def close(self) -> None:
         if self._stream is not None:
@@ -42,7 +41,6 @@ class LogTail:
         if not data and self._rotated():
             self.close()
             return self.poll() if self._open() else []
-        self.seen_bytes += len(data)
         whole, newline, rest = (self._pending + data).rpartition(b"\n")
         self._pending = rest
         if not newline:

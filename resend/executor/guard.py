@@ -75,7 +75,6 @@ class Guard:
     cooldown_until: datetime | None = None
     clean_since: datetime | None = None
     parked: str = ""
-    halvings: int = 0
     _good: int = 0  # acceptances since the last change; a rate does not rise on silence
     _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
     _windows: list[_Window] = field(init=False)
@@ -144,7 +143,6 @@ class Guard:
         self.capped = max(self.profile.floor, before * _CAP)
         self.capped_until = now + self.profile.cap_for
         self.cooldown_until = now + self.profile.cooldown
-        self.halvings += 1
         return Decision(what="halved", reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
 
     def _park(self, reason: str) -> Decision | None:

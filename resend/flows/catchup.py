@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from resend.config import Config
+from resend.errors import ConfigError
 from resend.executor.run import RunSummary
 from resend.flows import run as sending
 from resend.flows.vetoes import project_catalog, project_evidence
@@ -25,6 +26,12 @@ def catch_up(
     progress: sending.Progress | None = None,
 ) -> RunSummary:
     """Project late arrivals and the catalog into the ledger, then send what is due, for at most `max_duration`."""
+    if config.catchup.providers or config.catchup.causes:
+        raise ConfigError(
+            "the standing policy is not in this version; catch-up sends the due rows of confirmed plans",
+            where="[catchup]",
+            next_step="take its providers and causes away",
+        )
     now = datetime.now(UTC)
     project_catalog(home, ledger, now)
     project_evidence(home, config, ledger, now)

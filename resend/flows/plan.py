@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from resend.clock import to_text
 from resend.config import Config
 from resend.errors import StalePlan, UsageError
 from resend.flows.bodies import StoredBodies
@@ -19,13 +18,14 @@ from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
 from resend.model import Bucket, Identity, PlanState
 from resend.planner.draft import Candidate, Draft, Options, draft
+from resend.policy.content import canonical
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
+from resend.stores import registry
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile, write_plan
-from resend.stores.registry import add_plan, plans
 from resend.stores.rows import PlanRecord
 
 __all__ = ["MadePlan", "Options", "check_fresh", "find_plan", "make_plan"]
@@ -73,11 +73,11 @@ def make_plan(
         reason=options.reason,
     )
     with ledger.read() as connection:
-        known = next((plan for plan in plans(connection) if plan.id == made.id), None)
+        known = next((plan for plan in registry.plans(connection) if plan.id == made.id), None)
     if known is None:
         write_plan(home, made.id, made.rows)
         with ledger.write() as connection:
-            add_plan(connection, frozen)
+            registry.add_plan(connection, frozen)
     mails: dict[str, int] = {}
     for row in made.rows:
         mails[row.provider] = mails.get(row.provider, 0) + 1
@@ -95,11 +95,7 @@ def make_plan(
 def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
     """A plan by its id or an unambiguous beginning of it."""
     with ledger.read() as connection:
-        found = [plan for plan in plans(connection) if ref and plan.id.startswith(ref)]
-    if len(found) == 1:
-        return found[0]
-    what = f"more than one plan begins with {ref!r}" if found else f"no plan {ref!r}"
-    raise UsageError(what, next_step="see 'resend plan list'")
+        return registry.find_plan(connection, ref)
 
 
 def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> None:
@@ -207,7 +203,7 @@ def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) ->
             arrived_at=row["arrived_at"],
             sent_at=row["sent_at"],
             message_id=row["message_id"],
-            variables=json.dumps(variables, ensure_ascii=False, sort_keys=True, separators=(",", ":")),
+            variables=canonical(variables),
             generation=row["generation"],
         )
 
@@ -224,11 +220,3 @@ def _people(home: Home, ids: set[str]) -> dict[str, dict[str, Any]]:
         for id_, name, locale, attrs in cursor.fetchall():
             found[id_] = {"name": name or "", "locale": locale or "", "attrs": json.loads(attrs) if attrs else {}}
     return found
-
-
-def plan_times(plan: PlanRecord) -> dict[str, str]:
-    """The plan's times as text, "" where absent."""
-    return {
-        "made_at": to_text(plan.made_at),
-        "started_at": "" if plan.started_at is None else to_text(plan.started_at),
-    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import assert_never
@@ -17,7 +17,7 @@ from resend.clock import from_micros, to_text
 from resend.collect.collect import CollectSummary, collect
 from resend.config import Config
 from resend.flows.vetoes import project_evidence
-from resend.linker.reconcile import Absent, Fated, RelayTry, settle
+from resend.linker.reconcile import Absent, Fated, settle
 from resend.model import Fate
 from resend.stores import doubt, fates
 from resend.stores.home import Home
@@ -54,7 +54,7 @@ def reconcile(
     logs = list(paths) or ([Path(config.relay.log)] if config.relay.log else [])
     collected = collect(home, config, logs, progress=progress) if logs else None
     with ledger.read() as conn:
-        tries = [RelayTry(**asdict(item)) for item in unsettled(conn)]
+        tries = list(unsettled(conn))
     moved: Counter[Fate] = Counter()
     accepted = released = 0
     found = list(settle(home, config, tries)) if tries else []

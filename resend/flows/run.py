@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvloop
 
-from resend.clock import SystemClock, format_duration, from_micros, to_micros
+from resend.clock import SystemClock, format_duration, from_micros
 from resend.collect.tail import LogTail
 from resend.config import Config
 from resend.errors import ResendError, UsageError, WrongCount
@@ -28,12 +28,12 @@ from resend.executor.run import Options, Run, RunSummary
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
 from resend.flows.vetoes import project_catalog
-from resend.linker.reconcile import FateTracker, RelayTry
+from resend.linker.reconcile import FateTracker
 from resend.model import PlanState
 from resend.policy.classify import Rules
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
-from resend.stores import batches, doubt, fates, lifecycle
+from resend.stores import batches, doubt, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.home import Home, exclusive
@@ -41,6 +41,7 @@ from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile
 from resend.stores.rows import PlanRecord
 from resend.stores.transitions import FateChange
+from resend.stores.unsettled import Unsettled, unsettled
 from resend.stores.writer import LedgerWriter
 
 _FOLLOW_S = 0.5
@@ -247,18 +248,6 @@ async def _refreshing(running: Run, home: Home, config: Config, ledger: Ledger) 
         running.fail(error)
 
 
-def _tries(ledger: Ledger, qids: list[str]) -> list[RelayTry]:
-    now_us = to_micros(datetime.now(UTC))
+def _tries(ledger: Ledger, qids: list[str]) -> list[Unsettled]:
     with ledger.read() as conn:
-        return [
-            RelayTry(
-                try_id=sent.try_id,
-                key=sent.key,
-                remote_qid=sent.remote_qid,
-                message_id=sent.message_id,
-                recipient=sent.rcpt,
-                armed_us=now_us - 86_400_000_000,
-                ended_us=now_us,
-            )
-            for sent in fates.by_remote_qid(conn, qids)
-        ]
+        return list(unsettled(conn, qids=qids))

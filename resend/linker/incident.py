@@ -7,7 +7,6 @@ for a name that is taken or a selection that holds nothing, InputError without e
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +29,7 @@ from resend.stores.history import own_tries
 from resend.stores.home import Home
 from resend.stores.incidents import Mails, Surroundings
 from resend.stores.ledger import Ledger
-from resend.stores.registry import add_incident
+from resend.stores.registry import add_incident, selector_text, selector_values
 from resend.stores.registry import incidents as incidents_of
 from resend.stores.rows import IncidentRecord
 
@@ -45,20 +44,6 @@ class IncidentInfo:
     record: IncidentRecord
     about: Surroundings
     buckets: Mapping[Bucket, int]
-
-
-def selector_text(selector: Selector) -> str:
-    """Canonical JSON of a selector."""
-    return json.dumps(selector_values(selector), ensure_ascii=False, sort_keys=True)
-
-
-def selector_values(selector: Selector) -> dict[str, str]:
-    """What a selector bounds, as text; nothing for what it leaves open."""
-    values = {name: getattr(selector, name) for name in ("provider", "cause", "release", "customer")}
-    for name in ("from_at", "to_at"):
-        at = getattr(selector, name)
-        values[name] = "" if at is None else to_text(at)
-    return {name: value for name, value in values.items() if value}
 
 
 def incident_id(name: str, evidence_id: str, selector: Selector) -> str:

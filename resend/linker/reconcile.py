@@ -22,23 +22,10 @@ from resend.stores import sql
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.manifest import Manifest
+from resend.stores.unsettled import Unsettled
 
 _RECENT = 50_000  # events kept for a try whose 250 comes in after the relay has logged it
 _SKEW_US = 60_000_000  # a relay's clock and ours
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayTry:
-    """A try through a relay of ours. `remote_qid` is "" for one in doubt. Times in microseconds UTC."""
-
-    try_id: str
-    key: str
-    remote_qid: str
-    message_id: str
-    recipient: str
-    armed_us: int
-    ended_us: int | None
-    egress: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +50,7 @@ class Absent:
     checked_to: int
 
 
-def settle(home: Home, config: Config, tries: Iterable[RelayTry]) -> Iterator[Fated | Absent]:
+def settle(home: Home, config: Config, tries: Iterable[Unsettled]) -> Iterator[Fated | Absent]:
     """Findings for `tries` in all evidence of the home; a try that the evidence does not tell of gives none."""
     evidence = Evidence(home)
     with sql.connect(memory_limit="1GiB", temp_dir=home.derived) as con:
@@ -122,14 +109,14 @@ class FateTracker:
 
     def __init__(self, ours: Iterable[str] = ()) -> None:
         self._ours = frozenset({"127.0.0.1", "::1", *ours})
-        self._watched: dict[str, RelayTry] = {}  # by queue id
-        self._doubts: dict[str, list[RelayTry]] = {}  # by Message-ID
-        self._maybe: dict[str, list[RelayTry]] = {}  # by queue id, until a line names the recipient
+        self._watched: dict[str, Unsettled] = {}  # by queue id
+        self._doubts: dict[str, list[Unsettled]] = {}  # by Message-ID
+        self._maybe: dict[str, list[Unsettled]] = {}  # by queue id, until a line names the recipient
         self._open: Counter[str] = Counter()  # by try id: watched queue ids
         self._done: set[str] = set()  # try ids of which every queue id is gone
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
 
-    def watch(self, tries: Sequence[RelayTry]) -> list[Fated]:
+    def watch(self, tries: Sequence[Unsettled]) -> list[Fated]:
         """Follow these tries too; what the log has already said of them."""
         new = {
             item.remote_qid: item
@@ -163,7 +150,7 @@ class FateTracker:
                 self._recent.append(event)
         return found
 
-    def _follow(self, qid: str, item: RelayTry) -> None:
+    def _follow(self, qid: str, item: Unsettled) -> None:
         if qid not in self._watched:
             self._open[item.try_id] += 1
         self._watched[qid] = item
@@ -222,13 +209,13 @@ class FateTracker:
         return [_fated(item, event, Fate.RETURNED)] if event["status"] == "deleted" else []
 
 
-def _names(event: Mapping[str, Any], item: RelayTry) -> bool:
+def _names(event: Mapping[str, Any], item: Unsettled) -> bool:
     """Whether a delivery line is about the recipient of this try, perhaps quoted, or before an alias."""
     wanted = item.recipient.replace('"', "").lower()
     return wanted in (str(event[name] or "").replace('"', "").lower() for name in ("recipient", "orig_to"))
 
 
-def _fated(item: RelayTry, event: Mapping[str, Any], fate: Fate, *, settles: bool = False) -> Fated:
+def _fated(item: Unsettled, event: Mapping[str, Any], fate: Fate, *, settles: bool = False) -> Fated:
     return Fated(
         try_id=item.try_id,
         key=item.key,

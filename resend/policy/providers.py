@@ -76,7 +76,6 @@ class Profile:
     clean_for: timedelta  # before the rate rises by a tenth
     cap_for: timedelta  # how long a rate that was throttled bounds the rise
     canary: int
-    canary_domains: int
     park: tuple[ParkRule, ...]
     advice: str
     source: str
@@ -220,7 +219,6 @@ def _profile(
         clean_for=_span(keys["clean_for"]),
         cap_for=_span(keys["cap_for"]),
         canary=keys["canary"],
-        canary_domains=keys["canary_domains"],
         park=tuple(ParkRule.parse(text) for text in keys["park"]),
         advice=keys["advice"],
         source=keys["source"],

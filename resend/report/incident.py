@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from resend.clock import from_text
 from resend.errors import InputError
-from resend.model import Bucket, CauseClass, Fate, State
+from resend.model import CauseClass, Fate, State
 from resend.report.charts import bars, columns
 from resend.report.impact import Impact, ImpactRow
 from resend.report.results import Results
@@ -138,8 +138,3 @@ def _number(value: int | None) -> str:
 
 def _percent(part: int, whole: int | None) -> str:
     return "–" if not whole else f"{100 * part / whole:.2f} %"
-
-
-def bucket_total(found: Impact) -> int:
-    """What the report's bucket table adds up to; equals the preview's affected."""
-    return sum(found.count(bucket) for bucket in Bucket)

@@ -19,22 +19,12 @@ from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import PlanState, State
 from resend.policy.address import fold
 from resend.stores.plans import PlanBatch, PlanRow
-from resend.stores.setwise import clean, dump, json_rows
+from resend.stores.setwise import clean
 from resend.stores.tables import audit, batch, delivery, plan
 
 T = TypeVar("T")
 _CHUNK = 5000
 CLOSABLE = (State.PLANNED, State.DEFERRED, State.HELD, State.QUARANTINED)
-
-
-def plans_sharing_keys(conn: Connection, keys: Iterable[str]) -> list[str]:
-    """Plans whose mails in the ledger have any of these keys: a ready plan with such keys is stale."""
-    found: set[str] = set()
-    chosen = json_rows(conn.dialect.name, "chosen", key=str)
-    query = select(delivery.c.plan_id).distinct().select_from(chosen.join(delivery, delivery.c.key == chosen.c.key))
-    for chunk in _chunks(keys):
-        found.update(conn.scalars(query, {"chosen": dump([key] for key in chunk)}))
-    return sorted(found)
 
 
 def start_plan(

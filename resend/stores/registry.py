@@ -19,6 +19,20 @@ from resend.stores.rows import IncidentRecord, PlanRecord
 from resend.stores.tables import incident, plan
 
 
+def selector_values(selector: Selector) -> dict[str, str]:
+    """What a selector bounds, as text; nothing for what it leaves open."""
+    values = {name: getattr(selector, name) for name in ("provider", "cause", "release", "customer")}
+    for name in ("from_at", "to_at"):
+        at = getattr(selector, name)
+        values[name] = "" if at is None else to_text(at)
+    return {name: value for name, value in values.items() if value}
+
+
+def selector_text(selector: Selector) -> str:
+    """Canonical JSON of a selector."""
+    return json.dumps(selector_values(selector), ensure_ascii=False, sort_keys=True)
+
+
 def incidents(conn: Connection) -> list[IncidentRecord]:
     """All incidents, the oldest first."""
     rows = conn.execute(select(incident).order_by(incident.c.opened_at, incident.c.id)).mappings()
@@ -30,7 +44,7 @@ def add_incident(conn: Connection, record: IncidentRecord) -> None:
         insert(incident).values(
             id=record.id,
             name=record.name,
-            selector=json.dumps(_selector_values(record.selector), ensure_ascii=False, sort_keys=True),
+            selector=selector_text(record.selector),
             state="open" if record.open else "closed",
             counts=json.dumps(record.counts, ensure_ascii=False, sort_keys=True),
             evidence_id=record.evidence_id,
@@ -113,14 +127,6 @@ def _plan(row: RowMapping) -> PlanRecord:
 
 def _time(text: str | None) -> datetime | None:
     return from_text(text) if text else None
-
-
-def _selector_values(selector: Selector) -> dict[str, str]:
-    values = {name: getattr(selector, name) for name in ("provider", "cause", "release", "customer")}
-    for name in ("from_at", "to_at"):
-        at = getattr(selector, name)
-        values[name] = "" if at is None else to_text(at)
-    return {name: value for name, value in values.items() if value}
 
 
 def _selector(values: Mapping[str, str]) -> Selector:

@@ -5,13 +5,14 @@ Reads only, in the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from resend.clock import from_text, to_micros
 from resend.model import Fate, State
+from resend.stores.setwise import dump, json_rows
 from resend.stores.tables import delivery, try_
 
 _RELAYED = "relay:%"  # egress names of relays, policy/routes
@@ -30,7 +31,7 @@ class Unsettled:
     recipient: str
     armed_us: int
     ended_us: int | None
-    egress: str
+    egress: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,11 @@ class Left:
     returned: int
 
 
-def unsettled(conn: Connection) -> Iterator[Unsettled]:
-    """Each mail that went through a relay and is in doubt, or accepted and neither delivered nor returned."""
+def unsettled(conn: Connection, *, qids: Sequence[str] | None = None) -> Iterator[Unsettled]:
+    """Each mail that went through a relay and is in doubt, or accepted and neither delivered nor returned.
+
+    `qids`: only those whose last try was given one of these queue ids.
+    """
     doubtful = delivery.c.state == State.IN_DOUBT
     pending = (delivery.c.state == State.ACCEPTED) & delivery.c.fate.in_(_PENDING)
     query = (
@@ -62,7 +66,12 @@ def unsettled(conn: Connection) -> Iterator[Unsettled]:
         .where(delivery.c.egress.like(_RELAYED), doubtful | pending, try_.c.armed_at.is_not(None))
         .order_by(try_.c.armed_at, delivery.c.key)
     )
-    for row in conn.execute(query, execution_options={"yield_per": _CHUNK}):
+    parameters: dict[str, str] = {}
+    if qids is not None:
+        chosen = json_rows(conn.dialect.name, "chosen", qid=str)
+        query = query.where(try_.c.remote_qid.in_(select(chosen.c.qid)))
+        parameters["chosen"] = dump([qid] for qid in qids if qid)
+    for row in conn.execute(query, parameters, execution_options={"yield_per": _CHUNK}):
         yield Unsettled(
             try_id=row.id,
             key=row.key,

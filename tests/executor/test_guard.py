@@ -32,7 +32,6 @@ def profile(*park: str, floor: float = 2.0) -> Profile:
         clean_for=timedelta(seconds=30),
         cap_for=timedelta(minutes=10),
         canary=1,
-        canary_domains=1,
         park=tuple(ParkRule.parse(text) for text in park),
         advice="",
         source="test",
@@ -55,9 +54,9 @@ def test_throttled_halves_once_in_a_cooldown() -> None:
     first = one.failed(after(0), "deferred", BUSY)
     assert first is not None and (first.what, first.rate) == ("halved", 20.0)
     assert [one.failed(after(s), "deferred", BUSY) for s in (0, 1, 59.9)] == [None, None, None]
-    assert (one.rate, one.halvings) == (20.0, 1)
+    assert one.rate == 20.0
     again = one.failed(after(60), "deferred", BUSY)
-    assert again is not None and (one.rate, one.halvings) == (10.0, 2)
+    assert again is not None and one.rate == 10.0
 
 
 def test_never_below_the_floor() -> None:
@@ -142,7 +141,7 @@ def test_greylisting_never_counts() -> None:
     one = guard("deferred > 1% in 5m", "throttled > 1% in 5m")
     for number in range(500):
         assert one.failed(after(number / 10), "deferred", cause(CauseClass.GREYLISTED)) is None
-    assert (one.rate, one.halvings, one.parked) == (40.0, 0, "")
+    assert (one.rate, one.parked) == (40.0, "")
 
 
 @pytest.mark.parametrize("cls", [CauseClass.SENDER_BLOCKED, CauseClass.AUTH_FAILED, CauseClass.POLICY_REJECTED])

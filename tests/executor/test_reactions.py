@@ -53,7 +53,6 @@ def profile(name: str, **changes: object) -> Profile:
         clean_for=timedelta(minutes=5),
         cap_for=timedelta(hours=2),
         canary=5,
-        canary_domains=1,
         park=(),
         advice="",
         source="test",

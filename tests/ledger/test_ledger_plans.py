@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -12,11 +11,10 @@ from sqlalchemy import func, select
 from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import ControlKind, PlanState, State, TryOutcome
 from resend.stores import control, lifecycle, registry
-from resend.stores.export import copy_to, export_rows, export_tries
-from resend.stores.home import Home
-from resend.stores.ledger import Ledger, open_ledger
+from resend.stores.export import export_rows
+from resend.stores.ledger import Ledger
 from resend.stores.status import decisions, status
-from resend.stores.tables import audit, delivery
+from resend.stores.tables import delivery
 from resend.stores.transitions import Audit, EndBatch, Paced, RateChange
 from tests.ledger.world import NOW, World, arm, end, faults, send_all
 
@@ -34,9 +32,6 @@ def test_a_plan_starts_once(ledger: Ledger) -> None:
 def test_a_plan_with_mails_of_another_is_stale_and_leaves_nothing(ledger: Ledger) -> None:
     World(ledger).start()
     other = World(ledger, count=12).make()
-    with ledger.read() as conn:
-        assert len(lifecycle.plans_sharing_keys(conn, [row.key for row in other.rows()])) == 1
-        assert lifecycle.plans_sharing_keys(conn, ["x"]) == []
     with pytest.raises(StalePlan, match="plan make"), ledger.write() as conn:
         lifecycle.start_plan(conn, other.plan_id, other.batches(), other.rows(), now=NOW)
     with ledger.read() as conn:
@@ -172,27 +167,5 @@ def test_rows_are_exported_whole_and_in_a_stable_order(ledger: Ledger) -> None:
         rows = list(export_rows(conn, plan_id=world.plan_id))
         assert rows == list(export_rows(conn, incident_id="inc-1"))
         assert list(export_rows(conn, plan_id="x")) == []
-        tries = list(export_tries(conn, plan_id=world.plan_id))
     assert [row["key"] for row in rows] == sorted(row.key for row in world.rows())
     assert list(rows[0])[:8] == ["key", "release", "recipient", "provider", "state", "fate", "due_at", "tries"]
-    assert len(tries) == 5 and {row["outcome"] for row in tries} == {"accepted"}
-
-
-def test_a_copy_is_a_rehearsal_and_leaves_the_ledger_alone(ledger: Ledger, tmp_path: Path) -> None:
-    world = World(ledger).start()
-    path = tmp_path / "rehearsal" / "ledger.db"
-    copy_to(ledger, path)
-    with open_ledger(f"sqlite:///{path}", Home(path.parent), create=False) as copy:
-        with copy.read() as conn:
-            assert [item.rehearsal for item in registry.plans(conn)] == [True]
-        there = World(copy, plan_id=world.plan_id)
-        held = there.claim()
-        assert held is not None
-        send_all(there, held.rows)
-        assert not faults(copy)
-    assert set(world.states().values()) == {State.PLANNED}
-    with ledger.read() as conn:
-        assert [item.rehearsal for item in registry.plans(conn)] == [False]
-        assert conn.execute(select(func.count()).select_from(audit)).scalar() == 0
-    with pytest.raises(StoreError, match="a file already"):
-        copy_to(ledger, path)

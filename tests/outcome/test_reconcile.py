@@ -11,9 +11,10 @@ import pytest
 
 from resend.collect.collect import collect
 from resend.config import Config
-from resend.linker.reconcile import Absent, Fated, FateTracker, RelayTry, settle
+from resend.linker.reconcile import Absent, Fated, FateTracker, settle
 from resend.model import Fate
 from resend.stores.home import Home
+from resend.stores.unsettled import Unsettled
 from tests.outcome.events import SECOND, START, came, event, gone, tried
 from tests.outcome.test_outcomes import BUSY, arrives, line, removed, tries
 
@@ -22,7 +23,7 @@ ARMED = START + 7200 * SECOND  # Nov 20 12:00:00 UTC
 GAP = "Nov 20 12:05:00 mta1 systemd-journald[1]: Suppressed 8385 messages from postfix.service\n"
 LATER = arrives("12:30:00", "FFFF1", "later@x") + removed("12:30:01", "FFFF1")
 BEFORE = arrives("11:00:00", "EEEE1", "before@x") + removed("11:00:01", "EEEE1")
-MINE = RelayTry(
+MINE = Unsettled(
     try_id="t1", key="k1", remote_qid="AAAA1", message_id="<m1@x>", recipient="a@example.net", armed_us=ARMED,
     ended_us=ARMED + SECOND, egress=EGRESS,
 )  # fmt: skip
@@ -33,7 +34,7 @@ DOUBT = replace(
 
 @pytest.fixture
 def told(tmp_path: Path) -> Any:
-    def run(log: str, *own: RelayTry, relay_log: bool = False) -> list[Fated | Absent]:
+    def run(log: str, *own: Unsettled, relay_log: bool = False) -> list[Fated | Absent]:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         path = folder / "mail.log"
         path.write_text(log)

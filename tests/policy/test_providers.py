@@ -65,7 +65,7 @@ def test_defaults_of_a_profile() -> None:
     for name in [*TABLE.names(), "example.co.jp"]:
         profile = TABLE.profile(name)
         assert profile.start == pytest.approx(profile.rate / 5) and profile.floor == pytest.approx(1 / 60)
-        assert profile.dwell == timedelta(minutes=2) and (profile.canary, profile.canary_domains) == (20, 15)
+        assert profile.dwell == timedelta(minutes=2) and profile.canary == 20
         assert profile.cooldown >= timedelta(minutes=15) and profile.source and profile.advice and profile.park
     halved = ProviderTable.load({"google": ProviderConfig(rate=1.0)}).profile("google")
     assert halved.start == pytest.approx(0.2)  # a fifth of the new rate, not of the built-in one
