@@ -5,6 +5,7 @@ Raises what the flow raises.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,14 @@ from resend.errors import Exit
 app = typer_app()
 
 
+class Fault(StrEnum):
+    """Faults that the demo can plant under its own proof."""
+
+    REMOVED = "removed"  # a receipt
+    DOUBLED = "doubled"  # a receipt
+    ALTERED = "altered"  # a row of the ledger
+
+
 @app.callback()
 def _demo() -> None:
     """Demo."""
@@ -29,6 +38,9 @@ def demo(
     scale: Annotated[float, typer.Option("--scale", min=0.0005, max=1.0, help="share of the real incident")] = 0.025,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="repeats catalog, logs, truth and faults")] = 1,
     keep: Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="work in DIR and keep it")] = None,
+    plant: Annotated[
+        Fault | None, typer.Option("--plant", hidden=True, help="spoil what the proof reads: it must see it")
+    ] = None,
 ) -> Done:
     """Play the whole incident on loopback, offline: the real commands, a real kill, and the proof.
 
@@ -37,5 +49,5 @@ def demo(
     from resend.flows.demo import demo as play
 
     screen = screen_of(ctx)
-    played = play(scale=scale, seed=seed, keep=keep, say=screen.line, note=screen.note)
+    played = play(scale=scale, seed=seed, keep=keep, say=screen.line, note=screen.note, plant=plant or "")
     return Done(Exit.DONE if played.ok else Exit.ERROR, dict(played.summary))

@@ -43,7 +43,6 @@ _TRY = (
     "resend collect /var/log/mail.log*            # your own logs; nothing is sent",
     "resend outcomes --status expired             # what never arrived",
 )
-FAULTS = ("removed", "doubled", "altered")
 Say = Callable[[str], None]
 
 

@@ -324,3 +324,16 @@ def test_the_receiver_sees_the_pace_that_was_promised(make_both: Make) -> None:
     for first in range(60):
         for last in range(first, 60):
             assert last - first + 1 <= 40 * (at[last] - at[first] + 0.25) + 1
+
+
+def test_the_pace_holds_for_half_a_minute(make: Make) -> None:
+    mails, rate = 640, 20.0
+    stage = make({"a": mails}, pools={}, profiles={"a": {"start": rate, "rate": rate}}, size=100)
+    stage.play()
+    at = sorted(item.mail_at / 1e9 for item in read_receipts(stage.folder))
+    assert len(at) == mails
+    assert at[-1] - at[0] >= 30
+    assert mails / (at[-1] - at[0]) >= 0.9 * rate, "not slower than it need be either"
+    for first in range(mails):
+        for last in range(first, mails):
+            assert last - first + 1 <= rate * (at[last] - at[first] + 0.25) + 1
