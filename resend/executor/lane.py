@@ -32,7 +32,7 @@ from resend.policy.content import ContentError
 from resend.policy.providers import Profile
 from resend.stores import claims, control
 from resend.stores.rows import Batch, Delivery, Reserved
-from resend.stores.transitions import Arm, Armed, EndBatch, Paced, Quarantine, RateChange, Renew
+from resend.stores.transitions import Arm, Armed, EndBatch, Quarantine, RateChange, Renew
 
 if TYPE_CHECKING:
     from resend.executor.run import Run
@@ -228,7 +228,6 @@ class Lane:
 
         async def arm() -> str:
             began = self.run.clock.monotonic()
-            paced = Paced(egress=self.egress, provider=self.provider, tat_us=self.pacer.tat_us)
             armed = Arm(
                 key=row.key,
                 batch_id=batch.id,
@@ -242,7 +241,7 @@ class Lane:
                 body_sha256=digest,
                 date=date,
             )
-            result = (await self.run.writer.submit_many([paced, armed]))[1]
+            result = await self.run.writer.submit(armed)  # with its paced instant: a restart paces on from there
             self.run.check()
             if not isinstance(result, Armed) or not result.ok:
                 return result.why or "not armed"

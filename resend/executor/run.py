@@ -175,7 +175,9 @@ class Run:
         return self.routes.of(row.provider, row.domain)
 
     def relay_watch(self, egress: str) -> RelayWatch:
-        return self._watches.setdefault(egress, RelayWatch(relay=egress in self.routes.relays()))
+        if egress not in self._watches:
+            self._watches[egress] = RelayWatch(relay=egress in self.routes.relays())
+        return self._watches[egress]
 
     def park(self, egress: str, reason: str) -> None:
         """An egress is at fault, not its mails: none of its lanes goes on."""

@@ -27,7 +27,6 @@ from resend.stores.transitions import (
     FateChange,
     Finish,
     GiveBack,
-    Paced,
     Quarantine,
     RateChange,
     Refuse,
@@ -84,7 +83,6 @@ class _Group:
         self._arms: dict[int, Arm] = {}
         self._finishes: dict[int, Finish] = {}
         self._refuses: dict[int, Refuse] = {}
-        self._paced: dict[tuple[str, str], int] = {}
         self._keys: set[str] = set()
 
     def add(self, index: int, item: Transition) -> None:
@@ -95,10 +93,6 @@ class _Group:
                 self._finishes[self._place(index, item.key)] = item
             case Refuse():
                 self._refuses[self._place(index, item.key)] = item
-            case Paced():
-                place = (item.egress, item.provider)
-                self._paced[place] = max(item.tat_us, self._paced.get(place, 0))
-                self.results[index] = Applied(True, count=1)
             case _:
                 self.flush()
                 self.results[index] = _other(self._conn, item)
@@ -112,9 +106,7 @@ class _Group:
             if arms.arm(self._conn, list(self._arms.values())) != len(self._arms):
                 raise Unexpected
             self.results.update(dict.fromkeys(self._arms, Armed(True)))
-        for (egress, provider), tat_us in self._paced.items():
-            _pace(self._conn, egress, provider, tat_us)
-        for collected in (self._arms, self._finishes, self._refuses, self._paced, self._keys):
+        for collected in (self._arms, self._finishes, self._refuses, self._keys):
             collected.clear()
 
     def _place(self, index: int, key: str) -> int:
@@ -145,8 +137,6 @@ def _other(conn: Connection, item: Transition) -> Applied:
         case EndBatch():
             back = batches.end(conn, item.batch_id, item.epoch)
             return Applied(False, arms.LOST_LEASE) if back is None else Applied(True, count=back)
-        case Paced():
-            return Applied(_pace(conn, item.egress, item.provider, item.tat_us), count=1)
         case RateChange():
             return _rate_change(conn, item)
         case Audit():
@@ -197,12 +187,6 @@ def _replan(conn: Connection, item: Replan) -> Applied:
         Audit(at=item.at, who=item.who, what="replanned", reason=item.reason, plan_id=item.plan_id, value=str(count)),
     )
     return Applied(count == len(item.keys), "" if count == len(item.keys) else "some are not rejected", count=count)
-
-
-def _pace(conn: Connection, egress: str, provider: str, tat_us: int) -> bool:
-    here = (provider_rate.c.egress == egress, provider_rate.c.provider == provider)
-    moved = update(provider_rate).where(*here, provider_rate.c.tat_us < tat_us).values(tat_us=tat_us)
-    return bool(conn.execute(moved).rowcount)
 
 
 def _rate_change(conn: Connection, item: RateChange) -> Applied:

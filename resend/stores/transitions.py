@@ -151,15 +151,6 @@ class EndBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paced:
-    """The pacer's theoretical arrival time moves forward (it never moves back)."""
-
-    egress: str
-    provider: str
-    tat_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RateChange:
     """A decision on a provider: columns of provider_rate (datetimes allowed) and the audit row with its reason."""
 
@@ -208,7 +199,6 @@ Transition: TypeAlias = (
     | Replan
     | Renew
     | EndBatch
-    | Paced
     | RateChange
     | Audit
     | FateChange

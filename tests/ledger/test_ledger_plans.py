@@ -15,7 +15,7 @@ from resend.stores.export import export_rows
 from resend.stores.ledger import Ledger
 from resend.stores.status import decisions, status
 from resend.stores.tables import delivery
-from resend.stores.transitions import Audit, EndBatch, Paced, RateChange
+from resend.stores.transitions import Audit, EndBatch, RateChange
 from tests.ledger.world import NOW, World, arm, end, faults, send_all
 
 
@@ -100,18 +100,16 @@ def test_a_rate_goes_on_where_it_stood_and_every_change_has_its_reason(ledger: L
     until = NOW + timedelta(hours=2)
     changed = ledger.apply(
         [
-            Paced(**place, tat_us=500),
-            Paced(**place, tat_us=400),
             RateChange(**place, what="halved", reason="451 busy", at=NOW, fields={"rate": 0.5, "capped_until": until}),
             RateChange(**place, what="parked", reason="rejected > 5%", at=NOW, fields={"parked": "rejected"}),
             RateChange(egress="x", provider="p", what="halved", reason="r", at=NOW, fields={"rate": 0.5}),
             Audit(at=NOW, who="rule", what="dwelt", reason="canary"),
         ]
     )
-    assert [item.ok for item in changed] == [True, True, True, True, False, True]
+    assert [item.ok for item in changed] == [True, True, False, True]
     with ledger.write() as conn:
         rate = control.ensure_rate(conn, **place, start=1.0, ceiling=5.0)
-        assert (rate.rate, rate.tat_us, rate.capped_until, rate.parked) == (0.5, 500, until, "rejected")
+        assert (rate.rate, rate.tat_us, rate.capped_until, rate.parked) == (0.5, 0, until, "rejected")
         assert control.reserve(conn, **place, count=1, now=NOW) is None, "parked"
         said = [(item.what, item.reason) for item in decisions(conn, limit=2)]
         assert said == [("dwelt", "canary"), ("halved", "r")]
