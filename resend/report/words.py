@@ -100,7 +100,7 @@ WORDS: dict[str, dict[str, str]] = {
 BUCKETS: dict[str, dict[Bucket, str]] = {
     "ja": {
         Bucket.FOLDED: "同じ宛先への重複",
-        Bucket.ALREADY_RESENT: "再送済み",
+        Bucket.ALREADY_RESENT: "再送に含めた（下記参照）",
         Bucket.DELIVERED_LATE: "遅れて届いた",
         Bucket.STILL_QUEUED: "配信待ち",
         Bucket.MAYBE_DELIVERED: "届いた可能性あり",
@@ -115,7 +115,7 @@ BUCKETS: dict[str, dict[Bucket, str]] = {
     },
     "en": {
         Bucket.FOLDED: "the same mail again",
-        Bucket.ALREADY_RESENT: "resent",
+        Bucket.ALREADY_RESENT: "taken into the resend, see below",
         Bucket.DELIVERED_LATE: "arrived late",
         Bucket.STILL_QUEUED: "still on its way",
         Bucket.MAYBE_DELIVERED: "may have arrived",
