@@ -64,7 +64,7 @@ class _File:
     @property
     def how_id(self) -> str:
         # The year that the file's date implies is no part of it: a rotated copy with a later date is the same part.
-        return f"{parse.VERSION}\0{self.how.format}\0{self.how.host}\0{self.how.zone}\0{self.year}\0"
+        return f"{self.how.id}{self.year}\0"
 
     def source(self) -> Source:
         digest = hashlib.sha256("".join(part for part, _ in self.done).encode())
@@ -119,8 +119,9 @@ def _files(paths: Sequence[Path], asked: str, zone: str, year: int, host: str, w
     for path, named in expand(paths):
         try:
             state = path.stat()
-            format_ = detect(b"" if asked else sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
-            how = parse.Reading(format_, zone, last_day(path, zone=zone, year=year), host)
+            seen = detect(sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
+            day = last_day(path, zone=zone, year=year)
+            how = parse.Reading(seen.format, zone, day, host, seen.envelope, seen.heading)
             found.append(_File(path, how, year, state.st_size, state.st_mtime_ns // 1000))
         except InputError as error:
             if named:

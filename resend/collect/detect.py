@@ -1,48 +1,106 @@
-"""Which format a file is in, from its content. An unknown one is refused with what was seen; nothing is guessed."""
+"""Which format a file is in, and how it is wrapped, from its content. An unknown one is refused with what was seen.
+
+Pure but for DuckDB, which takes the wrapping off the sample the way it is taken off the lines. Raises InputError.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from resend.collect.formats import Format, Input, envelopes, formats
 from resend.errors import InputError
+from resend.stores import sql
 
-FORMATS = ("postfix",)
 SAMPLE_BYTES = 1 << 20
-
+_LINES = 2_000
+_LINE_CHARS = 16_384  # of a line; a webhook's is long and tells what it is at its beginning or end
 _SYSLOG = re.compile(
-    rb"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*)"
-    rb" \S+ (?P<tag>[^ :\[]+)",
+    r"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*)"
+    r" \S+ ",
     re.ASCII,
 )
-_POSTFIX = re.compile(  # `postfix/smtp`, `postfix-out/submission/smtpd`, `postfix/postfix-script`
-    rb"[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error|retry|local|virtual|"
-    rb"pipe|master|postfix-script|anvil|tlsmgr|tlsproxy|postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|"
-    rb"postsuper|postqueue|postmulti|sendmail|postdrop|proxymap|postlogd|submissions?|smtps|flush|spawn|showq)",
-    re.ASCII,
-)
+_SNAPSHOT = re.compile(r'^\{"queue_name":')
 
 
-def detect(sample: bytes, *, where: str, asked: str = "") -> str:
-    """The format of a file that begins with `sample`. Raises InputError."""
-    if asked:
-        if asked not in FORMATS:
-            raise InputError(
-                f"unknown format {asked!r}",
-                where=where,
-                next_step=f"known: {', '.join(FORMATS)}; or leave --format out",
-            )
-        return asked
-    lines = [line for line in sample.splitlines() if line.strip()]
-    dated = 0
-    for line in lines:
-        match = _SYSLOG.match(line)
-        if match is None:
-            continue
-        dated += 1
-        if _POSTFIX.fullmatch(match["tag"]):
-            return "postfix"
-    if not lines:
-        return "postfix"  # an empty file says nothing and harms nothing
-    seen = lines[0][:60].decode("utf-8", "replace")
-    what = "a log without any Postfix line" if dated else "not a log format known here"
-    raise InputError(f"{what}; it begins {seen!r}", where=where, next_step="name the format with --format postfix")
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """A format's name, the wrapping around its lines ("" none) and, of records with a heading, the heading."""
+
+    format: str
+    envelope: str = ""
+    heading: str = ""
+
+
+def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
+    """What a file that begins with `sample` is. `asked` names the format where the operator does. Raises InputError."""
+    known = formats()
+    if asked and asked not in known:
+        raise InputError(
+            f"unknown format {asked!r}", where=where, next_step=f"known: {', '.join(known)}; or leave --format out"
+        )
+    if not asked and _is_mail(sample):
+        return Detected("bounce")
+    text = sample.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
+    if not asked and not lines:
+        return Detected("postfix")  # an empty file says nothing and harms nothing
+    envelope, bare = _unwrapped(lines)
+    found = known[asked] if asked else _best(bare)
+    if found is None:
+        raise _unknown(lines, bare, where)
+    heading = ""
+    if found.input is Input.CSV:
+        heading = next((line for line in lines if not line.startswith("#")), "")
+    return Detected(found.name, envelope, heading)
+
+
+def _is_mail(sample: bytes) -> bool:
+    if "bounce" not in formats():
+        return False
+    from resend.collect.bounces.mailbox import looks_like_mail, looks_like_mbox
+
+    return looks_like_mbox(sample) or looks_like_mail(sample)
+
+
+def _unwrapped(lines: Sequence[str]) -> tuple[str, list[str]]:
+    """The wrapping that most lines show, and the lines without it."""
+    counts = {name: sum(map(wrapping.knows, lines)) for name, wrapping in envelopes().items()}
+    name = max(counts, key=lambda item: counts[item], default="")
+    if not name or not counts[name]:
+        return "", list(lines)
+    with sql.connect(memory_limit="256MiB", threads=1) as con:
+        sql.set_params(con, {"host": ""})
+        sql.create_table(con, "lines", {"line": "UINTEGER", "text": "VARCHAR"}, list(enumerate(lines, 1)))
+        rows = con.execute(f"SELECT text FROM ({sql.load(envelopes()[name].query)}) ORDER BY line").fetchall()
+    return name, [str(row[0]) for row in rows]
+
+
+def _best(lines: Sequence[str]) -> Format | None:
+    """The format that knows most of these lines; the first by name of equals."""
+    short = [line[:_LINE_CHARS] for line in lines]
+    after = [match.string[match.end() :] for line in short if (match := _SYSLOG.match(line))]
+    counts = {
+        format_.name: sum(map(format_.knows, after if format_.input is Input.SYSLOG else short))
+        for format_ in formats().values()
+    }
+    name = max(counts, key=lambda item: counts[item])
+    return formats()[name] if counts[name] else None
+
+
+def _unknown(lines: Sequence[str], bare: Sequence[str], where: str) -> InputError:
+    seen = repr(lines[0][:60])
+    if _SNAPSHOT.match(lines[0]):
+        return InputError("the output of postqueue -j is no log", where=where, next_step=f"collect LOG --queue {where}")
+    if any(map(_SYSLOG.match, bare)):
+        programs = {bare_.split("[")[0].split(":")[0].split(" ")[0] for bare_ in _after(bare)}
+        named = ", ".join(sorted(programs)[:5])
+        what = f"a system log without any line of a mail server known here (programs: {named}); it begins {seen}"
+    else:
+        what = f"not a log format known here; it begins {seen}"
+    return InputError(what, where=where, next_step=f"name the format with --format, one of {', '.join(formats())}")
+
+
+def _after(lines: Sequence[str]) -> list[str]:
+    return [line[match.end() :] for line in lines if (match := _SYSLOG.match(line))]

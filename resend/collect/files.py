@@ -1,5 +1,7 @@
 """Opens what an operator points at: plain, .gz or .zst files and folders of them, and cuts their bytes into blocks.
 
+Text is UTF-8 from here on: UTF-16 (exports of Exchange) is known by its byte order mark.
+
 A block ends at the first newline after each 16 MiB of decompressed bytes from offset 0, so the same bytes always give
 the same blocks, whether plain, rotated or compressed. Never extracts an archive, follows no name inside one. Raises
 InputError for what cannot be read; a compressed file that ends early gives the lines before the cut and says so.
@@ -7,6 +9,7 @@ InputError for what cannot be read; a compressed file that ends early gives the 
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import zlib
@@ -24,6 +27,7 @@ _RATIO_MAX = 1000  # decompressed to compressed; logs reach about 30, a bomb 1,0
 _RATIO_FROM = 256 << 20  # below this a high ratio is harmless
 _CHUNK = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,23 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
                 yield cast(BinaryIO, stream), False
         elif magic == _ZSTD:
             yield _zstd(raw, path), False
+        elif magic[:2] in _UTF16:
+            yield cast(BinaryIO, _Utf16(raw)), False
         else:
             yield raw, True
+
+
+class _Utf16:
+    """UTF-16 with its byte order mark, read as UTF-8."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+
+    def read(self, size: int) -> bytes:
+        data = self._raw.read(size)
+        text = self._decoder.decode(data, final=not data)
+        return text.encode("utf-8", "replace") or (self.read(size) if data else b"")
 
 
 def _zstd(raw: BinaryIO, path: Path) -> BinaryIO:

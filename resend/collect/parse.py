@@ -1,4 +1,7 @@
-"""Parses one block of lines to events: the same SQL for a file of last year and for a line written just now.
+"""Parses one block of a source to events: the same SQL for a file of last year and for a line written just now.
+
+A block goes through at most three steps: mails become lines of JSON (mails.py), a wrapping is taken off the lines
+(sql/collect/envelope), and the format's query makes events of them (sql/collect), one or several of a line.
 
 Every line is accounted: parsed, ignored or rejected. Bytes that are no text (invalid UTF-8, NUL) become U+FFFD or `?`,
 and lines keep their numbers. Runs in worker processes; holds one DuckDB connection each. Raises nothing for bad lines.
@@ -15,11 +18,12 @@ from pathlib import Path
 
 import duckdb
 
+from resend.collect import mails
+from resend.collect.formats import Input, envelopes, formats
 from resend.stores import sql
 from resend.stores.evidence import WITHOUT_NULL
 from resend.stores.home import private_opener
 
-VERSION = "postfix-2"  # rises when the same bytes would give other events
 LINE_MAX = 1 << 20  # bytes; what is longer is no log line (Postfix ends them at 2,000) and is kept cut
 _MEMORY = "768MiB"
 _CONTROLS = bytes.maketrans(b"\x00\x01\x02\r", b"????")
@@ -35,12 +39,24 @@ _PARQUET = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How to read a source: IANA zone of times without one, the log's last day (for a missing year), host or ""."""
+    """How to read a source: IANA zone of times without one, the log's last day (for a missing year), host or "".
+
+    envelope: how its lines are wrapped, "" not at all. heading: the first record of a CSV file.
+    """
 
     format: str
     zone: str
     last_day: date
     host: str
+    envelope: str = ""
+    heading: str = ""
+
+    @property
+    def id(self) -> str:
+        """What of it decides which events the same bytes give, but for the day."""
+        wrapping = envelopes()[self.envelope].version if self.envelope else ""
+        more = f"{wrapping}\0{self.heading}\0" if wrapping or self.heading else ""
+        return f"{formats()[self.format].version}\0{self.format}\0{self.host}\0{self.zone}\0{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +148,35 @@ def _read(con: duckdb.DuckDBPyConnection, data: bytes) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _prepare(con: duckdb.DuckDBPyConnection, how: Reading) -> None:
+def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple[int, str]:
+    """Make `lines`, `params` and the views of sql/collect/setup; the number of lines, and the query of their events."""
+    kind = formats()[how.format]
+    if kind.input is Input.MAIL:
+        data = mails.as_lines(data)
+    lines = load(con, data)
     con.execute(f"SET TimeZone = {sql.quote(how.zone)}")
     day = how.last_day
-    sql.set_params(con, {"ref_year": day.year, "ref_month": day.month, "ref_day": day.day, "host": how.host})
+    values = {
+        "ref_year": day.year,
+        "ref_month": day.month,
+        "ref_day": day.day,
+        "host": how.host,
+        "heading": how.heading,
+    }
+    sql.set_params(con, values)
+    for name in sql.names("collect/setup"):
+        con.execute(sql.load(name))
+    if how.envelope:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE lines AS ({sql.load(envelopes()[how.envelope].query)})")
+    return lines, sql.load(kind.query)
 
 
 def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
     """Write the events of `data` to the Parquet file `out`, synced; the accounting of its lines."""
     con = _connection()
-    lines = load(con, data)
-    _prepare(con, how)
+    lines, query = _prepare(con, data, how)
     with open(out, "wb", opener=private_opener) as handle:
-        con.execute(f"COPY ({sql.load('collect/' + how.format)}) TO {sql.quote(out)} ({_PARQUET})")
+        con.execute(f"COPY ({query}) TO {sql.quote(out)} ({_PARQUET})")
         os.fsync(handle.fileno())
     row = con.execute(sql.load("collect/accounting"), [str(out)]).fetchone()
     assert row is not None
@@ -156,8 +188,7 @@ def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
 def parse_lines(data: bytes, how: Reading) -> list[dict[str, object]]:
     """Events of a few lines as dicts of the event columns, for following a log live."""
     con = _connection()
-    load(con, data)
-    _prepare(con, how)
-    cursor = con.execute(f"SELECT {WITHOUT_NULL} FROM ({sql.load('collect/' + how.format)}) ORDER BY line")
+    _, query = _prepare(con, data, how)
+    cursor = con.execute(f"SELECT {WITHOUT_NULL} FROM ({query}) ORDER BY line")
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

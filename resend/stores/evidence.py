@@ -144,7 +144,7 @@ class Evidence:
         sql.create_table(
             con, "loss_window", {"host": "VARCHAR", "from_at": "BIGINT", "to_at": "BIGINT"}, manifest.loss_windows()
         )
-        hosts = {host for info in manifest.parts.values() for host in info.hosts}
+        hosts = {host for info in manifest.parts.values() for host in info.hosts if host}
         sql.create_table(
             con, "own_host", {"address": "VARCHAR"}, [[name] for name in sorted(hosts | {"127.0.0.1", "::1"})]
         )

@@ -1,8 +1,8 @@
--- Purpose: what a part holds, for the manifest.
+-- Purpose: what a part holds, for the manifest. A line may tell of several events.
 -- Parameters: $1 the part's Parquet file.
--- Columns: parsed, rejected, losses (counts of events), first_at, last_at (BIGINT, NULL where no event), hosts (a list).
+-- Columns: parsed, rejected (counts of lines), losses (of events), first_at, last_at (BIGINT, NULL where no event), hosts (a list).
 SELECT
-  count(*) FILTER (WHERE kind <> 'rejected') AS parsed,
+  count(DISTINCT line) FILTER (WHERE kind <> 'rejected') AS parsed,
   count(*) FILTER (WHERE kind = 'rejected') AS rejected,
   count(*) FILTER (WHERE kind = 'loss') AS losses,
   min(at_us) FILTER (WHERE kind <> 'rejected') AS first_at,

@@ -3,82 +3,21 @@
 --   cheap string functions. A delivery line that fails their shape check takes the full pattern (`deep`), and what fails
 --   that as well is kept as `rejected` with its reason. Positions count from the start of the line: in a block of plain
 --   ASCII, DuckDB then cuts without looking at each character.
+-- Format: postfix, the log of Postfix
+-- Version: 2
+-- Input: syslog
+-- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error)(?:\[|:)
+-- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:retry|local|virtual|pipe|master|postfix-script|anvil|tlsmgr|tlsproxy)(?:\[|:)
+-- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|postsuper)(?:\[|:)
+-- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:postqueue|postmulti|sendmail|postdrop|proxymap|postlogd|submissions?)(?:\[|:)
+-- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtps|flush|spawn|showq)(?:\[|:)
 -- Facts: Postfix src/global/log_adhoc.c (to=, relay=, delays=, dsn=, status=), mail_queue.h (queue ids), qmgr, cleanup,
 --   pickup, bounce and smtpd; what rsyslog and journald say of lines that they lost.
--- Parameters: ref_year, ref_month, ref_day BIGINT (the log's last day, in its zone, for times without a year),
---   host VARCHAR ('' keeps the logged one). The session's TimeZone is the zone of times without an offset.
--- Reads: lines(line UINTEGER, text VARCHAR).
+-- Parameters: host VARCHAR ('' keeps the logged one), those of setup/stamped. Reads stamped.
 -- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
 --   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
 --   (host, instance, qid and kind are never), and so is the reply to a mail that was accepted.
-WITH cut_off AS (
-  -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
-  SELECT line, text, left(text, CASE WHEN ascii(text) < 58 THEN 11 ELSE 21 END) AS mark FROM lines
-),
-mark AS (
-  -- Each distinct one once.
-  SELECT
-    mark,
-    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T') AS iso,
-    regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} ') AS spaced,
-    regexp_extract(
-      mark,
-      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) (?:((?:19|20)[0-9]{2}) )?)',
-      ['whole', 'month', 'day', 'clock', 'year']
-    ) AS bsd
-  FROM (SELECT DISTINCT mark FROM cut_off)
-),
-dated AS (
-  -- start: where the host begins; 0: after the first space; NULL: no time stamp. Without a year: the last such day that
-  -- is not after the reference. 29 February falls back to a leap year.
-  SELECT
-    mark,
-    CASE WHEN iso THEN 0 WHEN spaced THEN 21 WHEN bsd['whole'] <> '' THEN length(bsd['whole']) + 1 END AS start,
-    iso OR spaced AS full_,
-    CASE
-      WHEN bsd['whole'] <> '' THEN epoch_us(coalesce(
-        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
-        CASE
-          WHEN bsd['year'] = '' AND month = 2 AND day = 29
-            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, bsd['clock']) AS TIMESTAMPTZ)
-        END
-      ))
-    END AS at_us
-  FROM (
-    SELECT
-      *,
-      CASE
-        WHEN bsd['year'] <> '' THEN TRY_CAST(bsd['year'] AS BIGINT)
-        WHEN month * 100 + day > ref_month * 100 + ref_day + 1 THEN ref_year - 1
-        ELSE ref_year
-      END AS year
-    FROM (
-      SELECT
-        *,
-        (position(concat(lower(bsd['month']), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4
-          AS month,
-        TRY_CAST(bsd['day'] AS BIGINT) AS day
-      FROM mark
-    )
-    CROSS JOIN params
-  )
-),
-stamped AS (
-  SELECT
-    cut_off.line,
-    cut_off.text,
-    CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) + 1 ELSE dated.start END AS start,
-    CASE
-      WHEN dated.full_ THEN epoch_us(TRY_CAST(
-        left(cut_off.text, CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) - 1 ELSE 19 END) AS TIMESTAMPTZ
-      ))
-      ELSE dated.at_us
-    END AS at_us,
-    position(': ' IN cut_off.text) AS colon
-  FROM cut_off
-  JOIN dated ON dated.mark = cut_off.mark
-),
-worded AS (
+WITH worded AS (
   -- colon: where `mta1 postfix/smtp[30]` ends; gap: length of the queue id + 1; word: how what follows it begins.
   SELECT *, substring(text, colon + gap + 3, 12) AS word
   FROM (SELECT *, position(': ' IN substring(text, colon + 2)) AS gap FROM stamped)

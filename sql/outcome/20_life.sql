@@ -1,7 +1,8 @@
 -- Purpose: the events of the queue ids in `near`, each with the life (epoch) of its queue id that it belongs to: ids are
 --   used again. A life starts where mail comes in (begin, requeue), or at a message-id that follows none of these; where
 --   such lines are missing, at what cannot belong to the mail before: after `removed`, or with another sender or size. Where
---   there are delivery lines only, a delay that reaches back less far than the line before tells of another mail.
+--   there are delivery lines only, a delay that reaches back less far than the line before tells of another mail; a source
+--   without delays (a service's webhooks) does not use its ids again.
 --   Lines of one second come in any order: they are put in the order of a mail's life, unless in that second one life ends
 --   and the next begins.
 -- Parameters: none. Reads events, near(host, qid), part_order(part, base: place of its first line among all lines).
@@ -89,7 +90,7 @@ started AS (
       WHEN step = 'message' AND coalesce(before, '') NOT IN ('begin', 'requeue') THEN 1
       WHEN step = 'queued' AND before = 'removed' THEN 1
       WHEN step = 'attempt' AND (before = 'removed' OR (before = 'attempt' AND marked = 0))
-        AND at_us - coalesce(delay, 0) * 1.1 - 5000000 > before_us THEN 1
+        AND at_us - delay * 1.1 - 5000000 > before_us THEN 1
       WHEN step <> '' AND before IS NULL THEN 1
       ELSE 0
     END AS start

@@ -1,4 +1,5 @@
--- Purpose: what is known of each message in a queue: one row for a life of a queue id. A bounce mail of ours (`notice`) has
+-- Purpose: what is known of each message in a queue: one row for a life of a queue id. Any of its lines may tell the
+--   message-id or the sender: in exports and bounces each record does. A bounce mail of ours (`notice`) has
 --   no sender, or another life's non-delivery notification names it.
 -- Parameters: header VARCHAR (lower case; the logged header that counts before others). Reads life.
 -- Columns: life, host, instance, qid, epoch, arrived_at, message_id, sender, queued (0/1: the sender is known), header,
@@ -12,10 +13,10 @@ WITH summed AS (
     epoch,
     min(CASE WHEN kind IN ('begin', 'requeue', 'message') THEN at_us END) AS began_at,
     min(CASE WHEN kind = 'attempt' THEN at_us - coalesce(delay, 0) ELSE at_us END) AS first_at,
-    max(CASE WHEN kind = 'message' AND message_id <> '<>' THEN message_id END) AS message_id,
-    max(CASE WHEN kind = 'message' THEN message_id END) AS any_message_id,
-    max(CASE WHEN kind IN ('queued', 'expired') THEN sender END) AS sender,
-    max(CASE WHEN kind IN ('queued', 'expired') THEN 1 ELSE 0 END) AS queued,
+    max(CASE WHEN message_id NOT IN ('', '<>') THEN message_id END) AS message_id,
+    max(message_id) AS any_message_id,
+    max(CASE WHEN kind IN ('queued', 'expired') OR sender <> '' THEN sender END) AS sender,
+    max(CASE WHEN kind IN ('queued', 'expired') OR sender <> '' THEN 1 ELSE 0 END) AS queued,
     max(CASE
       WHEN kind = 'header' AND position(concat('header ', (SELECT header FROM params), ':') IN lower(text)) > 0 THEN text
     END) AS header,

@@ -1,9 +1,11 @@
 -- Purpose: one row for each recipient of each life of a queue id: how its attempts went and what was the last word (a
---   delivery is final, then a bounce, then an expiry). `delivery temporarily suspended` with no relay copies another mail's
---   failure: it is no attempt, and tells the cause only where nothing better does. A soft bounce is a deferral. Where the
---   line names no relay, the receiver that the reply names stands for it.
+--   delivery is final unless a later report says that the mail came back; then a bounce, then an expiry). A report is no
+--   attempt. `delivery temporarily suspended` with no relay copies another mail's failure: it is no attempt, and tells the
+--   cause only where nothing better does. A soft bounce is a deferral. Where the line names no relay, the receiver that the
+--   reply names stands for it.
 -- Parameters: none. Reads life, message.
 -- Columns: leg, life, host, recipient (as logged), original (orig_to), word (sent, bounced, expired, deferred), last_at,
+--   returned_at (of a report that mail which was accepted came back),
 --   sent_at, tries, first_failed_at, maybe_delivered (0/1), next_qid, sent_relay, sent_ip, sent_port (of the delivery);
 --   relay, relay_ip, named_at (of the last failure that names a receiver); code, enhanced, reply, copied, failed_at (of the
 --   last failure); part, line (of the last failure, else of the delivery).
@@ -14,7 +16,7 @@ WITH attempt AS (
     split_part(life.recipient, '@', -1) AS domain,
     CASE
       WHEN life.status = 'sent' THEN 'sent'
-      WHEN life.status = 'bounced' THEN 'bounced'
+      WHEN life.status IN ('bounced', 'returned') THEN 'bounced'
       WHEN life.status IN ('expired', 'force-expired') THEN 'expired'
       ELSE 'deferred'
     END AS word,
@@ -92,10 +94,14 @@ summed AS (
     folded,
     orig_to AS original,
     max(recipient) AS recipient,
-    max(CASE WHEN word = 'sent' THEN 3 WHEN word = 'bounced' THEN 2 WHEN word = 'expired' THEN 1 ELSE 0 END) AS strongest,
+    max(CASE
+      WHEN status = 'returned' THEN 4 WHEN word = 'sent' THEN 3 WHEN word = 'bounced' THEN 2 WHEN word = 'expired' THEN 1
+      ELSE 0
+    END) AS strongest,
+    max(CASE WHEN status = 'returned' THEN at_us END) AS returned_at,
     max(at_us) AS last_at,
     max(CASE WHEN word = 'sent' THEN at_us END) AS sent_at,
-    sum(1 - copied) AS tries,
+    sum(CASE WHEN copied = 1 OR status = 'returned' THEN 0 ELSE 1 END) AS tries,
     min(CASE WHEN word <> 'sent' THEN at_us END) AS first_failed_at,
     max(doubtful) AS maybe_delivered,
     max(CASE WHEN delivery = 1 AND word = 'sent' THEN next_qid ELSE '' END) AS next_qid,
@@ -118,7 +124,11 @@ summed AS (
 )
 SELECT
   row_number() OVER (ORDER BY life ASC NULLS LAST, folded ASC NULLS LAST, original ASC NULLS LAST) AS leg,
-  CASE WHEN strongest = 3 THEN 'sent' WHEN strongest = 2 THEN 'bounced' WHEN strongest = 1 THEN 'expired' ELSE 'deferred'
+  CASE
+    WHEN strongest = 3 OR sent_at > returned_at THEN 'sent'
+    WHEN strongest IN (2, 4) THEN 'bounced'
+    WHEN strongest = 1 THEN 'expired'
+    ELSE 'deferred'
   END AS word,
   *
 FROM summed

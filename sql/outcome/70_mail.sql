@@ -2,7 +2,7 @@
 --   our own are no originals and stay out.
 -- Parameters: none. Reads leg, message, chain, step, own_host(address), own_resend(qid, at_us).
 -- Columns: chain, message_id, sender, recipient, original (as the sender wrote it), header, arrived_at, first_failed_at,
---   at_us, delivered_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered (0/1), word (sent, handed: to
+--   at_us, delivered_at, returned_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered (0/1), word (sent, handed: to
 --   ourselves, and nothing more is known; bounced, expired, deferred), failed (0/1), relay, relay_ip, code, enhanced,
 --   reply, host, instance, qid, epoch, resent (0/1: a resend of ours), last_host, last_qid, path, part, line.
 WITH resend AS (
@@ -95,6 +95,7 @@ folded AS (
     min(first_failed_at) AS first_failed_at,
     max(last_at) AS at_us,
     max(CASE WHEN last = 1 AND end_word = 'sent' THEN sent_at END) AS delivered_at,
+    max(CASE WHEN last = 1 THEN returned_at END) AS returned_at,
     max(CASE WHEN last = 1 THEN expired_at END) AS expired_at,
     max(CASE WHEN last = 1 THEN removed_at END) AS removed_at,
     max(CASE WHEN last = 1 THEN deleted END) AS deleted,
@@ -146,6 +147,7 @@ SELECT
   first_failed_at,
   at_us,
   delivered_at,
+  returned_at,
   expired_at,
   removed_at,
   deleted,

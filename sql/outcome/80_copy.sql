@@ -1,5 +1,5 @@
 -- Purpose: the status of each mail, and which mails are copies of one: the same message-id to the same recipient again,
---   but no resend of ours: what became of it says nothing of the original.
+--   but no resend of ours: what became of it says nothing of the original. Mail that came back after its delivery bounced.
 --   Without a final word: in the newest queue snapshot it is still queued; a newer snapshot without it, a log gap since its
 --   last line, or its whole queue lifetime gone by make it no_evidence. Mail that a person deleted from the queue is gone
 --   like expired mail.
@@ -77,8 +77,14 @@ grouped AS (
       ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS time_
   FROM spaced
+),
+reported AS (
+  SELECT *, max(returned_at) OVER (PARTITION BY same_id, same_recipient, time_) AS back_at FROM grouped
 )
 SELECT
-  *,
+  chain, message_id, sender, recipient, original, header, arrived_at, first_failed_at, at_us, delivered_at, returned_at,
+  expired_at, removed_at, deleted, attempts, maybe_delivered, word, failed, relay, relay_ip, code, enhanced, reply, host,
+  instance, qid, epoch, resent, last_host, last_qid, path, part, line,
+  CASE WHEN status = 'delivered' AND back_at >= delivered_at THEN 'bounced' ELSE status END AS status,
   dense_rank() OVER (ORDER BY same_id ASC NULLS LAST, same_recipient ASC NULLS LAST, time_ ASC NULLS LAST) AS copy_of
-FROM grouped
+FROM reported

@@ -6,7 +6,7 @@
 -- Columns: outcome_id, message_id, sender, recipient (as the sender wrote it: before aliases), domain, status,
 --   maybe_delivered, arrived_at, first_failed_at, at, delivered_at, attempts, relay, relay_ip, code, enhanced, reply, stage,
 --   host, instance, qid, epoch, last_host, last_qid, header_value, chain, evidence, mailbox (the recipient of the delivery
---   lines: after aliases).
+--   lines: after aliases), accepted (0/1: by the receiver, whatever came after).
 WITH ranked AS (
   SELECT
     *,
@@ -39,7 +39,8 @@ folded AS (
     max(CASE WHEN verdict = 1 THEN last_qid END) AS last_qid,
     min(arrived_at) AS arrived_at,
     min(first_failed_at) AS first_failed_at,
-    sum(attempts) AS attempts,
+    CASE WHEN sum(attempts) = 0 AND max(returned_at) IS NOT NULL THEN 1 ELSE sum(attempts) END AS attempts,
+    max(CASE WHEN word = 'sent' THEN 1 ELSE 0 END) AS accepted,
     max(maybe_delivered) AS maybe_delivered,
     max(failed) AS failed,
     max(CASE WHEN teller = 1 THEN chain END) AS chain,
@@ -111,7 +112,8 @@ SELECT
   END AS header_value,
   copy.path AS chain,
   concat(part_source.file, ':', CAST(part_source.first_line + cause.line - 1 AS VARCHAR)) AS evidence,
-  copy.recipient AS mailbox
+  copy.recipient AS mailbox,
+  late.accepted
 FROM late
 JOIN copy ON copy.chain = late.chain
 JOIN copy AS cause ON cause.chain = late.cause_chain

@@ -44,7 +44,7 @@ final AS (
 failed AS (
   SELECT arrived_at - arrived_at % 3600000000 AS hour, domain, relay, relay_ip, count(*) AS mails
   FROM suspect
-  WHERE status NOT IN ('delivered', 'delivered_late')
+  WHERE status NOT IN ('delivered', 'delivered_late') AND accepted = 0
   GROUP BY arrived_at - arrived_at % 3600000000, domain, relay, relay_ip
 )
 SELECT hour, domain, relay, relay_ip, CAST(sum(mails) AS BIGINT) AS mails

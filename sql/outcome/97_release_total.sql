@@ -8,7 +8,7 @@ WITH bare AS (
       ELSE events.message_id END AS message_id
   FROM events
   CROSS JOIN params
-  WHERE events.kind = 'message' AND params.id_parts <> '' AND position(params.id_prefix IN events.message_id) IN (1, 2)
+  WHERE events.message_id <> '' AND params.id_parts <> '' AND position(params.id_prefix IN events.message_id) IN (1, 2)
 ),
 cut AS (
   SELECT

@@ -9,6 +9,6 @@ WHERE (
     AND (lower(events.recipient) = asked.recipient OR lower(events.orig_to) = asked.recipient)
   )
   OR (
-    asked.recipient = '' AND events.kind = 'message'
+    asked.recipient = ''
     AND events.message_id IN (asked.message_id, concat('<', asked.message_id, '>'))
   )

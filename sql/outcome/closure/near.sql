@@ -10,20 +10,20 @@ naming AS (
   SELECT DISTINCT qid FROM fresh
 ),
 known_id AS (
-  SELECT DISTINCT message_id FROM said WHERE kind = 'message' AND message_id NOT IN ('', '<>')
+  SELECT DISTINCT message_id FROM said WHERE message_id NOT IN ('', '<>')
 ),
 same_id AS (
   SELECT DISTINCT events.host, events.qid, events.message_id
   FROM events
   JOIN known_id ON known_id.message_id = events.message_id
   LEFT JOIN near ON near.host = events.host AND near.qid = events.qid
-  WHERE events.kind = 'message' AND near.qid IS NULL
+  WHERE near.qid IS NULL
 ),
 addressed AS (
   SELECT DISTINCT ids.message_id, attempts.recipient
   FROM said AS ids
   JOIN said AS attempts ON attempts.host = ids.host AND attempts.qid = ids.qid AND attempts.kind = 'attempt'
-  WHERE ids.kind = 'message'
+  WHERE ids.message_id NOT IN ('', '<>')
 ),
 found AS (
   SELECT events.host, events.qid

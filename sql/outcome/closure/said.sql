@@ -10,5 +10,6 @@ SELECT DISTINCT
   events.message_id
 FROM events
 JOIN fresh ON fresh.host = events.host AND fresh.qid = events.qid
-WHERE events.kind IN ('attempt', 'message')
+WHERE events.kind = 'attempt'
+  OR events.message_id <> ''
   OR (events.kind IN ('begin', 'requeue') AND events.next_qid <> '')
