@@ -3,7 +3,7 @@
 --   no sender, or another life's non-delivery notification names it.
 -- Parameters: header VARCHAR (lower case; the logged header that counts before others). Reads life.
 -- Columns: life, host, instance, qid, epoch, arrived_at, message_id, sender, queued (0/1: the sender is known), header,
---   origin (queue id that it came from, '' none), requeued (0/1), notice (0/1), expired_at, removed_at, deleted (0/1: by
+--   subject (the logged header of that name), origin (queue id that it came from, '' none), requeued (0/1), notice (0/1), expired_at, removed_at, deleted (0/1: by
 --   postsuper), last_at.
 WITH summed AS (
   SELECT
@@ -21,6 +21,7 @@ WITH summed AS (
       WHEN kind = 'header' AND position(concat('header ', (SELECT header FROM params), ':') IN lower(text)) > 0 THEN text
     END) AS header,
     max(CASE WHEN kind = 'header' THEN text END) AS any_header,
+    max(CASE WHEN kind = 'header' AND position('header subject:' IN lower(text)) > 0 THEN text END) AS subject,
     max(CASE WHEN kind IN ('begin', 'requeue') THEN next_qid END) AS origin,
     max(CASE WHEN kind = 'requeue' THEN 1 ELSE 0 END) AS requeued,
     max(CASE WHEN kind = 'expired' THEN at_us END) AS expired_at,
@@ -56,6 +57,7 @@ SELECT
   coalesce(sender, '') AS sender,
   queued,
   coalesce(header, any_header, '') AS header,
+  coalesce(subject, '') AS subject,
   coalesce(origin, '') AS origin,
   requeued,
   CASE WHEN noticed.life IS NOT NULL OR (queued = 1 AND sender = '') THEN 1 ELSE 0 END AS notice,

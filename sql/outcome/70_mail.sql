@@ -1,10 +1,11 @@
 -- Purpose: one row for each (message, recipient) as its chain of queue ids tells it. Bounce mails of
 --   our own are no originals and stay out.
 -- Parameters: none. Reads leg, message, chain, step, own_host(address), own_resend(qid, at_us).
--- Columns: chain, message_id, sender, recipient, original (as the sender wrote it), header, arrived_at, first_failed_at,
---   at_us, delivered_at, returned_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered (0/1), word (sent, handed: to
---   ourselves, and nothing more is known; bounced, expired, deferred), failed (0/1), relay, relay_ip, code, enhanced,
---   reply, host, instance, qid, epoch, resent (0/1: a resend of ours), last_host, last_qid, path, part, line.
+-- Columns: chain, message_id, sender, recipient, original (as the sender wrote it), header, subject, arrived_at,
+--   first_failed_at, at_us, delivered_at, returned_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered
+--   (0/1), word (sent, handed: to ourselves, and nothing more is known; bounced, expired, deferred), failed (0/1), relay,
+--   relay_ip, code, enhanced, reply, host, instance, qid, epoch, resent (0/1: a resend of ours), last_host, last_qid, path,
+--   part, line.
 WITH resend AS (
   -- within a quarter of an hour of our sending: the id may be another mail's before and after
   SELECT DISTINCT message.life, message.qid
@@ -26,6 +27,7 @@ told AS (
     message.sender,
     message.queued,
     message.header,
+    message.subject,
     message.notice,
     CASE WHEN resend.qid IS NOT NULL THEN 1 ELSE 0 END AS resent,
     message.arrived_at,
@@ -91,6 +93,7 @@ folded AS (
     max(CASE WHEN depth = 0 THEN recipient END) AS first_recipient,
     max(CASE WHEN depth = 0 THEN original END) AS original,
     max(CASE WHEN heading = 1 THEN header END) AS header,
+    max(subject) AS subject,
     max(CASE WHEN depth = 0 THEN arrived_at END) AS arrived_at,
     min(first_failed_at) AS first_failed_at,
     max(last_at) AS at_us,
@@ -143,6 +146,7 @@ SELECT
   recipient,
   CASE WHEN position('@' IN original) > 0 THEN original ELSE first_recipient END AS original,
   header,
+  subject,
   arrived_at,
   first_failed_at,
   at_us,

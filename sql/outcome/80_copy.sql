@@ -82,7 +82,7 @@ reported AS (
   SELECT *, max(returned_at) OVER (PARTITION BY same_id, same_recipient, time_) AS back_at FROM grouped
 )
 SELECT
-  chain, message_id, sender, recipient, original, header, arrived_at, first_failed_at, at_us, delivered_at, returned_at,
+  chain, message_id, sender, recipient, original, header, subject, arrived_at, first_failed_at, at_us, delivered_at, returned_at,
   expired_at, removed_at, deleted, attempts, maybe_delivered, word, failed, relay, relay_ip, code, enhanced, reply, host,
   instance, qid, epoch, resent, last_host, last_qid, path, part, line,
   CASE WHEN status = 'delivered' AND back_at >= delivered_at THEN 'bounced' ELSE status END AS status,

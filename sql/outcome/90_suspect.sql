@@ -6,7 +6,8 @@
 -- Columns: outcome_id, message_id, sender, recipient (as the sender wrote it: before aliases), domain, status,
 --   maybe_delivered, arrived_at, first_failed_at, at, delivered_at, attempts, relay, relay_ip, code, enhanced, reply, stage,
 --   host, instance, qid, epoch, last_host, last_qid, header_value, chain, evidence, mailbox (the recipient of the delivery
---   lines: after aliases), accepted (0/1: by the receiver, whatever came after).
+--   lines: after aliases), accepted (0/1: by the receiver, whatever came after),
+--   subject (`Subject: ...` as it was logged or came back with a bounce).
 WITH ranked AS (
   SELECT
     *,
@@ -113,7 +114,17 @@ SELECT
   copy.path AS chain,
   concat(part_source.file, ':', CAST(part_source.first_line + cause.line - 1 AS VARCHAR)) AS evidence,
   copy.recipient AS mailbox,
-  late.accepted
+  late.accepted,
+  CASE
+    WHEN position('; from=<' IN copy.subject) > 0 AND position('header ' IN copy.subject) > 0 THEN substring(
+      split_part(copy.subject, '; from=<', 1),
+      position('header ' IN copy.subject) + 7,
+      length(split_part(copy.subject, '; from=<', 1))
+        - length(split_part(split_part(copy.subject, '; from=<', 1), ' from ', -1)) - 6
+        - position('header ' IN copy.subject) - 6
+    )
+    ELSE copy.subject
+  END AS subject
 FROM late
 JOIN copy ON copy.chain = late.chain
 JOIN copy AS cause ON cause.chain = late.cause_chain
