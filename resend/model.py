@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     HOP = "hop"  # one queue id continues as another (notification, forward, orig_queue_id=)
     HEADER = "header"  # cleanup info: header X-Release-Id: ...
     LOSS = "loss"  # the log says that it lost lines
+    COMPLAINT = "complaint"  # the recipient called the mail spam (ARF): it arrived, and no more is wanted
     REJECTED = "rejected"  # a line that should be understood and was not
 
 

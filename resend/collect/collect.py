@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from resend.collect import parse
-from resend.collect.detect import SAMPLE_BYTES, detect
-from resend.collect.files import blocks, expand, sample
 from resend.collect.pool import Done, Job, Pool
 from resend.collect.queue import read_snapshot
-from resend.collect.times import check_zone, last_day
+from resend.collect.sources import Given, find
+from resend.collect.times import check_zone
 from resend.config import Config
 from resend.errors import InputError
 from resend.stores import sql
@@ -48,37 +46,24 @@ class CollectSummary:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _File:
-    """A file on its way into the evidence."""
+def _how_id(given: Given) -> str:
+    # The year that the file's date implies is no part of it: a rotated copy with a later date is the same part.
+    return f"{given.how.id}{given.year}\0"
 
-    path: Path
-    how: parse.Reading
-    year: int
-    packed: int
-    mtime_us: int
-    done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line)
-    lines: int = 0
-    size: int = 0
 
-    @property
-    def how_id(self) -> str:
-        # The year that the file's date implies is no part of it: a rotated copy with a later date is the same part.
-        return f"{self.how.id}{self.year}\0"
-
-    def source(self) -> Source:
-        digest = hashlib.sha256("".join(part for part, _ in self.done).encode())
-        return Source(
-            id=digest.hexdigest()[:12],
-            path=str(self.path.resolve()),
-            format=self.how.format,
-            zone=self.how.zone,
-            year=self.year,
-            last_day=self.how.last_day.isoformat(),
-            size=self.size,
-            mtime_us=self.mtime_us,
-            blocks=list(self.done),
-        )
+def _source(given: Given) -> Source:
+    digest = hashlib.sha256("".join(part for part, _ in given.done).encode())
+    return Source(
+        id=digest.hexdigest()[:12],
+        path=str(given.path.resolve()),
+        format=given.how.format,
+        zone=given.how.zone,
+        year=given.year,
+        last_day=given.how.last_day.isoformat(),
+        size=given.size,
+        mtime_us=given.mtime_us,
+        blocks=list(given.done),
+    )
 
 
 def collect(
@@ -98,7 +83,7 @@ def collect(
     if not 0 <= year <= date.max.year:
         raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")
     summary = CollectSummary()
-    files = _files(paths, format, zone, year, host, summary.warnings)
+    files = find(paths, asked=format, zone=zone, year=year, host=host, warn=summary.warnings)
     snapshot = read_snapshot(queue, host=host, warn=summary.warnings) if queue is not None else None
     evidence = Evidence(home)
     with evidence.writing() as manifest:
@@ -114,22 +99,6 @@ def collect(
     return summary
 
 
-def _files(paths: Sequence[Path], asked: str, zone: str, year: int, host: str, warn: list[str]) -> list[_File]:
-    found: list[_File] = []
-    for path, named in expand(paths):
-        try:
-            state = path.stat()
-            seen = detect(sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
-            day = last_day(path, zone=zone, year=year)
-            how = parse.Reading(seen.format, zone, day, host, seen.envelope, seen.heading)
-            found.append(_File(path, how, year, state.st_size, state.st_mtime_ns // 1000))
-        except InputError as error:
-            if named:
-                raise
-            warn.append(f"skipped: {error}")
-    return found
-
-
 class _Run:
     """One collect under the lock: jobs out, parts in, the manifest kept up to date."""
 
@@ -143,30 +112,30 @@ class _Run:
         self._total = total
         self._seen = 0
         self._committed = time.monotonic()
-        self._partly: _File | None = None  # committed so far, not complete
-        self._given: deque[_File] = deque()  # the file of each job that is not done yet, in order
+        self._partly: Given | None = None  # committed so far, not complete
+        self._given: deque[Given] = deque()  # the file of each job that is not done yet, in order
 
-    def collect(self, files: Sequence[_File]) -> None:
-        previous: _File | None = None
+    def collect(self, files: Sequence[Given]) -> None:
+        previous: Given | None = None
         with Pool(frozenset(self._manifest.parts)) as pool:
             for done in pool.run(self._jobs(files)):
                 file = self._given.popleft()
                 if previous is not None and previous is not file:
-                    self._manifest.put(previous.source())
+                    self._manifest.put(_source(previous))
                 previous = file
                 self._take(file, done)
         for file in files:
-            self._manifest.put(file.source())
+            self._manifest.put(_source(file))
         self._summary.files = len(files)
         self._progress(self._total, self._total)
 
-    def _jobs(self, files: Sequence[_File]) -> Iterator[Job]:
+    def _jobs(self, files: Sequence[Given]) -> Iterator[Job]:
         for file in files:
-            for block in blocks(file.path, self._summary.warnings):
+            for block in file.blocks(self._summary.warnings):
                 self._given.append(file)
-                yield Job(block, file.how, file.how_id, self._evidence.parts)
+                yield Job(block, file.how, _how_id(file), self._evidence.parts)
 
-    def _take(self, file: _File, done: Done) -> None:
+    def _take(self, file: Given, done: Done) -> None:
         parsed = done.parsed
         if parsed is None or done.part in self._manifest.parts:
             self._summary.known_parts += 1
@@ -196,7 +165,7 @@ class _Run:
         new = str(file.path.resolve()) not in self._manifest.sources or self._partly is file
         if new and time.monotonic() - self._committed > _COMMIT_EVERY_S:
             self._partly = file
-            self._manifest.put(file.source())
+            self._manifest.put(_source(file))
             self._evidence.commit(self._manifest)
             self._committed = time.monotonic()
 

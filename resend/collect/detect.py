@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from resend.collect.bounces.mailbox import looks_like_mail, looks_like_mbox
+from resend.collect.documents import is_spread, values
 from resend.collect.formats import Format, Input, envelopes, formats
 from resend.errors import InputError
 from resend.stores import sql
@@ -26,11 +29,16 @@ _SNAPSHOT = re.compile(r'^\{"queue_name":')
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """A format's name, the wrapping around its lines ("" none) and, of records with a heading, the heading."""
+    """A format's name, the wrapping around its lines ("" none) and, of records with a heading, the heading.
+
+    single_mail: a file that is one mail. spread: JSON that is not one value a line.
+    """
 
     format: str
     envelope: str = ""
     heading: str = ""
+    single_mail: bool = False
+    spread: bool = False
 
 
 def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
@@ -40,10 +48,15 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
         raise InputError(
             f"unknown format {asked!r}", where=where, next_step=f"known: {', '.join(known)}; or leave --format out"
         )
-    if not asked and _is_mail(sample):
-        return Detected("bounce")
+    if not asked or known[asked].input is Input.MAIL:
+        mail, mbox = looks_like_mail(sample), looks_like_mbox(sample)
+        if asked or mail or mbox:
+            return Detected("bounce", single_mail=not mbox)
     text = sample.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
+    if spread := is_spread(text):
+        lines = list(islice(values([text]), _LINES))
+    else:
+        lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
     if not asked and not lines:
         return Detected("postfix")  # an empty file says nothing and harms nothing
     envelope, bare = _unwrapped(lines)
@@ -53,15 +66,7 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
     heading = ""
     if found.input is Input.CSV:
         heading = next((line for line in lines if not line.startswith("#")), "")
-    return Detected(found.name, envelope, heading)
-
-
-def _is_mail(sample: bytes) -> bool:
-    if "bounce" not in formats():
-        return False
-    from resend.collect.bounces.mailbox import looks_like_mail, looks_like_mbox
-
-    return looks_like_mbox(sample) or looks_like_mail(sample)
+    return Detected(found.name, envelope, heading, spread=spread and found.input is Input.JSON)
 
 
 def _unwrapped(lines: Sequence[str]) -> tuple[str, list[str]]:

@@ -48,21 +48,44 @@ class Block:
             return handle.read(self.length)
 
 
+def is_maildir(path: Path) -> bool:
+    """Whether a folder is a Maildir: one source, not many files."""
+    return (path / "cur").is_dir() and (path / "new").is_dir()
+
+
 def expand(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
-    """Files to read, each with whether it was named (not found in a folder; hidden ones are left out there)."""
+    """Files and Maildirs to read, each with whether it was named; hidden ones in a folder are left out."""
     found: dict[Path, tuple[Path, bool]] = {}
     for path in paths:
         if not path.exists():
             raise InputError("no such file", where=str(path), next_step="check the path; quote patterns for the shell")
-        if not path.is_dir():
+        if not path.is_dir() or is_maildir(path):
             found[path.resolve()] = (path, True)
             continue
-        inside = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        inside = sorted(_inside(path))
         if not inside:
             raise InputError("no file in this folder", where=str(path), next_step="name the log files")
         for item in inside:
             found.setdefault(item.resolve(), (item, False))
     return list(found.values())
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        where = Path(place)
+        maildirs = [name for name in folders if is_maildir(where / name) and not name.startswith(".")]
+        folders[:] = [name for name in folders if name not in maildirs]
+        yield from (where / name for name in maildirs)
+        yield from (path for name in names if not name.startswith(".") and (path := where / name).is_file())
+
+
+def text_chunks(path: Path, warn: list[str]) -> Iterator[str]:
+    """The decompressed text of a file, piece by piece; bytes that are no UTF-8 are replaced."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    with _opened(path) as (stream, _):
+        for chunk in _chunks(stream, path.stat().st_size, str(path), warn):
+            yield decoder.decode(chunk)
+        yield decoder.decode(b"", final=True)
 
 
 @contextmanager

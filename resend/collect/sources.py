@@ -1,0 +1,117 @@
+"""What an operator points at, as sources: each with how it is read and the blocks of its bytes.
+
+A log file is a source. So are a Maildir, an mbox, and the single mails of a folder together: a mailbox of a hundred
+thousand reports is no hundred thousand parts. Raises InputError for a named path that does not exist, cannot be read or
+is in no known format; of a folder such files become warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resend.collect import documents, mails
+from resend.collect.bounces.mailbox import mails as mails_in
+from resend.collect.detect import SAMPLE_BYTES, Detected, detect
+from resend.collect.files import BLOCK_BYTES, Block, blocks, expand, sample, text_chunks
+from resend.collect.formats import Input, formats
+from resend.collect.parse import Reading
+from resend.collect.times import last_day
+from resend.errors import InputError
+
+_MAILS_A_BLOCK = 4_000
+
+
+@dataclass(slots=True)
+class Given:
+    """A source on its way into the evidence. `members`: of a folder's single mails, their files."""
+
+    path: Path
+    how: Reading
+    year: int
+    packed: int  # bytes to read, for the progress
+    mtime_us: int
+    spread: bool = False  # JSON over several lines
+    members: tuple[Path, ...] = ()
+    done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line) as they are collected
+    lines: int = 0
+    size: int = 0
+
+    def blocks(self, warn: list[str]) -> Iterator[Block]:
+        """Its blocks in order. What ends one early goes into `warn`."""
+        if formats()[self.how.format].input is Input.MAIL:
+            return _mail_blocks(self.path, self.members or (self.path,), warn)
+        if self.spread:
+            return _document_blocks(self.path, warn)
+        return blocks(self.path, warn)
+
+
+def find(paths: Sequence[Path], *, asked: str, zone: str, year: int, host: str, warn: list[str]) -> list[Given]:
+    """The sources under `paths`. `asked` names the format where the operator does."""
+    found: list[Given] = []
+    loose: dict[Path, list[Given]] = {}  # single mails, by folder
+    for path, named in expand(paths):
+        try:
+            given, seen = _given(path, asked, zone, year, host)
+        except InputError as error:
+            if named:
+                raise
+            warn.append(f"skipped: {error}")
+            continue
+        if seen.single_mail and not named:
+            loose.setdefault(path.parent, []).append(given)
+        else:
+            found.append(given)
+    return found + [_folder(folder, each) for folder, each in loose.items()]
+
+
+def _given(path: Path, asked: str, zone: str, year: int, host: str) -> tuple[Given, Detected]:
+    if path.is_dir():
+        seen = Detected("bounce")
+        if asked not in ("", seen.format):
+            raise InputError(
+                f"a Maildir is no {asked} log", where=str(path), next_step="leave --format out, or name the log's file"
+            )
+    else:
+        seen = detect(sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
+    state = path.stat()
+    how = Reading(seen.format, zone, last_day(path, zone=zone, year=year), host, seen.envelope, seen.heading)
+    return Given(path, how, year, state.st_size, state.st_mtime_ns // 1000, spread=seen.spread), seen
+
+
+def _folder(folder: Path, each: Sequence[Given]) -> Given:
+    """The single mails of a folder as one source."""
+    first = each[0]
+    return Given(
+        folder,
+        first.how,
+        first.year,
+        sum(given.packed for given in each),
+        max(given.mtime_us for given in each),
+        members=tuple(given.path for given in each),
+    )
+
+
+def _document_blocks(path: Path, warn: list[str]) -> Iterator[Block]:
+    offset = 0
+    for data in documents.blocks(text_chunks(path, warn)):
+        yield Block(path, offset, len(data), data)
+        offset += len(data)
+
+
+def _mail_blocks(path: Path, files: Sequence[Path], warn: list[str]) -> Iterator[Block]:
+    offset, size = 0, 0
+    group: list[bytes] = []
+    for file in files:
+        for _, mail in mails_in(file, warn):
+            group.append(mail)
+            size += len(mail)
+            if size >= BLOCK_BYTES or len(group) >= _MAILS_A_BLOCK:
+                data = mails.packed(group)
+                yield Block(path, offset, len(data), data)
+                offset += len(data)
+                group, size = [], 0
+    if group:
+        data = mails.packed(group)
+        yield Block(path, offset, len(data), data)
