@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from resend.clock import from_micros
 from resend.config import Config
 from resend.linker.arrivals import arrivals
+from resend.linker.complaints import complaints
 from resend.linker.incident import own_queue_ids
 from resend.linker.outcomes import outcomes
 from resend.stores import vetoes
@@ -32,7 +33,7 @@ def refresh_catalog_vetoes(home: Home, config: Config) -> int | None:
 
 
 def refresh_evidence_vetoes(home: Home, config: Config) -> int:
-    """Originals of open incidents that arrived after all; new vetoes, 0 without a ledger."""
+    """Originals of open incidents that arrived after all, and complaints; new vetoes, 0 without a ledger."""
     if not has_ledger(home, config):
         return 0
     with open_ledger(config.ledger.url, home) as ledger:
@@ -49,7 +50,8 @@ def project_catalog(home: Home, ledger: Ledger, now: datetime) -> int:
 
 
 def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) -> int:
-    """Veto the deliveries of every open incident whose original the evidence of today shows as delivered.
+    """Veto the deliveries of every open incident whose original the evidence of today shows as delivered, and all mail
+    to those who complained.
 
     The watermark says up to when the logs reach: the age of the evidence is measured by it. `now` is aware UTC.
     """
@@ -58,7 +60,7 @@ def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) 
         return 0
     with ledger.read() as connection:
         known = incidents(connection)
-    found = list(arrivals(home, ledger, outcomes(home, config, own=own_queue_ids(ledger)), known))
+    found = [*arrivals(home, ledger, outcomes(home, config, own=own_queue_ids(ledger)), known), *complaints(home)]
     with ledger.write() as connection:
         return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
 
