@@ -236,13 +236,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why a mail failed. `retry_after` in seconds, None where the reply names no time."""
+    """Why a mail failed. `retry_after` in seconds, None where the reply names no time; `stage` of Stage, "" unknown."""
 
     cls: CauseClass
     rule: str
     scope: Scope
     retry_after: int | None = None
     maybe_delivered: bool = False
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

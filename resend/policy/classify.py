@@ -8,16 +8,17 @@ Pure but for reading the rules. `classify` raises nothing for any text; `load` r
 from __future__ import annotations
 
 import tomllib
-from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.replies import codes, folded, normalise, retry_after, stage_of
+from resend.policy.replies import codes, flat, normalise, plain_enhanced, retry_after, stage_of
 from resend.policy.rules import FINAL_CLAIMS, SECTIONS, Rule, lint_rule, needles, read_rule
+from resend.policy.vocabulary import Vocabulary
 
 __all__ = ["Rules", "normalise"]
 
@@ -34,6 +35,8 @@ _OTHER_SUBJECTS = (
     ".5.5",
     ".6.",
 )  # of enhanced codes: the sender, the protocol, the content
+_Known = tuple[str, int, str, str, str]  # wording or words, code, enhanced, provider, stage
+_Answer = tuple[Cause, bool]  # whether the text of each reply says how long to wait
 _ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})  # before RCPT nobody knows the recipient
 _WAITING = frozenset(
     {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
@@ -63,7 +66,9 @@ class Rules:
                 else:
                     self._anywhere.append(entry)
         self._about_codes: dict[tuple[int, str, str], list[tuple[int, Rule]]] = {}  # as many as there are codes
-        self._cache: OrderedDict[tuple[str, int, str, str, str], tuple[Cause, bool]] = OrderedDict()
+        self._vocabulary = Vocabulary(self.all, self._doubt)
+        self._cache: dict[_Known, _Answer] = {}  # by wording
+        self._by_words: dict[_Known, Rule | None] = {}  # by the words of a wording that any rule knows
 
     @classmethod
     def load(cls) -> Rules:
@@ -84,20 +89,14 @@ class Rules:
         key = (normalise(text), code, enhanced, provider, stage)
         found = self._cache.get(key)
         if found is None:
-            found = self._judge(*key, text)
             if len(self._cache) >= _CACHE_MAX:
-                self._cache.popitem(last=False)
-            self._cache[key] = found
+                self._cache.clear()
+            found = self._cache[key] = self._judge(*key, text)
         cause, waits = found
-        if waits:
-            return Cause(
-                cls=cause.cls,
-                rule=cause.rule,
-                scope=cause.scope,
-                retry_after=retry_after(text),
-                maybe_delivered=cause.maybe_delivered,
-            )
-        return cause
+        if not waits:
+            return cause
+        said = retry_after(text)  # differs within one wording
+        return cause if said is None else replace(cause, retry_after=said)
 
     def lint(self) -> list[str]:
         """What is wrong with the rules: one line each; nothing wrong, no line."""
@@ -123,36 +122,46 @@ class Rules:
         """What a cause means and what to do, for people; `lang` en or ja."""
         return self._advice[cls.value][lang if lang == "ja" else "en"]
 
-    def _judge(
-        self, wording: str, code: int, enhanced: str, provider: str, stage: str, text: str
-    ) -> tuple[Cause, bool]:
+    def _judge(self, wording: str, code: int, enhanced: str, provider: str, stage: str, text: str) -> _Answer:
         said_code, said_enhanced = codes(text)
-        code = code or said_code
+        code, enhanced = code or said_code, plain_enhanced(enhanced)
         if not enhanced or enhanced[1:] == ".0.0" or enhanced[1:] == ".4.7":  # 4.4.7 says only that it expired
             enhanced = said_enhanced or enhanced
-        severity = _severity(code, enhanced)
-        asked = _Question(
-            words=folded(wording),
-            code=code,
-            enhanced=enhanced,
-            severity=severity,
-            provider=self._aliases.get(provider.lower(), provider.lower()),
-            stage=stage or stage_of(text),
-        )
-        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(n in asked.words for n in self._doubt)
-        rule = self._first(asked)
+        stage = stage or stage_of(text)
+        provider = provider.lower()
+        several = said_code and f" {said_code}-" in f" {wording}"  # lines: the code stands before each
+        words = self._vocabulary.reduced(flat(wording) if several else wording)
+        known = (words, code, enhanced, self._aliases.get(provider, provider), stage)
+        if known in self._by_words:
+            rule = self._by_words[known]
+        else:
+            if len(self._by_words) >= _CACHE_MAX:
+                self._by_words.clear()
+            rule = self._by_words[known] = self._first(self._asked(*known))
         if rule is None:
-            return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT), False
-        cls = rule.cls_temporary if severity == "4" else rule.cls
-        waits = cls in _WAITING and rule.retry_after is None and retry_after(text) is not None
+            return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT, stage=stage), False
+        cls = rule.cls_temporary if _severity(code, enhanced) == "4" else rule.cls
         cause = Cause(
             cls=cls,
             rule=rule.id,
             scope=rule.scope_of(cls),
             retry_after=rule.retry_after if cls in _WAITING else None,
             maybe_delivered=rule.maybe_delivered,
+            stage=stage,
         )
-        return cause, waits
+        return cause, cls in _WAITING and retry_after(text) is not None
+
+    def _asked(self, words: str, code: int, enhanced: str, provider: str, stage: str) -> _Question:
+        asked = _Question(
+            words=words,
+            code=code,
+            enhanced=enhanced,
+            severity=_severity(code, enhanced),
+            provider=provider,
+            stage=stage,
+        )
+        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(n in words for n in self._doubt)
+        return asked
 
     def _first(self, asked: _Question) -> Rule | None:
         best, found = len(self.all), None

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 
 TEXT_MAX = 4_096  # characters looked at; Postfix cuts a record at 2,000 bytes
+_WORDS_MAX = 65_536  # remembered at once
 _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
@@ -19,6 +19,7 @@ _CODE_WITHIN = re.compile(
     re.IGNORECASE,
 )
 _ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
+_PLAIN_ENHANCED = re.compile(r"[\s#(]{0,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
 _GENERIC = frozenset({"4.0.0", "5.0.0", "2.0.0"})
 _CONTINUED = re.compile(r" ([245][0-5]\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
 _STAGES = (
@@ -37,14 +38,15 @@ _STAGES = (
     ("data command", "data"),
 )
 
-_ADDRESS = re.compile(r"[^\s<>()\[\],;:]*@[\w.-]*")
+_ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:])[^\s<>()\[\],;:]*@[\w.-]*")
 _EDGE = "()[]<>{},;:.'\"!?#*="
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?::[0-9a-f]*){2,7}", re.IGNORECASE)
 _HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?(?=[^\]]*:|(?:\d+\.){3})[0-9a-f.:]{3,}\](?::\d+)?[,:;]?", re.IGNORECASE)
+_DIGIT = re.compile(r"\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
 _REPLY_CODE = re.compile(r"[245][0-5]\d")
 _ID = re.compile(
-    r"(?=[A-Za-z]*\d)(?![RB]L0\d{5}\b)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
+    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?![RB]L0\d{5}\b)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
 )  # RL000001 and BL000001 are codes, 2821 to 5322 standards of mail
 _WAIT = re.compile(r"\b(\d{1,6})[ -]?(s|m|h)(?:ec|ecs|econds?|in|ins|inutes?|r|rs|ours?)?\b", re.IGNORECASE)
 _NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "within ", "previous ")  # a rate's window, not a wait
@@ -60,7 +62,7 @@ def codes(text: str) -> tuple[int, str]:
     >>> codes("host mx.example.jp[192.0.2.1] said: 451 4.7.500 Server busy (in reply to MAIL FROM command)")
     (451, '4.7.500')
     """
-    text = flat(text)
+    text = " ".join(text[:TEXT_MAX].split())
     match = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text)
     first = match.group(1)[0] if match else ""
     found = ""
@@ -75,6 +77,12 @@ def codes(text: str) -> tuple[int, str]:
     return (int(match.group(1)) if match else 0), found
 
 
+def plain_enhanced(text: str) -> str:
+    """An enhanced code as others hand it over ("5.1.2 (remote server said no)", "#5.1.2"); "" where it is none."""
+    found = _PLAIN_ENHANCED.match(text)
+    return found.group(1) if found else ""
+
+
 def stage_of(text: str) -> str:
     """The stage that Postfix names in a reason, as model.Stage; "" where it names none."""
     lowered = text.lower()
@@ -83,7 +91,7 @@ def stage_of(text: str) -> str:
 
 def flat(text: str) -> str:
     """One line, runs of white space as one space, cut at TEXT_MAX; codes repeated on continuation lines are dropped."""
-    text = " ".join(text[: 2 * TEXT_MAX].split())[:TEXT_MAX]
+    text = " ".join(text[:TEXT_MAX].split())
     start = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text)
     if start is None or text[start.end() : start.end() + 1] != "-":
         return text
@@ -97,32 +105,43 @@ def normalise(text: str) -> str:
     >>> normalise("host mx1.example.jp[192.0.2.1] said: 550 5.1.1 <taro@example.jp>: User unknown AB12CD34EF")
     'host [ip] said: 550 5.1.1 <addr>: User unknown id'
     """
-    words = flat(text).split(" ")
-    return " ".join([word if word.isalpha() else _masked(word) for word in words])
+    return " ".join(map(_MASKED.__getitem__, text[:TEXT_MAX].split()))
 
 
-@lru_cache(maxsize=65_536)
+class _Masked(dict[str, str]):
+    """Words as they are masked, remembered: a lookup costs no call of Python for a word seen before."""
+
+    def __missing__(self, word: str) -> str:
+        masked = word if word.isalpha() else _masked(word)
+        if len(self) >= _WORDS_MAX:
+            self.clear()
+        self[word] = masked
+        return masked
+
+
+_MASKED = _Masked()
+
+
 def _masked(word: str) -> str:
     """One word without what differs from mail to mail; the marks around it stay."""
     bare = word.strip(_EDGE)
     if not bare:
         return word
-    start = word.index(bare)
-    before, after = word[:start], word[start + len(bare) :]
+    before, _, after = ("", "", "") if bare == word else word.partition(bare)
     if "@" in bare:
         return f"{before}{_ADDRESS.sub('addr', bare)}{after}"
-    if bare.startswith("name="):
-        return f"{before}name=domain{after}"  # of a DNS error
     if "[" in word and _HOST_AND_IP.fullmatch(word):
         return "[ip]" + (word[-1] if word[-1] in ",:;" else "")
-    if not any(letter.isdigit() for letter in bare):
+    if bare.startswith("name="):
+        return f"{before}name=domain{after}"  # of a DNS error
+    if _DIGIT.search(bare) is None:
         return word
-    if _IP.fullmatch(bare):
+    if bare.isdigit():
+        return word if _REPLY_CODE.fullmatch(bare) or not _ID.fullmatch(f"{bare:0>4}") else f"{before}N{after}"
+    if (":" in bare or bare.count(".") == 3) and _IP.fullmatch(bare):
         return f"{before}ip{after}"
     if _TIME.fullmatch(bare):
         return f"{before}id{after}"
-    if bare.isdigit():
-        return word if _REPLY_CODE.fullmatch(bare) or not _ID.fullmatch(f"{bare:0>4}") else f"{before}N{after}"
     if "://" in bare:
         return f"{before}{bare.partition('?')[0]}{after}"
     return f"{before}{_ID.sub('id', bare)}{after}"
@@ -133,10 +152,22 @@ def folded(text: str) -> str:
 
     Postfix's "(in reply to RCPT TO command)" is left out: it says where, not why.
     """
-    text = _IN_REPLY.sub("", text)
-    if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return f" {' '.join(_WORD.findall(text.casefold()))} "
+    return f" {' '.join(filter(None, map(fold_word, without_command(text).split())))} "
+
+
+def without_command(text: str) -> str:
+    return _IN_REPLY.sub("", text) if "(in reply to " in text else text
+
+
+def fold_word(word: str) -> str:
+    """One word between blanks: what it says, which may be several words ("doesn't" is "doesn t"), or "".
+
+    >>> fold_word("[S77719],"), fold_word("doesn't"), fold_word("...")
+    ('s77719', 'doesn t', '')
+    """
+    if not word.isascii():
+        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+    return " ".join(_WORD.findall(word.casefold()))
 
 
 def retry_after(text: str) -> int | None:
