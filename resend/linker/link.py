@@ -1,8 +1,9 @@
 """Links outcomes to releases and recipients: runs sql/link in order, the first certain rule wins.
 
 Reads the tables of its DuckDB connection and leaves temp table `link` there: one row for each outcome, with the rule
-and what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. Raises
-ConfigError for a link template that cannot be read.
+and what it rests on. Guesses nothing: what does not fit the catalog is ambiguous or none, and says why. A rule whose
+header says `Confidence: probable` is never certain, however well it fits. Raises ConfigError for a link template that
+cannot be read.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from resend.config import LinkConfig
 from resend.errors import ConfigError
 from resend.policy.address import rcpt_key, validate_rcpt
 from resend.policy.content import LinkTemplate
+from resend.policy.subject import folded_subject
 from resend.stores import sql
 from resend.stores.history import OwnTry
 
 OWN_RULE = "00_own_try"
 _QUOTED = re.compile(r'"(?P<local>(?:[^"\\]|\\.)*)"@(?P<domain>[^@]+)')
 _ESCAPE = re.compile(r"\\(?=.)")
+# A mail is in the queue minutes after the application sent it; a bounce may come a queue lifetime later, and another
+# lifetime for the hops after it.
+_WINDOWS_US = {"send_window_us": 900_000_000, "bounce_window_us": 604_800_000_000, "ahead_us": 60_000_000}
 _LINK_COLUMNS = (
     "outcome_id BIGINT, release VARCHAR, recipient_id VARCHAR, rule VARCHAR, confidence VARCHAR, candidates BIGINT,"
     " evidence VARCHAR, doubt VARCHAR"
@@ -36,7 +41,7 @@ def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable
     none); rule '' where no rule found anything. Rows of OWN_RULE are our own resends.
     """
     prepare(con, config, own_tries)
-    sql.set_params(con, {"header": config.header.lower()})
+    sql.set_params(con, {"header": config.header.lower()} | _WINDOWS_US)
     con.execute(f"CREATE OR REPLACE TEMP TABLE link ({_LINK_COLUMNS})")
     con.execute(f"CREATE OR REPLACE TEMP TABLE trial ({_LINK_COLUMNS})")
     con.execute(
@@ -53,6 +58,8 @@ def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable
             )
             continue
         con.execute(f"CREATE OR REPLACE TEMP TABLE settled AS {sql.load('link/setup/settle')}")
+        if _is_probable(name):
+            con.execute("UPDATE settled SET confidence = 'probable' WHERE confidence = 'certain'")
         for table, condition in (("link", "="), ("trial", "<>")):
             con.execute(
                 f"INSERT INTO {table} SELECT outcome_id, release, recipient_id, ?, confidence, candidates, evidence,"
@@ -68,6 +75,7 @@ def prepare(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Itera
     con.execute(f"CREATE OR REPLACE TEMP TABLE outcome AS {sql.load('link/setup/outcome')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE owner AS {sql.load('link/setup/owner')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE sent AS {sql.load('link/setup/sent')}")
+    _subjects(con)
     sql.create_table(
         con,
         "own_try",
@@ -96,6 +104,29 @@ def prepare(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Itera
         " UNION ALL SELECT outcome_id, 'envelope', sender, address, concat(evidence, ' envelope ', sender) FROM outcome"
     )
     con.execute(f"CREATE OR REPLACE TEMP TABLE reading AS {sql.load('link/setup/reading')}")
+
+
+def _is_probable(rule: str) -> bool:
+    return any(line.startswith("-- Confidence: probable") for line in sql.load(rule).splitlines())
+
+
+def _subjects(con: duckdb.DuckDBPyConnection) -> None:
+    """Make `subject`(outcome_id, subject) and `title`(release, title) as they are compared: each distinct one once."""
+    said = con.execute("SELECT DISTINCT subject FROM outcome WHERE subject <> ''").fetchall()
+    titles = con.execute("SELECT id, title FROM release").fetchall() if said else []
+    sql.create_table(
+        con,
+        "folded_subject",
+        {"text": "VARCHAR", "subject": "VARCHAR"},
+        [(text, folded_subject(text)) for (text,) in said],
+    )
+    sql.create_table(
+        con, "title", {"release": "VARCHAR", "title": "VARCHAR"}, [(id_, folded_subject(text)) for id_, text in titles]
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE subject AS SELECT o.outcome_id, f.subject FROM outcome AS o"
+        " JOIN folded_subject AS f ON f.text = o.subject"
+    )
 
 
 def keys(con: duckdb.DuckDBPyConnection) -> None:

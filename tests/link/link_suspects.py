@@ -10,7 +10,7 @@ SUSPECT = {
     "at": "BIGINT", "delivered_at": "BIGINT", "attempts": "INTEGER", "relay": "VARCHAR", "relay_ip": "VARCHAR",
     "code": "INTEGER", "enhanced": "VARCHAR", "reply": "VARCHAR", "stage": "VARCHAR", "host": "VARCHAR",
     "instance": "VARCHAR", "qid": "VARCHAR", "epoch": "INTEGER", "last_host": "VARCHAR", "last_qid": "VARCHAR",
-    "header_value": "VARCHAR", "chain": "VARCHAR", "evidence": "VARCHAR",
+    "header_value": "VARCHAR", "chain": "VARCHAR", "evidence": "VARCHAR", "subject": "VARCHAR",
 }  # fmt: skip
 HOUR = 3_600_000_000
 AT = 1_763_600_000_000_000  # microseconds UTC, in November 2025
@@ -46,6 +46,7 @@ def suspect(number: int, recipient: str, **values: Any) -> list[Any]:
         "header_value": "",
         "chain": "",
         "evidence": f"mail.log:{number}",
+        "subject": "",
     }
     assert not values.keys() - row.keys()
     return list((row | values).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -204,3 +205,57 @@ def test_what_is_no_address_links_to_nothing_and_breaks_nothing(linked: Linked) 
 def test_a_template_that_cannot_be_read(linked: Linked) -> None:
     with pytest.raises(ConfigError, match=r"\[link\] message_id"):
         linked([suspect(1, "jiro@example.jp")], message_id="{release}{recipient}@x")
+
+
+SENDLOG = "release,recipient,sent_at\n"
+
+
+def at(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="microseconds")
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (["R1,r1,-60"], ("60_send_log_window", "probable", "R1", "r1")),
+        (["R1,r1,-60", "R2,r1,-600"], ("60_send_log_window", "ambiguous", "R1", "r1")),
+        (["R1,r1,-1200"], ("", "none", "", "")),  # too long before
+        (["R1,r1,300"], ("", "none", "", "")),  # after it
+        (["R1,r2,-60"], ("", "none", "", "")),  # to somebody else
+    ],
+)
+def test_the_send_log_by_address_and_time_is_never_certain(
+    catalog: Catalog, linked: Linked, sent: list[str], expected: tuple[str, ...]
+) -> None:
+    rows = [line.rsplit(",", 1) for line in sent]
+    catalog(sendlog=SENDLOG + "".join(f"{who},{at(AT + 1_000_000 + int(s) * 1_000_000)}\n" for who, s in rows))
+    found = linked([suspect(1, "Taro@Example.jp", message_id="")])[1]
+    assert short(found) == expected
+
+
+def test_a_bounce_comes_days_after_the_send_log(catalog: Catalog, linked: Linked) -> None:
+    catalog(sendlog=SENDLOG + f"R1,r1,{at(AT - 4 * 86_400_000_000)}\n")
+    found = linked([suspect(1, "Taro@Example.jp", message_id="", host="bounce")])[1]
+    assert short(found) == ("60_send_log_window", "probable", "R1", "r1")
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("Subject: Title R2", ("70_subject", "probable", "R2", "r1")),
+        ("Subject: =?utf-8?B?VGl0bGUgUjI=?=", ("70_subject", "probable", "R2", "r1")),
+        ("subject:  title   r2 ", ("70_subject", "probable", "R2", "r1")),
+        ("Subject: Something else", ("", "none", "", "")),
+        ("Subject: =?x-nowhere?B?!!?=", ("", "none", "", "")),
+    ],
+)
+def test_the_subject_names_the_release(linked: Linked, subject: str, expected: tuple[str, ...]) -> None:
+    assert short(linked([suspect(1, "Taro@Example.jp", message_id="", subject=subject)])[1]) == expected
+
+
+def test_a_subject_of_two_releases_is_ambiguous(catalog: Catalog, linked: Linked) -> None:
+    catalog(
+        releases="id,customer,title,sender\nA,C1,新製品のお知らせ,pr@example.jp\nB,C1,新製品のお知らせ,pr@example.jp\n"
+    )
+    found = linked([suspect(1, "Taro@Example.jp", message_id="", subject="Subject: 新製品のお知らせ")])[1]
+    assert (found["rule"], found["confidence"], found["candidates"]) == ("70_subject", "ambiguous", 2)

@@ -1,6 +1,6 @@
 -- Purpose: the outcomes to link, with the keys that the rules join on: message-id without brackets and what follows them.
 -- Parameters: none. Reads suspect (linker/outcomes) and suspect_key(outcome_id, rcpt_key).
--- Columns: outcome_id, message_id, bare_id, sender, rcpt_key, address (rcpt_key in lower case), header_value, evidence,
+-- Columns: outcome_id, message_id, bare_id, sender, rcpt_key, address (rcpt_key in lower case), header_value, subject, evidence,
 --   host, instance, qid, epoch, arrived_at.
 SELECT
   s.outcome_id,
@@ -11,6 +11,7 @@ SELECT
   k.rcpt_key,
   lower(k.rcpt_key) AS address,
   s.header_value,
+  s.subject,
   s.evidence,
   s.host,
   s.instance,
