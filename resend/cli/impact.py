@@ -10,6 +10,7 @@ from resend.cli import render
 from resend.cli.screen import Screen
 from resend.clock import from_text
 from resend.model import Bucket
+from resend.report.unlinked import grouped
 
 if TYPE_CHECKING:
     from resend.report.impact import BucketRow, Impact, ImpactRow
@@ -128,6 +129,21 @@ def _links(screen: Screen, found: Impact) -> None:
         [render.Column("rule"), render.fixed("confidence"), render.number("mails")],
         [(rule or "none fits", confidence, mails) for rule, confidence, mails in found.links],
     )
+    for mail in found.unlinked:
+        screen.row(
+            "unlinked",
+            evidence=mail.evidence,
+            recipient=screen.address(mail.recipient),
+            message_id=screen.masked(mail.message_id),
+            rule=mail.rule,
+            nearest=screen.masked(mail.nearest),
+            doubt=mail.doubt,
+            needed=mail.needed,
+        )
+    for doubt, needed, mails, first in grouped(found.unlinked):
+        text = f"{render.count(mails)} unlinked: {doubt}, as {screen.masked(first.nearest or first.evidence)}"
+        for line in (*render.wrap(text, screen.columns), *render.wrap(f"would link: {needed}", screen.columns - 2)):
+            screen.line(line)
 
 
 def _eta(screen: Screen, etas: Mapping[str, float]) -> None:

@@ -53,7 +53,7 @@ def preview(
     }
     shown.show(screen, found, zone(config), etas)
     if csv is not None:
-        for path in write_csv(found, csv):
+        for path in write_csv(found, csv, shown=screen.masked):
             screen.note(f"wrote {path}")
     resend = found.count(Bucket.RESEND)
     screen.line()

@@ -41,7 +41,7 @@ def link(con: duckdb.DuckDBPyConnection, config: LinkConfig, own_tries: Iterable
     none); rule '' where no rule found anything. Rows of OWN_RULE are our own resends.
     """
     prepare(con, config, own_tries)
-    sql.set_params(con, {"header": config.header.lower()} | _WINDOWS_US)
+    sql.set_params(con, {"header": config.header.lower(), **_WINDOWS_US})
     con.execute(f"CREATE OR REPLACE TEMP TABLE link ({_LINK_COLUMNS})")
     con.execute(f"CREATE OR REPLACE TEMP TABLE trial ({_LINK_COLUMNS})")
     con.execute(

@@ -7,7 +7,7 @@ StoreError where the buckets do not add up to the frozen count, InputError for a
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,14 @@ import duckdb
 from resend.clock import from_micros, to_text
 from resend.errors import InputError, StoreError
 from resend.model import Bucket
+from resend.report.unlinked import Unlinked
 from resend.stores import sql
 from resend.stores.home import private_opener
 from resend.stores.incidents import Surroundings
 
 DIMENSIONS = ("total", "provider", "domain", "release", "customer", "cause", "hour")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs a cell that begins with one of these
+_UNLINKED = ("evidence", "arrived_at", "recipient", "sender", "message_id", "rule", "nearest", "doubt")
 _HEADERS = ("value", "label", "mails", "failed", "share", "resend")
 
 
@@ -60,6 +62,7 @@ class Impact:
     tables: Mapping[str, tuple[ImpactRow, ...]]  # by dimension
     links: tuple[tuple[str, str, int], ...]  # rule ("" none), confidence, mails
     provider_ways: Mapping[str, int]  # relay | mx | domain -> mails
+    unlinked: tuple[Unlinked, ...]  # the first 20,000
 
     def count(self, bucket: Bucket) -> int:
         return next(row.count for row in self.buckets if row.name is bucket)
@@ -94,6 +97,10 @@ def impact(con: duckdb.DuckDBPyConnection, about: Surroundings) -> Impact:
         tables=rows,
         links=tuple((str(rule), str(confidence), _int(mails)) for rule, confidence, mails in found["link"]),
         provider_ways={str(way): _int(mails) for way, mails in found["provider_way"]},
+        unlinked=tuple(
+            Unlinked(**dict(zip(_UNLINKED, row, strict=True)))  # type: ignore[arg-type]
+            for row in found["unlinked"]
+        ),
     )
 
 
@@ -124,8 +131,11 @@ def _int(value: object) -> int:
     return int(str(value))
 
 
-def write_csv(found: Impact, directory: Path) -> list[Path]:
-    """One file per table, in UTF-8 with a BOM (Excel in Japan takes a file without one for Shift_JIS); the paths."""
+def write_csv(found: Impact, directory: Path, *, shown: Callable[[str], str] = str) -> list[Path]:
+    """One file per table, in UTF-8 with a BOM (Excel in Japan takes a file without one for Shift_JIS); the paths.
+
+    `shown` masks the addresses in a text, where they are to be masked.
+    """
     files: dict[str, tuple[Sequence[str], list[Sequence[object]]]] = {
         dimension: (_HEADERS, [[getattr(row, name) for name in _HEADERS] for row in rows])
         for dimension, rows in found.tables.items()
@@ -133,6 +143,21 @@ def write_csv(found: Impact, directory: Path) -> list[Path]:
     files["bucket"] = (
         ("bucket", "reason", "mails"),
         [(row.name.value, reason, mails) for row in found.buckets for reason, mails in row.reasons.items()],
+    )
+    files["unlinked"] = (
+        (*_UNLINKED, "needed"),
+        [
+            [
+                mail.evidence,
+                "" if mail.arrived_at is None else to_text(from_micros(mail.arrived_at)),
+                *(shown(text) for text in (mail.recipient, mail.sender, mail.message_id)),
+                mail.rule,
+                shown(mail.nearest),
+                mail.doubt,
+                mail.needed,
+            ]
+            for mail in found.unlinked
+        ],
     )
     written = []
     try:

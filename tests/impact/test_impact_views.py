@@ -22,29 +22,34 @@ COLUMNS = {
     "outcome_id": "BIGINT", "provider": "VARCHAR", "provider_way": "VARCHAR", "domain": "VARCHAR", "release": "VARCHAR",
     "title": "VARCHAR", "customer": "VARCHAR", "customer_name": "VARCHAR", "cause": "VARCHAR", "arrived_at": "BIGINT",
     "first_failed_at": "BIGINT", "bucket": "VARCHAR", "reason": "VARCHAR", "link_rule": "VARCHAR",
-    "confidence": "VARCHAR",
+    "confidence": "VARCHAR", "evidence": "VARCHAR", "rcpt_key": "VARCHAR", "sender": "VARCHAR", "message_id": "VARCHAR",
+    "link_evidence": "VARCHAR", "doubt": "VARCHAR",
 }  # fmt: skip
 BASE = ("office365", "relay", "a.example", "R1", "新製品", "C1", "=1+1", "throttled", AT + 5, AT + 6)
+LINKED = ("mail.log:1", "a@a.example", "b@x.example", "<1@x>", "mail.log:1 message-id <1@x>", "")
 ROWS = [
-    (1, *BASE, "resend", "it passes", "10_message_id", "certain"),
-    (2, *BASE, "resend", "it passes", "10_message_id", "certain"),
-    (3, *BASE, "never", "unsubscribed", "10_message_id", "certain"),
+    (1, *BASE, "resend", "it passes", "10_message_id", "certain", *LINKED),
+    (2, *BASE, "resend", "it passes", "10_message_id", "certain", *LINKED),
+    (3, *BASE, "never", "unsubscribed", "10_message_id", "certain", *LINKED),
     (
-        4,
-        "docomo",
-        "domain",
-        "-b.example",
-        "",
-        "",
-        "",
-        "",
-        "unknown",
-        None,
-        AT + HOUR,
-        "unlinked",
-        "no rule",
-        "",
-        "none",
+        *(
+            4,
+            "docomo",
+            "domain",
+            "-b.example",
+            "",
+            "",
+            "",
+            "",
+            "unknown",
+            None,
+            AT + HOUR,
+            "unlinked",
+            "no rule",
+            "",
+            "none",
+        ),
+        *("mail.log:4", "=x@b.example", "", "", "mail.log:4", "no rule names a release"),
     ),
 ]
 MAILS = (
@@ -104,13 +109,16 @@ def test_buckets_that_do_not_add_up_are_a_loud_error(con: duckdb.DuckDBPyConnect
 def test_csv_has_a_bom_and_runs_nothing(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     found = impact(con, ABOUT)
     paths = write_csv(found, tmp_path / "out")
-    assert {path.name for path in paths} == {f"{name}.csv" for name in (*found.tables, "bucket")}
+    assert {path.name for path in paths} == {f"{name}.csv" for name in (*found.tables, "bucket", "unlinked")}
     for path in paths:
         assert path.read_bytes().startswith(b"\xef\xbb\xbf")
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
         assert all(not text.startswith(("=", "+", "@", "-")) for row in rows for text in row), path
     customers = list(csv.DictReader((tmp_path / "out" / "customer.csv").read_text(encoding="utf-8-sig").splitlines()))
     assert customers[0]["label"] == "'=1+1" and customers[0]["failed"] == "3"
+    (missed,) = csv.DictReader((tmp_path / "out" / "unlinked.csv").read_text(encoding="utf-8-sig").splitlines())
+    assert missed["evidence"] == "mail.log:4" and missed["recipient"] == "'=x@b.example"
+    assert "send log with address and sent_at" in missed["needed"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         write_csv(found, tmp_path / "file")
