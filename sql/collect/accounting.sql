@@ -1,9 +1,10 @@
--- Purpose: what a part holds, for the manifest. A line may tell of several events.
+-- Purpose: what a part holds, for the manifest. A line may tell of several events; one of them that was not understood
+--   makes it a rejected line.
 -- Parameters: $1 the part's Parquet file.
 -- Columns: parsed, rejected (counts of lines), losses (of events), first_at, last_at (BIGINT, NULL where no event), hosts (a list).
 SELECT
-  count(DISTINCT line) FILTER (WHERE kind <> 'rejected') AS parsed,
-  count(*) FILTER (WHERE kind = 'rejected') AS rejected,
+  count(DISTINCT line) - count(DISTINCT line) FILTER (WHERE kind = 'rejected') AS parsed,
+  count(DISTINCT line) FILTER (WHERE kind = 'rejected') AS rejected,
   count(*) FILTER (WHERE kind = 'loss') AS losses,
   min(at_us) FILTER (WHERE kind <> 'rejected') AS first_at,
   max(at_us) FILTER (WHERE kind <> 'rejected') AS last_at,

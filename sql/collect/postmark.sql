@@ -1,0 +1,99 @@
+-- Purpose: events of Postmark: its webhooks (`RecordType`), and pages of its bounce API (`Bounces`). What Postmark goes on
+--   trying is a deferral; its other bounces may come after a delivery, but for mails that it did not send at all. A spam
+--   complaint or an unsubscription becomes a `complaint`; auto-replies, opens and clicks say nothing here. Metadata is headers.
+-- Format: postmark, Postmark's webhooks and bounces
+-- Version: 1
+-- Input: json
+-- Detect: "RecordType"\s*:\s*"(?:Bounce|Delivery|Open|Click|SpamComplaint|SubscriptionChange)"
+-- Detect: "Bounces"\s*:\s*\[.*"TypeCode"\s*:|"TypeCode"\s*:.*"MessageID"\s*:|"MessageID"\s*:.*"TypeCode"\s*:
+-- Facts: postmarkapp.com/developer: webhooks, bounce types of the bounce API.
+-- Parameters: ref_year, ref_month, ref_day (stand for the time of an event without one). Reads lines(line, text).
+-- Columns: those of sql/collect/postfix.sql.
+WITH document AS (
+  SELECT
+    line,
+    text,
+    TRY(json_transform(
+      listed_in(text, 'Bounces'),
+      '[{"RecordType": "VARCHAR", "Type": "VARCHAR", "MessageID": "VARCHAR", "Email": "VARCHAR", "Recipient": "VARCHAR",
+        "From": "VARCHAR", "BouncedAt": "VARCHAR", "DeliveredAt": "VARCHAR", "ChangedAt": "VARCHAR", "Details": "VARCHAR",
+        "Description": "VARCHAR", "SuppressSending": "VARCHAR", "SuppressionReason": "VARCHAR",
+        "Metadata": "MAP(VARCHAR, VARCHAR)"}]'
+    )) AS told
+  FROM lines
+  WHERE trim(text) <> ''
+),
+typed AS (
+  SELECT
+    *,
+    CASE
+      WHEN said['RecordType'] IS NULL THEN CASE WHEN said['BouncedAt'] <> '' THEN coalesce(said['Type'], 'Unknown') END
+      WHEN said['RecordType'] = 'Bounce' THEN coalesce(said['Type'], 'Unknown')
+      WHEN said['RecordType'] = 'SubscriptionChange' THEN CASE
+        WHEN said['SuppressSending'] <> 'true' THEN NULL
+        WHEN said['SuppressionReason'] = 'HardBounce' THEN 'suppressed'
+        ELSE 'Unsubscribe'
+      END
+      ELSE said['RecordType']
+    END AS type
+  FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+),
+event AS (
+  SELECT
+    line,
+    text,
+    said,
+    type,
+    trim(coalesce(said['Email'], said['Recipient'])) AS address,
+    coalesce(
+      moment_us(coalesce(said['BouncedAt'], said['DeliveredAt'], said['ChangedAt'])),
+      epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
+    ) AS at_us,
+    CASE
+      WHEN type = 'suppressed' THEN 'HardBounce: sending to this address is suppressed'
+      WHEN type = 'Delivery' THEN bare_reply(said['Details'])
+      ELSE coalesce(bare_reply(nullif(said['Details'], '')), concat_ws(': ', type, one_line(said['Description'])))
+    END AS words
+  FROM typed
+  CROSS JOIN params
+  WHERE type NOT IN ('Open', 'Click', 'Subscribe', 'AutoResponder', 'AddressChange', 'OpenRelayTest', 'ChallengeVerification')
+),
+keyed AS (
+  SELECT *, coalesce(nullif(said['MessageID'], ''), concat(address, '/', at_us)) AS qid FROM event
+)
+SELECT * FROM no_event
+UNION ALL BY NAME
+SELECT
+  at_us,
+  'postmark' AS host,
+  '' AS instance,
+  qid,
+  CASE WHEN type IN ('Unsubscribe', 'SpamComplaint') THEN 'complaint' ELSE 'attempt' END AS kind,
+  line,
+  bare_address(said['From']) AS sender,
+  address AS recipient,
+  CASE
+    WHEN type = 'Delivery' THEN 'sent'
+    WHEN type IN ('Transient', 'DnsError') THEN 'deferred'
+    WHEN type IN ('BadEmailAddress', 'ManuallyDeactivated', 'Unconfirmed', 'SMTPApiError', 'InboundError',
+      'TemplateRenderingFailed') THEN 'bounced'
+    WHEN type NOT IN ('Unsubscribe', 'SpamComplaint') THEN 'returned'
+  END AS status,
+  reply_code(words) AS code,
+  reply_enhanced(words) AS enhanced,
+  CASE WHEN type NOT IN ('Delivery', 'Unsubscribe', 'SpamComplaint') THEN words END AS reply,
+  said['MessageID'] AS message_id
+FROM keyed
+WHERE contains(address, '@')
+UNION ALL BY NAME
+SELECT at_us, 'postmark' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
+FROM (SELECT at_us, qid, line, unnest(map_entries(said['Metadata'])) AS entry FROM keyed WHERE type <> 'SpamComplaint')
+UNION ALL BY NAME
+SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
+FROM (
+  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
+  UNION ALL
+  SELECT line, 'no recipient' AS reply, text
+  FROM event
+  WHERE coalesce(position('@' IN address), 0) = 0 AND type NOT IN ('Unsubscribe', 'SpamComplaint')
+)

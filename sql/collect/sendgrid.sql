@@ -1,0 +1,104 @@
+-- Purpose: events of SendGrid: posts of its Event Webhook (lists, or an event a line), and its lists of bounces and blocks.
+--   A `bounce` may come after a delivery; a dropped mail was never sent. A spam report or an unsubscription becomes a
+--   `complaint`; opens and clicks say nothing here. What the sender gave along under a name like X-Release-Id is a header.
+-- Format: sendgrid, SendGrid's Event Webhook
+-- Version: 1
+-- Input: json
+-- Detect: "sg_(?:event|message)_id"\s*:
+-- Detect: "event"\s*:\s*"(?:processed|dropped|delivered|deferred|bounce)".*"smtp-id"|"smtp-id".*"event"\s*:\s*"(?:processed|dropped|delivered|deferred|bounce)"
+-- Detect: \{\s*"created"\s*:\s*\d{9,10}\s*,\s*"email"\s*:.*"reason"\s*:
+-- Facts: www.twilio.com/docs/sendgrid/for-developers/tracking-events/event; the same site's pages on bounces and blocks.
+-- Parameters: ref_year, ref_month, ref_day (stand for the time of an event without one). Reads lines(line, text).
+-- Columns: those of sql/collect/postfix.sql.
+WITH document AS (
+  SELECT
+    line,
+    text,
+    TRY(json_transform(
+      listed(text),
+      '[{"event": "VARCHAR", "email": "VARCHAR", "timestamp": "VARCHAR", "created": "VARCHAR", "smtp-id": "VARCHAR",
+        "sg_message_id": "VARCHAR", "reason": "VARCHAR", "response": "VARCHAR", "status": "VARCHAR", "type": "VARCHAR"}]'
+    )) AS told
+  FROM lines
+  WHERE trim(text) <> ''
+),
+event AS (
+  SELECT
+    line,
+    text,
+    type,
+    said['type'] AS bounce,
+    trim(said['email']) AS address,
+    coalesce(
+      moment_us(coalesce(said['timestamp'], said['created'])), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
+    ) AS at_us,
+    said['smtp-id'] AS smtp_id,
+    split_part(split_part(coalesce(said['sg_message_id'], said['smtp-id'], ''), '.filter', 1), '.recvd', 1) AS id,
+    CASE type
+      WHEN 'dropped' THEN concat('dropped: ', one_line(said['reason']))
+      WHEN 'bounce' THEN bare_reply(said['reason'])
+      ELSE bare_reply(said['response'])
+    END AS words,
+    CASE WHEN regexp_matches(said['status'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN said['status'] END AS dsn
+  FROM (
+    SELECT
+      line,
+      text,
+      said,
+      coalesce(
+        said['event'], CASE WHEN said['created'] <> '' AND said['email'] <> '' AND said['reason'] <> '' THEN 'bounce' END
+      ) AS type
+    FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+  )
+  CROSS JOIN params
+  WHERE type IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped', 'spamreport', 'unsubscribe', 'group_unsubscribe')
+)
+SELECT * FROM no_event
+UNION ALL BY NAME
+SELECT
+  at_us,
+  'sendgrid' AS host,
+  '' AS instance,
+  CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE trim(id, '<>') END AS qid,
+  CASE
+    WHEN type = 'processed' THEN 'queued'
+    WHEN type IN ('spamreport', 'unsubscribe', 'group_unsubscribe') THEN 'complaint'
+    ELSE 'attempt'
+  END AS kind,
+  line,
+  CASE WHEN type <> 'processed' THEN address END AS recipient,
+  CASE type
+    WHEN 'delivered' THEN 'sent'
+    WHEN 'deferred' THEN 'deferred'
+    WHEN 'dropped' THEN 'bounced'
+    WHEN 'bounce' THEN CASE bounce WHEN 'expired' THEN 'expired' ELSE 'returned' END
+  END AS status,
+  reply_code(words) AS code,
+  coalesce(dsn, reply_enhanced(words)) AS enhanced,
+  CASE WHEN type <> 'delivered' THEN words END AS reply,
+  bracketed(smtp_id) AS message_id
+FROM event
+WHERE contains(address, '@')
+UNION ALL BY NAME
+SELECT
+  coalesce(number_us(TRY_CAST(named['timestamp'] AS DOUBLE)), 0) AS at_us,
+  'sendgrid' AS host,
+  '' AS instance,
+  trim(split_part(split_part(coalesce(named['sg_message_id'], named['smtp-id']), '.filter', 1), '.recvd', 1), '<>') AS qid,
+  'header' AS kind,
+  line,
+  header_text(entry['key'], entry['value']) AS text
+FROM (SELECT line, named, unnest(map_entries(named)) AS entry FROM (
+  SELECT line, unnest(TRY(json_transform(listed(text), '["MAP(VARCHAR, VARCHAR)"]'))) AS named
+  FROM document
+  WHERE told IS NOT NULL AND (contains(text, '"X-') OR contains(text, '"x-'))
+))
+WHERE starts_with(lower(entry['key']), 'x-') AND coalesce(named['sg_message_id'], named['smtp-id']) <> ''
+  AND named['event'] IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL
+UNION ALL BY NAME
+SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
+FROM (
+  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
+  UNION ALL
+  SELECT line, 'no recipient' AS reply, text FROM event WHERE coalesce(position('@' IN address), 0) = 0
+)

@@ -1,0 +1,67 @@
+-- Purpose: what formats of self-contained records (webhooks, exports) share: the empty view `no_event` with the event
+--   columns in their order, and macros that read times, replies and addresses. Nothing here raises for bad text.
+--   moment_us(text): microseconds UTC of seconds or milliseconds since 1970, or of a time in ISO 8601.
+--   one_line(text): without line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
+--   reply_code(text), reply_enhanced(text): the codes that a reply begins with, or that follow `said: `.
+--   bare_address(text): `a@b` of `A B <a@b>`. bracketed(id): a Message-ID in the brackets that its header has.
+--   header_text(name, value): the text of a `header` event.
+-- Parameters: none of `params`.
+-- Columns: of no_event, those of every format.
+CREATE OR REPLACE TEMP VIEW no_event AS
+SELECT
+  0::BIGINT AS at_us, ''::VARCHAR AS host, ''::VARCHAR AS instance, ''::VARCHAR AS qid, ''::VARCHAR AS kind,
+  0::UINTEGER AS line, ''::VARCHAR AS sender, ''::VARCHAR AS recipient, ''::VARCHAR AS orig_to, ''::VARCHAR AS relay,
+  ''::VARCHAR AS relay_ip, 0::INTEGER AS relay_port, ''::VARCHAR AS status, 0::INTEGER AS code, ''::VARCHAR AS enhanced,
+  0::BIGINT AS delay, ''::VARCHAR AS reply, ''::VARCHAR AS message_id, ''::VARCHAR AS next_qid, 0::BIGINT AS size,
+  0::INTEGER AS nrcpt, ''::VARCHAR AS text
+WHERE false;
+
+CREATE OR REPLACE TEMP MACRO number_us(value) AS
+  CASE
+    WHEN value BETWEEN 1e8 AND 1e11 THEN TRY_CAST(round(value * 1000000) AS BIGINT)
+    WHEN value BETWEEN 1e11 AND 1e14 THEN TRY_CAST(round(value * 1000) AS BIGINT)
+  END;
+
+CREATE OR REPLACE TEMP MACRO moment_us(value) AS
+  CASE
+    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(value AS TIMESTAMPTZ))
+    ELSE number_us(TRY_CAST(value AS DOUBLE))
+  END;
+
+CREATE OR REPLACE TEMP MACRO one_line(value) AS
+  CASE
+    WHEN contains(value, chr(10)) OR contains(value, chr(13)) THEN trim(regexp_replace(value, '\s*[\r\n]+\s*', ' ', 'g'))
+    ELSE trim(value)
+  END;
+
+CREATE OR REPLACE TEMP MACRO bare_reply(value) AS
+  CASE
+    WHEN position(';' IN left(value, 24)) > 0
+      THEN one_line(regexp_replace(value, '^\s*(?i:smtp|x-[a-z0-9-]{1,16})\s*;\s*', ''))
+    ELSE one_line(value)
+  END;
+
+CREATE OR REPLACE TEMP MACRO reply_code(value) AS TRY_CAST(
+  regexp_extract(left(value, 500), '(?:^|said: |refused to talk to me: )([245][0-9][0-9])(?:[ -]|$)', 1) AS INTEGER
+);
+
+CREATE OR REPLACE TEMP MACRO reply_enhanced(value) AS nullif(
+  regexp_extract(
+    left(value, 500),
+    '(?:^|said: |refused to talk to me: )(?:[245][0-9][0-9][ -]+)?[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1
+  ), ''
+);
+
+CREATE OR REPLACE TEMP MACRO bare_address(value) AS
+  CASE
+    WHEN contains(value, '<') THEN regexp_extract(value, '<([^<>]*)>\s*$', 1)
+    ELSE trim(value)
+  END;
+
+CREATE OR REPLACE TEMP MACRO bracketed(value) AS
+  CASE
+    WHEN value = '' OR starts_with(value, '<') THEN value
+    ELSE '<' || value || '>'
+  END;
+
+CREATE OR REPLACE TEMP MACRO header_text(name, value) AS left(concat('header ', name, ': ', one_line(value)), 2000);
