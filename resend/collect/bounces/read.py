@@ -1,10 +1,300 @@
-"""One mail to one report. Reads no clock, file or socket. Raises nothing for any bytes."""
+"""One mail to one report: what kind of report it is, and what its parts say of each recipient together.
+
+Reads no clock, file or socket. Raises nothing for any bytes; its cost is linear in them.
+"""
 
 from __future__ import annotations
 
-from resend.collect.bounces.report import Report, ReportKind
+from collections.abc import Iterable
+from dataclasses import replace
+
+from resend.collect.bounces import feedback, notification
+from resend.collect.bounces.addresses import address_of, addresses_of, host_of
+from resend.collect.bounces.mime import DEPTH_MAX, Fields, Mail, Part, parse, read_fields
+from resend.collect.bounces.original import Original, message_id, quoted_original, read_original
+from resend.collect.bounces.phrases import AUTO_REPLY_SUBJECT, DAEMONS, DELAYS, FAILS, GAVE_UP, REPORT_SUBJECT
+from resend.collect.bounces.prose import Record, cut_original, read_records
+from resend.collect.bounces.reply import Reply, read_reply
+from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
+from resend.collect.bounces.status import Status, failed_of, read_status, status_text
+from resend.collect.bounces.words import field_date, field_text, part_text
+
+RECIPIENTS_MAX = 10_000
+_STATUS_TYPES = frozenset(
+    {"message/delivery-status", "message/global-delivery-status", "message/disposition-notification"}
+)
+_MAILS = frozenset({"message/rfc822", "message/global"})
+_HEADERS = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers"})
+_GENERIC = (".0.0", ".4.7", "")
 
 
 def read_report(data: bytes) -> Report:
     """What this mail says about mail of ours."""
-    return Report(kind=ReportKind.NOT_A_REPORT, reason="not read yet")
+    return _read(parse(data), 0)
+
+
+def _read(mail: Mail, depth: int) -> Report:
+    parts = _Parts(mail)
+    base = Report(
+        kind=ReportKind.NOT_A_REPORT,
+        reason="",
+        reported_at=field_date(mail.fields, "date"),
+        envelope_to=_envelope_to(mail.fields),
+    )
+    found = feedback.read(mail, parts.feedback, parts.original, base) or notification.read(parts.text, base)
+    if found is None:
+        found = _delivery_report(mail, parts, base, depth)
+    if found.kind is ReportKind.NOT_A_REPORT and not found.recipients and depth < DEPTH_MAX:
+        for inside in parts.mails():
+            if _suspicious(inside.fields) or inside.parameters.get("report-type"):
+                forwarded = _read(inside, depth + 1)
+                if forwarded.kind not in (ReportKind.NOT_A_REPORT, ReportKind.AUTO_REPLY):
+                    return replace(forwarded, reason=f"{forwarded.reason}; passed on inside another mail")
+    return _with_original(found, parts.original)
+
+
+class _Parts:
+    """The leaves of a mail by what they are for."""
+
+    def __init__(self, mail: Mail) -> None:
+        self.status = ""
+        self.feedback: Part | None = None
+        self._returned: list[Part] = []
+        plain: list[str] = []
+        marked_up: list[Part] = []
+        headers: Fields | None = None
+        for part in mail.leaves():
+            if part.type in _STATUS_TYPES and part.type != "message/disposition-notification":
+                self.status += part_text(part) + "\n\n"
+            elif part.type == "message/feedback-report":
+                self.feedback = self.feedback or part
+            elif part.type in _MAILS:
+                self._returned.append(part)
+            elif part.type in _HEADERS:
+                headers = headers or read_fields(part_text(part).lstrip("\n").encode("utf-8", "replace"))[0]
+            elif part.type == "text/html":
+                marked_up.append(part)
+            elif part.type.startswith("text/") and len(plain) < 20 and not self._returned:
+                plain.append(part_text(part))
+        text = "\n\n".join(plain)
+        if not text.strip():
+            text = "\n\n".join(part_text(part) for part in marked_up[:5])
+        self.text, inline, self.inline = cut_original(text.replace("\r\n", "\n").replace("\r", "\n"))
+        if not self.status and status_text(self.text):
+            self.status = status_text(self.text)
+            self.text = self.text[: len(self.text) - len(self.status)]
+        if headers is None and self._returned:
+            headers = parse(self._returned[0].body).fields
+        self.original = read_original(headers if headers is not None and headers.items else inline)
+
+    def mails(self) -> Iterable[Mail]:
+        """Mails within, which may be reports themselves."""
+        for part in self._returned[:20]:
+            yield parse(part.body)
+        if self.inline:
+            yield parse(self.inline.encode("utf-8", "surrogateescape"))
+
+
+def _delivery_report(mail: Mail, parts: _Parts, base: Report, depth: int) -> Report:
+    status = read_status(parts.status) if parts.status else Status()
+    recipients = [failed for fields in status.recipients if (failed := failed_of(fields, status.mail)) is not None]
+    by_report = bool(recipients)
+    suspicious = _suspicious(mail.fields)
+    if not recipients and not parts.status and (_automatic(mail.fields) or not suspicious):
+        return _no_failure(mail.fields, base, "it does not come from a mail system")
+    records = read_records(parts.text, _aside(mail.fields, parts.original))
+    if recipients:
+        recipients = [_told(failed, records, parts.text, len(recipients)) for failed in recipients]
+        reason = "a delivery report (RFC 3464)"
+    else:
+        inner = _inside(parts, records, depth)
+        if inner is not None:
+            return inner
+        recipients, reason = _from_text(mail.fields, parts, records)
+        if not recipients:
+            return _no_failure(mail.fields, base, "it names nobody whose mail failed")
+    return replace(
+        base,
+        kind=_kind(recipients, mail.fields, parts.text, by_report=by_report),
+        reason=reason,
+        reporting_mta=host_of(status.mail.get("reporting-mta", "")),
+        sender=address_of(status.mail.get("x-postfix-sender", "") or status.mail.get("x-sendgrid-sender", "")),
+        message_id=_original_id(mail.fields, status, parts),
+        recipients=tuple(_unique(recipients)[:RECIPIENTS_MAX]),
+    )
+
+
+def _no_failure(fields: Fields, base: Report, reason: str) -> Report:
+    """An automatic reply, with who sent it, or a mail that is no report."""
+    automatic = _automatic(fields)
+    if not automatic:
+        return replace(base, reason=reason)
+    who = address_of(field_text(fields.first("from", "reply-to")))
+    there = (Failed(recipient=who, action=FailedAction.DELIVERED),) if who else ()
+    return replace(base, kind=ReportKind.AUTO_REPLY, reason=automatic, recipients=there)
+
+
+def _inside(parts: _Parts, records: list[Record], depth: int) -> Report | None:
+    """The report that another one holds in its text, with an address for questions before it."""
+    if depth >= DEPTH_MAX or not status_text(parts.inline) or any(read_reply(record.text).code for record in records):
+        return None
+    found = _read(parse(parts.inline.encode("utf-8", "replace")), depth + 1)
+    return found if found.recipients else None
+
+
+def _told(failed: Failed, records: list[Record], text: str, count: int) -> Failed:
+    """A recipient of a report with what the report's text adds."""
+    own = read_reply(failed.reply)
+    names = {failed.recipient.lower(), failed.original_recipient.lower()}
+    record = next((record for record in records if record.address.lower() in names), None)
+    if record is None and count == 1:
+        record = records[0] if len(records) == 1 else None
+    told = read_reply(record.text) if record else (read_reply(text) if count == 1 and not own.code else Reply())
+    if not (record or told.code):
+        told = Reply()
+    cut = own.text.rstrip().endswith("...") or (own.text and told.text.startswith(own.text.split(" (in reply")[0]))
+    better = told if told.weight > own.weight or (cut and told.weight == own.weight) else own
+    return replace(
+        failed,
+        reply=better.text or failed.reply,
+        code=better.code or own.code,
+        status=_status(failed.status, better.status, own.status),
+        remote_mta=failed.remote_mta or told.host or own.host,
+        remote_ip=failed.remote_ip or told.ip or own.ip,
+        truncated=better.truncated,
+    )
+
+
+def _status(field: str, *said: str) -> str:
+    """The enhanced code: the receiver's own words before the field, which the reporting system may have made up."""
+    for code in (*said, field):
+        if code and code[1:] not in _GENERIC:
+            return code
+    return field or next((code for code in said if code), "")
+
+
+def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[list[Failed], str]:
+    """Recipients of a report that is written for people only, and why they were taken for that."""
+    replies = [(record, read_reply(record.text)) for record in records]
+    named = [address for value in fields.all("x-failed-recipients") for address in addresses_of(field_text(value))]
+    fails = bool(FAILS.search(parts.text[:20_000]) or DELAYS.search(parts.text[:20_000]) or named)
+    if replies and (fails or any(reply.code >= 400 for _, reply in replies)):
+        return [_failed(record.address, reply) for record, reply in replies], "the text names who failed"
+    if not fails and not REPORT_SUBJECT.search(field_text(fields.first("subject"))):
+        return [], ""
+    reply = read_reply(parts.text)
+    bounced = [address_of(field_text(fields.first("x-bounced-address", "x-actual-recipient")))]
+    for who, why in (
+        (named, "X-Failed-Recipients"),
+        (bounced, "X-Bounced-Address"),
+        (parts.original.recipients, "the returned mail's To"),
+    ):
+        who = [address for address in who if address]
+        if who and (len(who) == 1 or why == "X-Failed-Recipients"):
+            return [_failed(address, reply) for address in who], f"a failure whose recipient stands in {why}"
+    return [], ""
+
+
+def _failed(address: str, reply: Reply) -> Failed:
+    return Failed(
+        recipient=address,
+        status=reply.status,
+        code=reply.code,
+        reply=reply.text,
+        remote_mta=reply.host,
+        remote_ip=reply.ip,
+        truncated=reply.truncated,
+    )
+
+
+def _kind(recipients: list[Failed], fields: Fields, text: str, *, by_report: bool) -> ReportKind:
+    actions = {failed.action for failed in recipients}
+    if by_report:
+        if FailedAction.FAILED in actions:
+            return ReportKind.FAILURE
+        return ReportKind.DELAY if FailedAction.DELAYED in actions else ReportKind.NOT_A_REPORT
+    subject = field_text(fields.first("subject"))
+    delayed = DELAYS.search(subject) or (DELAYS.search(text[:8_000]) and not GAVE_UP.search(text[:8_000]))
+    return ReportKind.DELAY if delayed else ReportKind.FAILURE
+
+
+def _suspicious(fields: Fields) -> bool:
+    """Whether a mail may be a mail system's: by whom it is from, to where it answers, what it calls itself."""
+    sender = field_text(fields.first("from"))
+    return bool(
+        DAEMONS.search(sender)
+        or field_text(fields.first("return-path")) == "<>"
+        or fields.first(
+            "x-failed-recipients", "x-ms-embedded-report", "x-ms-exchange-message-is-ndr", "x-bounced-address"
+        )
+        or REPORT_SUBJECT.search(field_text(fields.first("subject")))
+        or (b"auto-" in fields.first("auto-submitted").lower())
+        or b"report" in fields.first("content-type")[:40].lower()
+    )
+
+
+def _automatic(fields: Fields) -> str:
+    """Why a mail is an automatic reply (RFC 3834); "" where it is none."""
+    subject = field_text(fields.first("subject"))
+    if DAEMONS.search(field_text(fields.first("from"))) and not AUTO_REPLY_SUBJECT.search(subject):
+        return ""
+    if fields.first("x-failed-recipients"):
+        return ""
+    if AUTO_REPLY_SUBJECT.search(subject):
+        return "its subject is that of an automatic reply"
+    for name in ("x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply-from", "x-mail-autoreply"):
+        if fields.first(name):
+            return f"{name} is set"
+    if fields.first("precedence").lower().replace(b"-", b"_") == b"auto_reply":
+        return "Precedence: auto_reply"
+    if fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-notified")):
+        return "Auto-Submitted: auto-replied"
+    return ""
+
+
+def _envelope_to(fields: Fields) -> str:
+    for name in ("x-original-to", "delivered-to", "envelope-to", "x-envelope-to", "x-delivered-to", "to"):
+        for value in fields.all(name):
+            found = address_of(field_text(value))
+            if found:
+                return found
+    return ""
+
+
+def _aside(fields: Fields, original: Original) -> frozenset[str]:
+    """Addresses in a report that did not fail: who sent it, whom it was sent to, who sent the mail."""
+    own = {address_of(field_text(fields.first(name))) for name in ("from", "sender", "reply-to", "errors-to")}
+    to = {address_of(field_text(fields.first(name))) for name in ("to", "delivered-to", "x-original-to")} | {
+        original.sender
+    }
+    return frozenset(own | (to - set(original.recipients))) - {""}
+
+
+def _original_id(fields: Fields, status: Status, parts: _Parts) -> str:
+    said = status.mail.get("original-message-id", "") or status.mail.get("x-original-message-id", "")
+    if said:
+        return message_id(said.encode("utf-8", "replace"))
+    if parts.original.message_id:
+        return parts.original.message_id
+    quoted = quoted_original(parts.text).message_id
+    return quoted or message_id(fields.first("in-reply-to", "references"))
+
+
+def _with_original(report: Report, original: Original) -> Report:
+    """The report with what is known of the mail that it is about."""
+    if report.kind is ReportKind.NOT_A_REPORT and not report.recipients:
+        return report
+    return replace(
+        report,
+        message_id=report.message_id or original.message_id,
+        subject=report.subject or original.subject,
+        sender=report.sender or original.sender,
+        original_date=report.original_date or original.date,
+        headers=report.headers or original.headers,
+        envelope_to=report.envelope_to or original.return_path,
+    )
+
+
+def _unique(recipients: list[Failed]) -> list[Failed]:
+    """Each recipient once: reports repeat them."""
+    return list({(failed.recipient.lower(), failed.action): failed for failed in reversed(recipients)}.values())[::-1]

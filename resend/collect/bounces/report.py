@@ -13,11 +13,11 @@ from enum import StrEnum
 class ReportKind(StrEnum):
     """What a mail in a bounce mailbox is. Only `failure` says that somebody did not get a mail."""
 
-    FAILURE = "failure"  # given up for good; also reports of a success, with Action.DELIVERED or RELAYED
+    FAILURE = "failure"  # given up for good; each recipient's action says for whom
     DELAY = "delay"  # still tried: proves nothing about the end
     COMPLAINT = "complaint"  # ARF (RFC 5965): the mail arrived, and somebody called it spam
     AUTO_REPLY = "auto_reply"  # RFC 3834: out of office; proves that the mail arrived
-    NOT_A_REPORT = "not_a_report"
+    NOT_A_REPORT = "not_a_report"  # also a report of success: its recipients are there, delivered or relayed
 
 
 class FailedAction(StrEnum):
@@ -48,16 +48,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One mail, read. Of a mail that is no report only `kind`, `reason`, `reported_at` and `envelope_to` are set."""
+    """One mail, read."""
 
     kind: ReportKind
     reason: str  # why it was read as this kind, for people
+    feedback: str = ""  # of a complaint: its Feedback-Type ("abuse", "opt-out", "auth-failure", ...)
     reported_at: datetime | None = None  # Date of the report, aware UTC
     reporting_mta: str = ""  # host name, lower case
     message_id: str = ""  # of the original mail, as written, with its brackets
     subject: str = ""  # of the original, decoded
     sender: str = ""  # envelope sender of the original, else its From
     original_date: datetime | None = None  # aware UTC
-    headers: tuple[tuple[str, str], ...] = ()  # returned X- fields of the original: name as written, value decoded
+    headers: tuple[
+        tuple[str, str], ...
+    ] = ()  # returned fields of the original that no standard names (X-...): name in lower case, value decoded
     envelope_to: str = ""  # where the report was sent to, which carries the VERP tag
     recipients: tuple[Failed, ...] = ()

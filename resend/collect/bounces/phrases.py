@@ -1,0 +1,139 @@
+"""What reports say, in many systems' words: where the returned mail begins, what a failure, a delay, an automatic reply
+is called, which words stand before an address. A wording that is new is a row here.
+
+Patterns are tried on single lines or short texts, and each is linear.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _any(*rows: str) -> re.Pattern[str]:
+    return re.compile("|".join(rows), re.IGNORECASE)
+
+
+# A line after which the returned mail follows. Many put dashes around it.
+ORIGINAL_FOLLOWS = _any(
+    r"below this line is (?:a copy|the original)",
+    r"this is a copy of (?:the|your) message",
+    r"(?:en|in)closed is a copy of the (?:message|mail)",
+    r"included is a copy of the message",
+    r"^\W{0,40}original message(?: headers?)?(?: follows)?\W{0,40}$",
+    r"^\W{0,40}(?:original|unsent|returned|undelivered|failed) (?:message|mail)(?: headers?)? follows",
+    r"^\W{0,40}message headers? follows?\W",
+    r"headers? of the (?:original|undelivered) message",
+    r"^\W{0,40}original (?:message )?headers?\W{0,40}$",
+    r"(?:below is|here is|attached is) (?:a copy of )?(?:the|your) (?:original )?(?:message|mail)",
+    r"^\W{0,40}(?:message|mail) (?:text|contents?|body) follows\W",
+    r"^\W{0,20}message text follows",
+    r"^\W{0,20}(?:元の|原|送信した|オリジナルの?)(?:メール|メッセージ)(?:の?ヘッダー?|の内容|本文)?\W{0,20}$",
+    r"returned (?:message|content) below",
+)
+
+# Lines that end what is said about recipients.
+CLOSES = _any(
+    r"^\W{0,20}(?:if your message was also sent to|please do not reply|for further assistance|for more information)",
+    r"^\W{0,20}(?:reporting-mta|arrival-date|final-recipient|original-recipient)\s*:",
+    r"^\W{0,20}please note that this is only",
+    r"^\W{0,20}(?:the (?:message|mail) (?:is kept|will be retried)|this nondelivery report was generated)",
+    r"^\W{0,20}(?:続けて|本メールに|このメールに心当たり)",
+)
+
+# Lines of a mail system about itself, not about the failure.
+IDLE = _any(
+    r"^i'm not going to try again",
+    r"^giving up on ",
+    r"^i'm afraid i wasn't able",
+    r"^this is a permanent error",
+    r"^(?:hi|hello|dear|sorry)\b[^.]{0,40}[.!,]?$",
+    r"^this (?:is|message was) (?:an? )?(?:automatically|created automatically|the (?:mail|qmail|postfix))",
+    r"^learn more (?:here|at)",
+    r"^message from\s",
+    r"^\((?:ultimately generated|expanded|generated) from",
+    r"^[-=_*]{2,}\s?[\w ]{0,60}[-=_*]{0,40}$",
+    r"^this is a (?:mime|multi)",
+    r"^続けて",
+)
+
+FAILS = _any(
+    r"\b(?:could|can|was|were|is|has|have|did|does|do)(?: ?not|n't)(?: been| be| get)?"
+    r" (?:deliver|reach|accept|receiv|relay|sen[dt]|exist|forward)",
+    r"\bcannot be (?:deliver|sent|reach)",
+    r"\b(?:cannot|can not|unable to|(?:not|wasn't) able to|failed to|failure to|refused to|impossible to)"
+    r" (?:be )?(?:deliver|send|relay|transfer|process|connect)",
+    r"\bwas not (?:delivered|relayed|sent)|\bnot (?:been )?delivered",
+    r"\bundeliver(?:able|ed)|\bnon-?deliver|\bdelivery (?:has )?(?:fail|problem|error|to the following)",
+    r"\bfailed delivery",
+    r"\bdelivery (?:status )?notification|\bdelivery to the following",
+    r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
+    r"\b(?:unknown|invalid|no such) (?:user|recipient|address|mailbox|final|local)|\buser unknown|\bhost unknown",
+    r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b|\bdid not reach",
+    r"\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
+    r"\btransient non-fatal|\bhad delivery problems",
+    r"(?:送信|配信|配送|送達|お届け)(?:が|を)?(?:できませ|出来ませ|できな|出来な|に?失敗)|エラー|不達|宛先不明|届きませんでした",
+    r"メールボックスが|見つかりません|存在しません|受信できません",
+    r"не (?:может быть|удалось|доставлен)|недоставл",
+    r"nicht (?:zugestellt|gesendet)|unzustellbar|zustellung fehlgeschlagen",
+    r"no (?:se )?(?:ha )?(?:podido|pudo) entrega|no entregado|não (?:pôde|foi) (?:ser )?entregue",
+    r"non (?:remis|distribué)",
+    r"n'a pu être (?:remis|délivr|distribu)|echec de (?:la )?remise|échec de|impossibile recapitare|mancato recapito",
+    r"det gick inte att leverera|olevererbart",
+    r"无法(?:投递|送达|发送)|退信|無法(?:投遞|傳遞|寄送)|배달(?:하지|할 수|되지)",
+    r"not (?:a )?members? of (?:this|the) (?:mailing list|group)|may not exist, or you may not have permission",
+)
+
+DELAYS = _any(
+    r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
+    r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",
+    r"\bwarning (?:message|only)\b|\bthis is a warning|\bdelay(?:ed)? (?:mail|message|delivery)",
+    r"\bdelivery (?:has been )?delayed",
+    r"\bis delayed for more than|\bdelivery status notification \(delay\)|\bcould not send message for past",
+    r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will|\bnot yet been delivered",
+    r"(?:配信|配送|送信)が?遅延|遅れています|再送(?:信)?を(?:試み|続け)(?:てい)?ます",
+)
+GAVE_UP = _any(
+    r"\bgiv(?:e|en|ing) up|\bgave up|\bfailed permanently|\bpermanent (?:fatal )?(?:error|failure)",
+    r"\bhas stopped trying",
+    r"\bwill (?:be deleted|not (?:be )?(?:re)?tr)|\bno further|\bno longer|\bundeliverable\b|\bdelivery has failed",
+)
+
+AUTO_REPLY_SUBJECT = _any(
+    r"\bout of (?:the )?office\b",
+    r"\bauto(?:matic|mated|matisch\w*|matique)?[ -]?(?:reply|response|antwort|respuesta|svar)|\bautorepl",
+    r"\bon (?:vacation|holiday|leave)\b|\bvacation (?:reply|message)|\baway from (?:my|the)|\babwesenheit",
+    r"\bréponse automatique",
+    r"\brespuesta automática|\brisposta automatica|\bresposta automática|\bautomatická odpov",
+    r"\bautomatiska? (?:svar|atbilde)",
+    r"自動(?:返信|応答|送信)|不在(?:通知|の(?:お知らせ|ため|連絡))|受付完了|お問い?合わ?せ(?:ありがとう|を受け)",
+    r"自动回复|自動回覆|автоответ|자동 ?(?:회신|응답)",
+    r"\bthank you for (?:your (?:e?-?mail|message|inquiry)|contacting)|\batvali[nņ]",
+)
+
+# Words before an address that failed, on its line ("Recipient: <a@b>").
+LABELS = _any(
+    r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
+    r"destination|rcpt",
+    r"宛先|あて先|送信先|受信者|送付先|メールアドレス|получател|destinat|empfänger|mottagar",
+)
+CALLED = _any(r"\b(?:unknown|invalid|not found|no such|disabled|rejected|full|over quota)\b")  # the reason, too
+NOT_LABELS = _any(r"\bfrom\b|sender|reply|contact|please|support|送信者|差出人|postmaster|subject|help|report|\bcc\b")
+
+# Headings between the addresses and what was said to them.
+EXPLAINS = _any(
+    r"transcript of session|technical details|diagnostic|the (?:response|reason|error)|reason\b|because|server message",
+    r"remote host said|error (?:message|was)|原因|理由|причин",
+)
+
+DAEMONS = _any(
+    r"mailer-?daemon|mail delivery|mail ?administrator|mail system|postmaster|daemon@",
+    r"delivery (?:sub)?system|smtp-?gateway",
+    r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|bounces?@|spam firewall|maildelivery|^$|^<>$",
+)
+REPORT_SUBJECT = _any(
+    r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
+    r"delivery (?:status|report|notification|problem|has)|mail (?:delivery|system) error",
+    r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
+    r"message (?:not|you sent)|rejected|could not be delivered",
+    r"送信(?:できません|エラー|失敗)|配信(?:できません|エラー|不能|失敗)|メールエラー|エラー通知|不達|недоставл|unzustellbar|olevererbart",
+)

@@ -1,0 +1,263 @@
+"""Reports written for people: which addresses failed, and what is said about each.
+
+One grammar for all systems: an address at the start of a line, or after a word like "Recipient:", begins what is said
+about it; the returned mail ends it. Pure, linear in the text. Raises nothing for any text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from resend.collect.bounces.addresses import ADDRESS, address_of, addresses_of
+from resend.collect.bounces.mime import Fields, read_fields
+from resend.collect.bounces.phrases import CALLED, CLOSES, EXPLAINS, FAILS, IDLE, LABELS, NOT_LABELS, ORIGINAL_FOLLOWS
+
+LINES_MAX = 4_000
+LINE_MAX = 2_000  # characters
+RECORDS_MAX = 2_000
+RECORD_LINES_MAX = 60
+
+_KNOWN = frozenset(
+    {"received", "return-path", "message-id", "from", "to", "subject", "date", "mime-version", "content-type"}
+)
+_HEADER_START = re.compile(
+    r"^(?:Received|Return-Path|Message-Id|DKIM-Signature|X-Received|From|To|Date|Subject|MIME-Version):", re.I | re.M
+)
+_LEAD = r"^\s*(?:[>*•・\-–+]{1,4}\s+|\d{1,3}[.)]\s+)?"
+_AT_START = re.compile(_LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:)?({ADDRESS})["'>\])]{{0,2}}(.*)$""")
+_NAMED = re.compile(rf"^\s*[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s*[:：]?\s*$")
+_LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s*([:(].*|)$")
+_LABELLED = re.compile(rf"^\s*([^:：<>@\n]{{2,80}}?)\s*[:：]?\s*[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s*(.*)$")
+_AFTER = re.compile(rf"^\s*(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\))?\s*(.*)$")
+_CONTINUES = re.compile(r"[:：;,(\[]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
+_WITH_CODE = re.compile(rf"^\s*[245][0-5]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
+_CODE = re.compile(r"\b[245][0-5]\d\b")
+_RCPT = re.compile(rf"^\s*(?:[\w ]{{0,12}}(?:>>>|:|->)\s*)RCPT TO:\s*<?({ADDRESS})", re.IGNORECASE)
+_REFUSED = re.compile(r"^\s*[\w ]{0,12}(?:<<<|:|<-)\s*[45][0-5]\d[ -]", re.IGNORECASE)
+_SENTENCE = re.compile(
+    rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
+    re.IGNORECASE,
+)
+_RULE = re.compile(r"^\s*[-_=*#]{5,}\s*$|^\s*[-=*]{2,}.*[-=*]{2,}\s*$|^-{3,}[\w ]{1,60}$")
+
+
+@dataclass(slots=True)
+class Record:
+    """What a text says about one address."""
+
+    address: str
+    text: str
+
+
+def cut_original(text: str) -> tuple[str, Fields, str]:
+    """The report's own text, the header of the mail that it returns in line, and all that is returned."""
+    marks = [match.start() for match in _HEADER_START.finditer(text)][:200]
+    lines_seen, at, marked = 0, 0, -1
+    while at < len(text) and lines_seen < LINES_MAX:
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        if at and 6 < end - at < 200 and ORIGINAL_FOLLOWS.search(text[at:end]):
+            marked = at
+            break
+        at = end + 1
+        lines_seen += 1
+    for start in marks:
+        if 0 <= marked < start:
+            break
+        fields = _header_at(text, start)
+        if fields is not None:
+            return text[:start], fields, text[start:]
+    if marked < 0:
+        return text, Fields(), ""
+    rest = text[marked:].partition("\n")[2]
+    for start in [match.start() for match in _HEADER_START.finditer(rest)][:20]:
+        fields = _header_at(rest, start, most=2)
+        if fields is not None:
+            return text[:marked], fields, rest[start:]
+    return text[:marked], Fields(), rest
+
+
+def _header_at(text: str, start: int, most: int = 3) -> Fields | None:
+    """The header that begins here, if it is that of a mail: it holds three fields that every mail has."""
+    fields, _ = read_fields(text[start : start + (64 << 10)].encode("utf-8", "replace"))
+    names = {name for name, _ in fields.items}
+    telling = names & {"received", "return-path", "message-id", "mime-version"}
+    return fields if len(names & _KNOWN) >= most and (telling or most < 3) else None
+
+
+def read_records(text: str, aside: frozenset[str]) -> list[Record]:
+    """Addresses that the text says something about, each once. `aside` holds those that it is from or to."""
+    lines = [line[:LINE_MAX] for line in text.split("\n")[:LINES_MAX]]
+    found = _by_line(lines, aside)
+    if not found:
+        found = _by_code(lines, aside)
+    if not found:
+        found = _by_session(lines)
+    if not found:
+        found = _by_sentence(text, aside)
+    return _merged(found)
+
+
+def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
+    heads = [
+        (at, head)
+        for at, line in enumerate(lines)
+        if "@" in line or "<" in line
+        for head in [_head(line, aside)]
+        if head
+    ]
+    if not heads:
+        return []
+    ends = [at for at, _ in heads[1:]] + [len(lines)]
+    records: list[Record] = []
+    waiting: list[Record] = []
+    for (at, (addresses, rest)), end in list(zip(heads, ends, strict=True))[:RECORDS_MAX]:
+        body = _body(lines, at + 1, min(end, at + RECORD_LINES_MAX))
+        said = "\n".join([rest, *body]).strip()
+        new = [Record(address, said) for address in addresses]
+        records += new
+        waiting += new
+        if said:
+            for record in waiting:
+                record.text = record.text or said
+            waiting = []
+    if any(not record.text for record in records) or not any(_CODE.search(record.text) for record in records):
+        _from_around(lines, heads[0][0], heads[-1][0], records)
+    return records
+
+
+def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
+    """The addresses that a line begins to tell about, and what it says of them; None for any other line."""
+    match = _AT_START.match(line)
+    if match:
+        address, rest = match.group(1), _AFTER.sub(r"\1", match.group(2)).strip()
+        if address_of(address) in aside and not rest:
+            return None
+        if rest.startswith((",", ";")) and "@" in rest:
+            return [address, *addresses_of(rest)], ""
+        if not rest or _CONTINUES.match(rest) or _CODE.search(rest):
+            return [address_of(address) or address], rest.lstrip(":：,;.- ")
+        return None
+    match = _NAMED.match(line)
+    if match and not line.lstrip()[:3].isdigit() and not NOT_LABELS.search(line.partition("<")[0]):
+        return [address_of(match.group(1))], ""
+    match = _LABELLED.match(line)
+    if (
+        match
+        and len(match.group(3)) < 300
+        and not match.group(1)[:3].isdigit()
+        and LABELS.search(match.group(1))
+        and not NOT_LABELS.search(match.group(1))
+    ):
+        rest = match.group(3).strip()
+        if not rest or not rest[0].isalpha() or not rest.isascii():
+            said = rest.lstrip(":：,;.- ")
+            return [address_of(match.group(2))], said or (match.group(1) if CALLED.search(match.group(1)) else "")
+    match = _LOCAL.match(line)
+    if match:
+        return [match.group(1)], match.group(2).lstrip(": ")
+    return None
+
+
+def _body(lines: list[str], start: int, end: int) -> list[str]:
+    """What follows a head: its paragraph, and the next ones as long as they explain or hold a reply."""
+    found: list[str] = []
+    at = start
+    while at < end:
+        line = lines[at]
+        if CLOSES.search(line):
+            break
+        if _RULE.match(line):
+            if any(said.strip() for said in found) and not EXPLAINS.search(line):
+                break
+        elif line.strip():
+            found.append(line)
+        elif any(said.strip() for said in found):
+            following = next((text for text in lines[at + 1 : at + 3] if text.strip()), "")
+            if not (
+                EXPLAINS.search(following[:200])
+                or _CODE.search(following[:60])
+                or following.lstrip().startswith(("<<<", ">>>"))
+            ):
+                break
+            found.append("")
+        at += 1
+    return found
+
+
+def _from_around(lines: list[str], first: int, last: int, records: list[Record]) -> None:
+    """Texts of records that say nothing themselves: a transcript after them, else what the report says before."""
+    after = "\n".join(line for line in lines[last + 1 : last + 400] if not _RULE.match(line) or EXPLAINS.search(line))
+    before = "\n".join(line for line in lines[max(0, first - 40) : first] if not IDLE.search(line.strip()))
+    coded = bool(_CODE.search(after)) or "..." in after
+    for record in records:
+        if record.text and (_CODE.search(record.text) or not coded):
+            continue
+        own = [line for line in after.split("\n") if record.address in line]
+        if coded and len(records) > 1 and own:
+            record.text = "\n".join(own)
+        elif coded:
+            record.text = after
+        elif not record.text:
+            record.text = before if FAILS.search(before) else f"{before}\n{after}"
+
+
+def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:
+    """Old sendmail: `550 <a@b>... User unknown`, after what the server said."""
+    found: list[Record] = []
+    start = 0
+    for at, line in enumerate(lines):
+        match = _WITH_CODE.match(line) if line[:1].isdigit() or line[:1] == " " else None
+        if match and match.group(1) not in aside and len(found) < RECORDS_MAX:
+            said = [
+                text
+                for text in lines[max(start, at - 20) : at]
+                if text.lstrip().startswith(("<<<", ">>>", "While", "... while"))
+            ]
+            replies = [text for text in said if text.lstrip().startswith("<<<")]
+            found.append(Record(match.group(1), "\n".join([*said, line] if replies else [line])))
+            start = at + 1
+    return found
+
+
+def _by_session(lines: list[str]) -> list[Record]:
+    """A session with a server, as it went: who was named in RCPT TO, and what was refused."""
+    named: list[str] = []
+    refused: list[str] = []
+    for line in lines:
+        match = _RCPT.search(line)
+        if match and len(named) < RECORDS_MAX:
+            named.append(match.group(1))
+        elif _REFUSED.match(line):
+            refused.append(line)
+    said = "\n".join(refused[:40])
+    return [Record(address, said) for address in named] if refused else []
+
+
+def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
+    """An address within a sentence that says that it failed."""
+    paragraphs = [part for part in re.split(r"\n\s{0,200}\n", text[: LINE_MAX * 20]) if part.strip()]
+    for at, paragraph in enumerate(paragraphs[:200]):
+        flat = " ".join(paragraph.split())
+        if "@" not in flat or not FAILS.search(flat):
+            continue
+        named = [address_of(a) for a in _SENTENCE.findall(flat)] or addresses_of(flat)
+        named = [address for address in dict.fromkeys(named) if address and address not in aside]
+        if named:
+            said = "\n\n".join(paragraphs[at : at + 3])
+            return [Record(address, said) for address in named[:20]]
+    return []
+
+
+def _merged(records: list[Record]) -> list[Record]:
+    """Each address once, with what says more: texts are often told in two languages."""
+    by_key: dict[str, Record] = {}
+    for record in records:
+        address = record.address
+        if not address:
+            continue
+        have = by_key.setdefault(address.lower(), record)
+        if have is not record and not _CODE.search(have.text) and _CODE.search(record.text):
+            have.text = record.text
+    return list(by_key.values())
