@@ -1,6 +1,6 @@
 -- Purpose: one row for each recipient of each life of a queue id: how its attempts went and what was the last word (a
---   delivery is final unless a later report says that the mail came back; then a bounce, then an expiry). A report is no
---   attempt. `delivery temporarily suspended` with no relay copies another mail's failure: it is no attempt, and tells the
+--   delivery is final unless a later report says that the mail came back; then a bounce, then an expiry, whose cause is that
+--   of the deferrals before it). A report is no attempt. `delivery temporarily suspended` with no relay copies another mail's failure: it is no attempt, and tells the
 --   cause only where nothing better does. A soft bounce is a deferral. Where the line names no relay, the receiver that the
 --   reply names stands for it.
 -- Parameters: none. Reads life, message.
@@ -38,7 +38,7 @@ WITH attempt AS (
   JOIN message
     ON message.host = life.host AND message.instance = life.instance AND message.qid = life.qid
     AND message.epoch = life.epoch
-  WHERE life.kind = 'attempt' AND life.status NOT IN ('deliverable', 'undeliverable')
+  WHERE life.kind = 'attempt' AND position('deliverable' IN life.status) = 0
 ),
 named AS (
   SELECT
@@ -66,6 +66,7 @@ ranked AS (
       ORDER BY
         CASE WHEN word = 'sent' THEN 1 ELSE 0 END ASC NULLS LAST,
         copied ASC NULLS LAST,
+        CASE WHEN word = 'expired' THEN 1 ELSE 0 END ASC NULLS LAST,
         at_us DESC NULLS LAST,
         CASE WHEN word = 'deferred' THEN 1 ELSE 0 END ASC NULLS LAST,
         place DESC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST

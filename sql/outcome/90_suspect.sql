@@ -1,7 +1,7 @@
 -- Purpose: the last word on each (message, recipient) that was not delivered at once. A delivery of any copy counts before
 --   everything, then a copy that is still queued, then the latest word; the rest is told by the first copy that failed.
---   delivered_late counts from arrival.
--- Parameters: late_after (microseconds); all_mail 0/1 (1: also what never failed, and resends of ours). Reads copy, part_source(part, file,
+--   delivered_late counts from arrival. Bounce mails (without a sender) are nobody's to send again.
+-- Parameters: late_after (microseconds); all_mail 0/1 (1: also what never failed, bounce mails of others, and resends of ours). Reads copy, part_source(part, file,
 --   first_line).
 -- Columns: outcome_id, message_id, sender, recipient (as the sender wrote it: before aliases), domain, status,
 --   maybe_delivered, arrived_at, first_failed_at, at, delivered_at, attempts, relay, relay_ip, code, enhanced, reply, stage,
@@ -109,6 +109,7 @@ SELECT
         - length(split_part(split_part(copy.header, '; from=<', 1), ' from ', -1)) - 6
         - position('header ' IN copy.header) - 6
     )
+    WHEN position('header ' IN copy.header) = 1 THEN substring(copy.header, 8)
     ELSE copy.header
   END AS header_value,
   copy.path AS chain,
@@ -123,11 +124,12 @@ SELECT
         - length(split_part(split_part(copy.subject, '; from=<', 1), ' from ', -1)) - 6
         - position('header ' IN copy.subject) - 6
     )
+    WHEN position('header ' IN copy.subject) = 1 THEN substring(copy.subject, 8)
     ELSE copy.subject
   END AS subject
 FROM late
 JOIN copy ON copy.chain = late.chain
 JOIN copy AS cause ON cause.chain = late.cause_chain
 LEFT JOIN part_source ON part_source.part = cause.part
-WHERE ((late.failed = 1 OR late.late = 1) AND copy.resent = 0) OR (SELECT all_mail FROM params) = 1
+WHERE ((late.failed = 1 OR late.late = 1) AND copy.resent = 0 AND copy.null_sender = 0) OR (SELECT all_mail FROM params) = 1
 ORDER BY outcome_id
