@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from resend.cli.border import Done
 from resend.cli.control import operator
 from resend.cli.opened import duration, existing, ledger_of, rates, screen_of, zone
 from resend.cli.screen import Screen
-from resend.errors import UsageError
+from resend.errors import Exit, UsageError
 from resend.model import Bucket, CauseClass, Identity, State
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ def make(
         bool, typer.Option("--again", help="send once more what was already resent; needs --reason")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="why; kept in the plan")] = "",
+    compare: Annotated[bool, typer.Option("--what-if", help="compare how long it would take; writes nothing")] = False,
 ) -> Done:
     """Freeze what will be sent: which mails, which bytes, in which order, how fast.
 
     Prints the plan's id, count, batches and time, and the command that starts it.
     """
-    from resend.flows.plan import Options, make_plan
+    from resend.flows.plan import Options, make_plan, what_if
 
     screen = screen_of(ctx)
     if (include or again) and not reason.strip():
@@ -79,6 +81,10 @@ def make(
         again=again,
         reason=reason,
     )
+    if compare:
+        with ledger_of(config, home) as ledger:
+            spans = what_if(home, config, ledger, incident, options=options, now=datetime.now(UTC))
+        return _compared(screen, spans)
     with ledger_of(config, home) as ledger:
         made = make_plan(home, config, ledger, incident, options=options, now=datetime.now(UTC))
     _made(screen, made)
@@ -91,6 +97,22 @@ def make(
             "quarantine": sum(made.troubled.values()),
         }
     )
+
+
+def _compared(screen: Screen, found: Mapping[str, tuple[int, Mapping[str, float]]]) -> Done:
+    scenarios = list(dict.fromkeys(name for _, spans in found.values() for name in spans))
+    for provider, (mails, spans) in found.items():
+        screen.row("what_if", provider=provider, mails=mails, seconds={name: round(s) for name, s in spans.items()})
+    screen.table(
+        [render.Column("provider"), render.number("mails"), *(render.number(name) for name in scenarios)],
+        [
+            (provider, mails, *(render.span(spans[name]) if name in spans else "-" for name in scenarios))
+            for provider, (mails, spans) in found.items()
+        ],
+    )
+    screen.line("nothing was written; the slowest provider decides. 'as your log': what it took while it throttled you")
+    whole = {name: round(max(spans.get(name, 0.0) for _, spans in found.values())) for name in scenarios}
+    return Done(summary={"mails": sum(mails for mails, _ in found.values()), "eta": whole})
 
 
 def _include(word: str) -> str:
@@ -119,6 +141,10 @@ def _made(screen: Screen, made: MadePlan) -> None:
             for provider, mails in sorted(made.mails_by_provider.items(), key=lambda item: -item[1])
         ],
     )
+    for provider, rate in made.accepted.items():
+        screen.line(
+            f"{provider} took {render.count(round(rate * 3600))} an hour while it throttled: the time counts on no more"
+        )
     kinds = Counter(made.identities.values())
     screen.line("identity: " + ", ".join(f"{kind} of {render.count(n)} releases" for kind, n in sorted(kinds.items())))
     left = sum(count for bucket, count in made.buckets.items() if bucket is not Bucket.RESEND)
@@ -206,6 +232,42 @@ def show(ctx: typer.Context, plan: PlanId) -> Done:
             "states": {state.value: count for state, count in states.items()},
         }
     )
+
+
+@plan_app.command()
+def diff(ctx: typer.Context, plan: PlanId) -> Done:
+    """Show what a plan made now would have otherwise: removed, changed and added mails.
+
+    A changed mail makes a plan stale (exit 4). Removed ones are skipped when it runs; added ones are not in it.
+    """
+    from resend.flows.plan import DiffKind, differences, find_plan
+
+    screen = screen_of(ctx)
+    config, home = existing(screen)
+    counts: Counter[tuple[DiffKind, str]] = Counter()
+    with ledger_of(config, home) as ledger:
+        record = find_plan(ledger, plan)
+        for found in differences(home, ledger, record, now=datetime.now(UTC)):
+            counts[found.kind, found.what] += 1
+            screen.row(
+                "difference",
+                kind=found.kind,
+                release=found.release,
+                recipient=screen.address(found.rcpt_key),
+                what=found.what,
+            )
+    total = {kind: sum(n for (k, _), n in counts.items() if k is kind) for kind in DiffKind}
+    if counts:
+        screen.table(
+            [render.fixed("kind"), render.Column("what"), render.number("mails")],
+            [(kind, what, n) for (kind, what), n in counts.most_common()],
+        )
+    else:
+        screen.line("nothing: a plan made now would be the same")
+    stale = total[DiffKind.CHANGED] > 0 and record.started_at is None
+    if stale:
+        screen.line(f"the plan is stale; next: resend plan make {record.incident_id}")
+    return Done(Exit.STALE if stale else Exit.DONE, {kind.value: n for kind, n in total.items()} | {"id": record.id})
 
 
 @plan_app.command()

@@ -46,8 +46,9 @@ def preview(
     with ledger_of(config, home) as ledger:
         found = look(home, ledger, incident, now=datetime.now(UTC))
     profiles = ProviderTable.load(config.providers)
+    accepted = found.about.accepted()
     etas = {
-        row.value: eta.seconds(row.resend, profile, ceiling=profile.rate)
+        row.value: eta.seconds(row.resend, profile, ceiling=profile.rate, accepted=accepted.get(row.value, 0.0))
         for row in found.tables["provider"]
         if row.resend and (profile := profiles.profile(row.value))
     }

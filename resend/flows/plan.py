@@ -6,9 +6,11 @@ Composes linker, planner and the stores. Sends nothing. Raises UsageError, Stale
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from resend.config import Config
@@ -17,6 +19,7 @@ from resend.flows.bodies import StoredBodies
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
 from resend.model import Bucket, Identity, PlanState
+from resend.planner import eta
 from resend.planner.draft import Candidate, Draft, Options, draft
 from resend.policy.content import canonical
 from resend.policy.providers import ProviderTable
@@ -25,15 +28,23 @@ from resend.stores import registry
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
-from resend.stores.plans import PlanFile, write_plan
+from resend.stores.plans import PlanFile, PlanRow, write_plan
 from resend.stores.rows import PlanRecord
 
-__all__ = ["MadePlan", "Options", "check_fresh", "find_plan", "make_plan"]
+__all__ = [
+    "DiffKind",
+    "Difference",
+    "MadePlan",
+    "Options",
+    "check_fresh",
+    "differences",
+    "find_plan",
+    "make_plan",
+    "what_if",
+]
 
 # Buckets that a frozen mail may move to without making its plan stale: it is skipped at the arm, and counted.
-_REMOVALS = frozenset(
-    {Bucket.ALREADY_RESENT, Bucket.DELIVERED_LATE, Bucket.NEVER, Bucket.FOLDED, Bucket.STILL_QUEUED, Bucket.RESEND}
-)
+_REMOVALS = frozenset({Bucket.ALREADY_RESENT, Bucket.DELIVERED_LATE, Bucket.NEVER, Bucket.FOLDED, Bucket.STILL_QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +57,7 @@ class MadePlan:
     identities: Mapping[str, Identity]
     troubled: Mapping[str, int]
     buckets: Mapping[Bucket, int]
+    accepted: Mapping[str, float]  # mails per second that a provider took while it throttled, by the evidence
     again: bool  # the same plan was there already
 
 
@@ -54,7 +66,7 @@ def make_plan(
 ) -> MadePlan:
     """Freeze what is in the bucket `resend` now. The same input gives the same plan, which is then simply found."""
     record = find_incident(ledger, incident)
-    made, buckets = _draft(home, config, ledger, record.id, options, now)
+    made, buckets, accepted = _draft(home, config, ledger, record.id, options, now)
     if not made.rows:
         raise UsageError(
             "nothing is to be resent",
@@ -88,8 +100,37 @@ def make_plan(
         identities=made.identities,
         troubled=made.troubled,
         buckets=buckets,
+        accepted={name: rate for name, rate in accepted.items() if name in mails},
         again=known is not None,
     )
+
+
+def what_if(
+    home: Home, config: Config, ledger: Ledger, incident: str, *, options: Options, now: datetime
+) -> dict[str, tuple[int, dict[str, float]]]:
+    """When each provider would be done under several ceilings; writes nothing.
+
+    provider -> (mails, {scenario: seconds}); scenarios: "as planned", "half the rate", "twice the rate", and "as your
+    log" where the evidence shows what it took while it throttled.
+    """
+    record = find_incident(ledger, incident)
+    table = ProviderTable.load(config.providers)
+    with rebucket(home, ledger, record.id, includes=options.includes, again=options.again, now=now) as affected:
+        mails = Counter(row["provider"] for row in affected.rows(Bucket.RESEND))
+        accepted = affected.about.accepted()
+    found: dict[str, tuple[int, dict[str, float]]] = {}
+    for name, count in sorted(mails.items(), key=lambda item: (-item[1], item[0])):
+        profile = table.profile(name)
+        ceiling = options.rates.get(name, profile.rate)
+        spans = {
+            "as planned": eta.seconds(count, profile, ceiling=ceiling),
+            "half the rate": eta.seconds(count, profile, ceiling=ceiling / 2),
+            "twice the rate": eta.seconds(count, profile, ceiling=ceiling * 2),
+        }
+        if accepted.get(name):
+            spans["as your log"] = eta.seconds(count, profile, ceiling=ceiling, accepted=accepted[name])
+        found[name] = count, spans
+    return found
 
 
 def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
@@ -98,64 +139,92 @@ def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
         return registry.find_plan(connection, ref)
 
 
+class DiffKind(StrEnum):
+    """How a mail of today differs from the frozen plan."""
+
+    REMOVED = "removed"  # delivered by now, unsubscribed, resent elsewhere: skipped at the arm, never stale
+    CHANGED = "changed"  # its content, sender, provider or verdict: the plan is stale
+    ADDED = "added"  # to be resent now and not in this plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One mail that is not as it was frozen. `what`: the bucket that it is in now, or what of it changed."""
+
+    kind: DiffKind
+    release: str
+    recipient_id: str
+    rcpt_key: str
+    what: str
+
+
 def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> None:
     """Before the first start: raise StalePlan where a frozen mail's content, sender, provider or verdict has changed.
 
     Removals (delivered by now, unsubscribed, resent by another plan) never stale a plan; additions are not in it.
     """
+    for found in differences(home, ledger, plan, now=now):
+        if found.kind is DiffKind.CHANGED:
+            raise StalePlan(
+                f"the plan is stale: {found.release} to {found.recipient_id}: {found.what}",
+                where=f"plan {plan.id[:12]}",
+                next_step=f"see 'resend plan diff {plan.id[:12]}', then make a new one with"
+                f" 'resend plan make {plan.incident_id}'; nothing was sent",
+            )
+
+
+def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> Iterator[Difference]:
+    """What a plan made now would have otherwise: the frozen mails in their order, then those that came to it."""
     params = json.loads(plan.params)
-    options = Options(
-        rates=params["rates"],
-        identity=Identity(params["identity"]) if params["identity"] else None,
-        includes=tuple(params["includes"]),
-        again=params["again"],
-        reason=params["reason"],
-    )
-    with rebucket(home, ledger, plan.incident_id, includes=options.includes, again=options.again, now=now) as affected:
-        current = {row["outcome_id"]: row for row in affected.rows()}
-    places = {(row["release"], row["rcpt_key"]): row for row in current.values() if row["bucket"] == Bucket.RESEND}
-    gone = {(row["release"], row["rcpt_key"]): row for row in current.values() if row["bucket"] != Bucket.RESEND}
+    includes = tuple(params["includes"])
+    with rebucket(home, ledger, plan.incident_id, includes=includes, again=params["again"], now=now) as affected:
+        current = [row for row in affected.rows() if row["bucket"] != Bucket.FOLDED]
+    wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
+    others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
     bodies = StoredBodies(home)
-    rows = {(c.release, c.rcpt_key): c for c in _candidates(home, iter(places.values()), plan.incident_id)}
+    candidates = {(c.release, c.rcpt_key): c for c in _candidates(home, iter(wanted.values()), plan.incident_id)}
     with PlanFile(home, plan.id) as frozen:
         for row in frozen.rows():
-            key = (row.release, row.rcpt_key)
-            candidate = rows.get(key)
-            if candidate is None:
-                other = gone.get(key)
-                if other is not None and Bucket(other["bucket"]) not in _REMOVALS:
-                    raise _stale(
-                        plan, f"{row.release} to {row.recipient_id}: now {other['bucket']} ({other['reason']})"
-                    )
-                continue
-            changed = _changed(row.sender, candidate.sender, "sender") or _changed(
-                row.provider, candidate.provider, "provider"
-            )
-            body = bodies.body(candidate.release, candidate.message_id)
-            if not changed and (body is None or bodies.content_id(row, body, candidate.variables) != row.content_id):
-                changed = "its content"
-            if changed:
-                raise _stale(plan, f"{row.release} to {row.recipient_id}: {changed} changed")
+            candidate = candidates.pop((row.release, row.rcpt_key), None)
+            other = others.get((row.release, row.rcpt_key))
+            kind, what = DiffKind.CHANGED, ""
+            if candidate is not None:
+                what = _changed(row, candidate, bodies)
+            elif other is None:
+                kind, what = DiffKind.REMOVED, "no longer among the affected"
+            else:
+                kind = DiffKind.REMOVED if Bucket(other["bucket"]) in _REMOVALS else DiffKind.CHANGED
+                what = f"now {other['bucket']} ({other['reason']})"
+            if what:
+                yield _difference(kind, row, what)
+    for candidate in candidates.values():
+        yield _difference(DiffKind.ADDED, candidate, "to be resent, not in this plan")
 
 
-def _changed(old: str, new: str, what: str) -> str:
-    return "" if old == new else f"its {what}"
-
-
-def _stale(plan: PlanRecord, what: str) -> StalePlan:
-    return StalePlan(
-        f"the plan is stale: {what}",
-        where=f"plan {plan.id[:12]}",
-        next_step=f"make a new one with 'resend plan make {plan.incident_id}'; nothing was sent",
+def _difference(kind: DiffKind, mail: PlanRow | Candidate, what: str) -> Difference:
+    return Difference(
+        kind=kind, release=mail.release, recipient_id=mail.recipient_id, rcpt_key=mail.rcpt_key, what=what
     )
+
+
+def _changed(row: PlanRow, candidate: Candidate, bodies: StoredBodies) -> str:
+    """What of a frozen mail is another now, "" nothing."""
+    if row.sender != candidate.sender:
+        return "its sender changed"
+    if row.provider != candidate.provider:
+        return f"its provider changed, {row.provider} to {candidate.provider}"
+    body = bodies.body(candidate.release, candidate.message_id)
+    if body is None or bodies.content_id(row, body, candidate.variables) != row.content_id:
+        return "its content changed"
+    return ""
 
 
 def _draft(
     home: Home, config: Config, ledger: Ledger, incident_id: str, options: Options, now: datetime
-) -> tuple[Draft, Mapping[Bucket, int]]:
+) -> tuple[Draft, Mapping[Bucket, int], Mapping[str, float]]:
     table = ProviderTable.load(config.providers)
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
-        buckets = affected.counts()
+        buckets, accepted = affected.counts(), affected.about.accepted()
         candidates = list(_candidates(home, affected.rows(Bucket.RESEND), incident_id))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
     unknown = sorted(set(options.rates) - set(profiles))
@@ -164,8 +233,15 @@ def _draft(
             f"--rate names a provider that gets no mail: {', '.join(unknown)}",
             next_step=f"providers here: {', '.join(sorted(profiles))}",
         )
-    made = draft(candidates, bodies=StoredBodies(home), profiles=profiles, routes=routes(config), options=options)
-    return made, buckets
+    made = draft(
+        candidates,
+        bodies=StoredBodies(home),
+        profiles=profiles,
+        routes=routes(config),
+        options=options,
+        accepted=accepted,
+    )
+    return made, buckets, accepted
 
 
 def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) -> Iterator[Candidate]:

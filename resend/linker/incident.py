@@ -27,7 +27,7 @@ from resend.stores.catalog import Catalog
 from resend.stores.evidence import Evidence
 from resend.stores.history import own_tries
 from resend.stores.home import Home
-from resend.stores.incidents import Mails, Surroundings
+from resend.stores.incidents import ACCEPTED, Mails, Surroundings
 from resend.stores.ledger import Ledger
 from resend.stores.registry import add_incident, selector_text, selector_values
 from resend.stores.registry import incidents as incidents_of
@@ -214,6 +214,7 @@ def _totals(con: duckdb.DuckDBPyConnection, config: Config, files: OutcomeFiles)
     causes.providers(con, config, source="total", table="provider_of_total")
     con.execute(f"CREATE OR REPLACE TEMP TABLE provider_of_domain AS {sql.load('link/freeze/provider_of_domain')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE mails AS {sql.load('link/freeze/mails')}")
+    con.execute(f"INSERT INTO mails SELECT {sql.quote(ACCEPTED)}, * FROM ({sql.load('link/freeze/accepted')})")
 
 
 def _missing(con: duckdb.DuckDBPyConnection, home: Home) -> int:

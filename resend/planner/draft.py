@@ -106,8 +106,12 @@ def draft(
     profiles: Mapping[str, Profile],
     routes: Routes,
     options: Options,
+    accepted: Mapping[str, float],
 ) -> Draft:
-    """All rows of a plan over `candidates`. `profiles` by provider name, one for each that occurs."""
+    """All rows of a plan over `candidates`. `profiles` by provider name, one for each that occurs.
+
+    `accepted`: mails per second that a provider took while it throttled, where the evidence tells; for the time only.
+    """
     by_id = {candidate.outcome_id: candidate for candidate in candidates}
     ceilings = {name: options.rates.get(name, profile.rate) for name, profile in profiles.items()}
     shapes = {
@@ -157,7 +161,10 @@ def draft(
     plan_id = _plan_id(rows, params)
     named = [_with_batch(row, plan_id) for row in rows]
     mails = Counter(row.provider for row in rows)
-    spans = {name: eta.seconds(n, profiles[name], ceiling=ceilings[name]) for name, n in mails.items()}
+    spans = {
+        name: eta.seconds(n, profiles[name], ceiling=ceilings[name], accepted=accepted.get(name, 0.0))
+        for name, n in mails.items()
+    }
     return Draft(
         id=plan_id,
         rows=named,

@@ -1,7 +1,8 @@
 """How long a plan will take: the canary and its dwell, then the ramp from the start rate to the ceiling.
 
-Pure. The same steps as executor/guard.py takes in clean weather; throttling makes it longer and nothing makes it
-shorter, so the figure is the earliest end, and is shown as such.
+Where the evidence shows what the receiver took while it throttled, no more than that is counted on. Pure. The same
+steps as executor/guard.py takes in clean weather; throttling makes it longer and nothing makes it shorter, so the figure is
+the earliest end, and is shown as such.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from resend.policy.providers import Profile
 _RAISE = 1.10  # a clean interval raises the rate by a tenth (DESIGN: pace, react, stop)
 
 
-def seconds(mails: int, profile: Profile, *, ceiling: float) -> float:
-    """Seconds to send `mails` to one provider at no more than `ceiling` mails per second."""
+def seconds(mails: int, profile: Profile, *, ceiling: float, accepted: float = 0.0) -> float:
+    """Seconds to send `mails` to one provider at no more than `ceiling` mails per second.
+
+    `accepted`: mails per second that it took while it throttled; 0 where the evidence does not tell.
+    """
     if mails <= 0:
         return 0.0
+    ceiling = min(ceiling, accepted) if accepted > 0 else ceiling
     rate = min(profile.start, ceiling)
     first = min(mails, profile.canary)
     spent = first / rate

@@ -18,10 +18,12 @@ from resend.errors import StoreError
 from resend.stores import sql
 from resend.stores.home import Home, rename_durably, replace_file
 
+ACCEPTED = "accepted"  # the dimension of what a provider took in its best hour of throttling
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mails:
-    """All mail of one value of a dimension (total, provider, domain, release, customer, hour), for shares."""
+    """All mail of one value of a dimension (total, provider, domain, release, customer, hour), for shares; ACCEPTED."""
 
     dimension: str
     value: str
@@ -53,6 +55,10 @@ class Surroundings:
         raw = json.loads(text)
         mails = tuple(Mails(dimension=d, value=v, mails=n) for d, v, n in raw.pop("mails"))
         return cls(**{**raw, "mails": mails, "warnings": tuple(raw["warnings"])})
+
+    def accepted(self) -> dict[str, float]:
+        """Mails per second that a provider took while it throttled, by the evidence; those of which it is known."""
+        return {item.value: item.mails / 3600 for item in self.mails if item.dimension == ACCEPTED}
 
     def to_json(self) -> str:
         values = {name: getattr(self, name) for name in self.__slots__}

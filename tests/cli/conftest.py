@@ -32,6 +32,11 @@ class Result:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [row for row in self.rows if row["type"] == kind]
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        (found,) = self.of("summary")
+        return found
+
     def one_error(self) -> str:
         """The one `error:` line; fails where there is a traceback, another line, or none."""
         lines = [line for line in self.err.splitlines() if line.strip()]

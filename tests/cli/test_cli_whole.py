@@ -164,6 +164,19 @@ def test_the_preview_adds_up_in_every_dimension(shell):
     assert "next: resend plan make" in text
 
 
+def test_what_if_compares_and_writes_nothing(shell):
+    before = sorted(shell.directory.rglob("plan-*.parquet"))
+    found = shell("plan", "make", "o365", "--what-if", "--json")
+    assert found.exit == 0
+    resend = shell("preview", "o365", "--json").summary["buckets"]["resend"]
+    assert found.summary["mails"] == resend == sum(row["mails"] for row in found.of("what_if"))
+    for row in found.of("what_if"):
+        spans = row["seconds"]
+        assert spans["twice the rate"] <= spans["as planned"] <= spans["half the rate"]
+    assert any("as your log" in row["seconds"] for row in found.of("what_if"))
+    assert sorted(shell.directory.rglob("plan-*.parquet")) == before and not shell("plan", "list", "--json").of("plan")
+
+
 def test_the_preview_changes_nothing_and_writes_csv(shell):
     before = shell("incident", "list", "--json").rows
     assert shell("preview", "o365", "--csv", "tables").exit == 0
@@ -361,6 +374,8 @@ def test_a_plan_that_no_longer_holds_is_stale(shell):
     assert opened.exit == 0, opened.err
     assert shell("plan", "make", "second", "--identity", "same").exit == 0
     (row,) = [row for row in shell("plan", "list", "--json").of("plan") if row["state"] == "ready"]
+    same = shell("plan", "diff", row["id"][:12], "--json")
+    assert same.exit == 0 and not same.of("difference")
     content = shell.directory / "changed"
     content.mkdir()
     for path in (shell.directory / "lab/content").glob("*.eml.j2"):
@@ -369,6 +384,10 @@ def test_a_plan_that_no_longer_holds_is_stale(shell):
     stale = shell("run", row["id"][:12], "--confirm", str(row["count"]))
     assert stale.exit == Exit.STALE
     assert "resend plan make" in stale.one_error()
+    changed = shell("plan", "diff", row["id"][:12], "--json")
+    assert changed.exit == Exit.STALE
+    assert {item["kind"] for item in changed.of("difference")} == {"changed"}
+    assert len(changed.of("difference")) == changed.summary["changed"] == row["count"]
     assert shell("plan", "close", row["id"][:12], "--reason", "stale").exit == 0
 
 
