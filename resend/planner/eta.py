@@ -1,8 +1,8 @@
 """How long a plan will take: the canary and its dwell, then the ramp from the start rate to the ceiling.
 
-Where the evidence shows what the receiver took while it throttled, no more than that is counted on. Pure. The same
-steps as executor/guard.py takes in clean weather; throttling makes it longer and nothing makes it shorter, so the figure is
-the earliest end, and is shown as such.
+Where the evidence shows what the receiver took while it throttled, no more than that is counted on. The same steps as
+executor/guard.py takes in clean weather: throttling makes it longer and nothing makes it shorter, so the figure is the
+earliest end, and is shown as such. Pure.
 """
 
 from __future__ import annotations
