@@ -39,7 +39,7 @@ def reconcile(
 ) -> Done:
     """Settle doubt and fate from logs, and note originals that arrived after all. Sends nothing.
 
-    Exits with 3 while a mail is in doubt or its end at the relay is not known.
+    Exits with 3 while a mail is in doubt, its end at the relay is not known, or one came back from there.
     """
     from resend.flows.reconcile import reconcile as settle
 
@@ -51,7 +51,7 @@ def reconcile(
     unread = found.collected.rejected if found.collected else 0
     left = found.left
     return Done(
-        Exit.LEFT if left.in_doubt or left.pending or unread else Exit.DONE,
+        Exit.LEFT if left.in_doubt or left.pending or left.returned or unread else Exit.DONE,
         {
             "accepted": found.accepted,
             "released": found.released,
@@ -90,7 +90,8 @@ def _settled(screen: Screen, found: Reconciled) -> None:
     if left.pending:
         screen.line(f"{render.count(left.pending):>11}  at the relay, their end not known yet; reconcile again later")
     if left.returned:
-        screen.line(f"{render.count(left.returned):>11}  came back from the relay")
+        words = "came back from the relay and are not sent again by themselves; 'resend why ADDRESS' tells why"
+        screen.line(f"{render.count(left.returned):>11}  {words}")
 
 
 @app.command()

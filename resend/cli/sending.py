@@ -20,7 +20,7 @@ from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
 from resend.cli.plans import PlanId
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
-from resend.cli.status import show_providers
+from resend.cli.status import relayed, show_providers
 from resend.clock import format_duration, from_micros
 from resend.errors import Exit, UsageError, WrongCount, worst
 from resend.model import State
@@ -89,9 +89,8 @@ def run(
         with Progress(screen, "run", "mails") as progress:
             shown = _Shown(progress, record.total, lambda: screen.note("\n".join(_ages(home))))
             summary = send(home, config, ledger, record.id, options, progress=shown)
-        return _ended(
-            screen, ledger, summary, where, plan=record.id, again=f"resend run {record.id[:12]} --confirm {count}"
-        )
+        again = f"resend run {record.id[:12]} --confirm {count}"
+        return _ended(screen, ledger, summary, where, plan=record.id, again=again, blind=blind)
 
 
 @app.command("catch-up")
@@ -158,13 +157,18 @@ def _ages(home: Home) -> Iterator[str]:
         yield f"catalog loaded {format_duration(now - loaded_at)} ago"
 
 
-def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo, *, plan: str, again: str) -> Done:
+def _ended(
+    screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo, *, plan: str, again: str, blind: bool = False
+) -> Done:
+    """Say how it ended. `blind`: the operator does not ask what a relay did with what it took."""
     from resend.stores.status import look
 
     with ledger.snapshot() as conn:
         found = look(conn, plan_id=plan)
     show_providers(screen, found.providers, where)
-    left = Exit.LEFT if plan and any(_left(provider) for provider in found.providers) else Exit.DONE
+    ends = relayed(found.providers)
+    open_ends = ends["returned"] or (ends["pending"] and not blind)
+    left = Exit.LEFT if plan and (open_ends or any(_left(provider) for provider in found.providers)) else Exit.DONE
     code = worst(summary.exit, left)
     counts = {name: summary.counts[name] for name in (*_ORDER, *sorted(summary.counts)) if summary.counts[name]}
     screen.line()
@@ -192,6 +196,7 @@ def _ended(screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo,
             "parked": dict(summary.parked),
             "next_due": summary.next_due,
             "stopped": summary.stopped,
+            **ends,
         },
     )
 

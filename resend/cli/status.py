@@ -18,7 +18,7 @@ from resend.cli.border import Done
 from resend.cli.opened import existing, ledger_of, screen_of, zone
 from resend.cli.screen import Screen
 from resend.clock import format_rate
-from resend.model import FINAL_STATES, PlanState, State
+from resend.model import FINAL_STATES, Fate, PlanState, State
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -63,7 +63,13 @@ def status(
                 break
     left = sum(count for provider in found.providers for state, count in provider.states.items() if _left(state))
     doubt = sum(provider.states.get(State.IN_DOUBT, 0) for provider in found.providers)
-    return Done(summary={"left": left, "in_doubt": doubt})
+    return Done(summary={"left": left, "in_doubt": doubt, **relayed(found.providers)})
+
+
+def relayed(providers: Sequence[ProviderStatus]) -> dict[str, int]:
+    """Accepted mails that are not at their receiver: `pending` at a relay, or not in its log yet, and `returned`."""
+    pending = sum(provider.fates.get(fate, 0) for provider in providers for fate in (Fate.UNSEEN, Fate.QUEUED_AT_RELAY))
+    return {"pending": pending, "returned": sum(provider.fates.get(Fate.RETURNED, 0) for provider in providers)}
 
 
 def _left(state: State) -> bool:
@@ -168,10 +174,21 @@ def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
     ]
     if count := provider.states.get(State.IN_DOUBT, 0):
         words.append(f"{render.count(count)} in doubt; 'resend reconcile' settles, 'resend doubt list' shows them")
-    for fate, count in provider.fates.items():
-        if count and fate != "delivered":
-            words.append(f"{render.count(count)} accepted, {fate}")
+    words += [f"{render.count(count)} {said}" for fate, count in provider.fates.items() if (said := _fate(Fate(fate)))]
     return words
+
+
+def _fate(fate: Fate) -> str:
+    """What a fate means for the operator, "" where nothing is left to say."""
+    match fate:
+        case Fate.UNSEEN:
+            return "handed to the relay, not seen in its log yet; 'resend reconcile' looks again"
+        case Fate.QUEUED_AT_RELAY:
+            return "still in the relay's queue: the relay tries again, we never do; 'resend reconcile' follows them"
+        case Fate.DELIVERED:
+            return ""
+        case Fate.RETURNED:
+            return "accepted by the relay, then returned; not sent again by themselves, 'resend why ADDRESS' tells why"
 
 
 def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:

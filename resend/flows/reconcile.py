@@ -67,12 +67,10 @@ def reconcile(
                         released += doubt.settle_not_accepted(conn, item.key, evidence=proof, now=now)
                     case Fated(settles=True):
                         proof = f"the relay's log has it as {item.qid}"
-                        accepted += doubt.settle_accepted(
-                            conn, item.key, evidence=proof, now=now, remote_qid=item.qid, fate=item.fate
-                        )
+                        accepted += doubt.settle_accepted(conn, item.key, evidence=proof, now=now, remote_qid=item.qid)
+                        fates.change(conn, _change(item))
                     case Fated():
-                        change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
-                        moved[item.fate] += fates.change_all(conn, [change])
+                        moved[item.fate] += fates.change(conn, _change(item)).count
                     case _:
                         assert_never(item)
     vetoed = project_evidence(home, config, ledger, now)
@@ -86,3 +84,7 @@ def reconcile(
         vetoed=vetoed,
         left=rest,
     )
+
+
+def _change(item: Fated) -> FateChange:
+    return FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)

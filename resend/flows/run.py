@@ -33,7 +33,7 @@ from resend.model import PlanState
 from resend.policy.classify import Rules
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
-from resend.stores import batches, doubt, lifecycle
+from resend.stores import batches, doubt, fates, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.home import Home, exclusive
@@ -45,6 +45,7 @@ from resend.stores.unsettled import Unsettled, unsettled
 from resend.stores.writer import LedgerWriter
 
 _FOLLOW_S = 0.5
+_LAST_WORD_S = 5.0  # what the relay's log says this soon after the last mail still belongs to the run
 _RACE_S = 10.0  # a 250 is durable within this time of the relay's own log line
 Progress = Callable[[Run], None]
 
@@ -176,6 +177,9 @@ def _execute(
                 beside.append(asyncio.create_task(_follow(running, ledger, config, log)))
             try:
                 summary = await running.execute()
+                if log is not None:
+                    await _last_word(running, plan_id)
+                    running.check()
             finally:
                 for task in beside:
                     task.cancel()
@@ -218,6 +222,17 @@ async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> No
                 await asyncio.sleep(_FOLLOW_S)
     except Exception as error:
         running.fail(error)
+
+
+async def _last_word(running: Run, plan_id: str) -> None:
+    """Give the relay's log a moment to tell of the last mails; what it keeps is for `reconcile`."""
+    if not (running.counts["accepted"] and any(lane.feedback for lane in running.lanes.values())):
+        return
+    until = running.clock.monotonic() + _LAST_WORD_S
+    while running.clock.monotonic() < until and running.error is None and not running.stopped:
+        if not await running.writer.call(lambda conn: fates.unheard(conn, plan_id=plan_id)):
+            return
+        await asyncio.sleep(_FOLLOW_S / 2)
 
 
 def _queries(config: Config) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from resend.clock import to_text
 from resend.model import Fate, State
@@ -25,17 +25,25 @@ _PENDING = (Fate.UNSEEN, Fate.QUEUED_AT_RELAY)
 
 
 def change(conn: Connection, item: FateChange) -> Applied:
-    """Move one mail's fate on; not ok where it is not accepted (yet), or its fate is final."""
+    """Move one mail's fate on; not ok where it is not accepted (yet), or its fate is final.
+
+    While a relay keeps a mail, its newest reply is kept: one that then comes back without a word came back for that.
+    """
+    reply = clean(item.reply)
+    mail = update(delivery).where(delivery.c.key == item.key, delivery.c.state == State.ACCEPTED)
+    said: dict[str, str] = {"fate_reply": reply} if reply or item.fate is Fate.DELIVERED else {}
     done = conn.execute(
-        update(delivery)
-        .where(
-            delivery.c.key == item.key,
-            delivery.c.state == State.ACCEPTED,
-            delivery.c.fate.in_(_BEFORE[item.fate]),
-        )
-        .values(fate=item.fate, fate_at=to_text(item.at), fate_reply=clean(item.reply))
+        mail.where(delivery.c.fate.in_(_BEFORE[item.fate])).values(fate=item.fate, fate_at=to_text(item.at), **said)
     ).rowcount
-    return Applied(True, "", State.ACCEPTED, 1) if done else Applied(False, f"not before {item.fate}")
+    if done:
+        return Applied(True, "", State.ACCEPTED, 1)
+    if item.fate is Fate.QUEUED_AT_RELAY and reply:
+        conn.execute(
+            mail.where(
+                delivery.c.fate == item.fate, delivery.c.fate_at <= to_text(item.at), delivery.c.fate_reply != reply
+            ).values(fate_at=to_text(item.at), fate_reply=reply)
+        )
+    return Applied(False, f"not before {item.fate}")
 
 
 def change_all(conn: Connection, items: Iterable[FateChange]) -> int:
@@ -50,6 +58,17 @@ def pending(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], int
         query = query.where(delivery.c.plan_id == plan_id)
     rows = conn.execute(query.group_by(delivery.c.egress, delivery.c.provider)).all()
     return {(egress, provider): count for egress, provider, count in rows}
+
+
+def unheard(conn: Connection, *, plan_id: str = "") -> int:
+    """Accepted mails of which a relay's log has told neither an end nor why they wait."""
+    silent = or_(
+        delivery.c.fate == Fate.UNSEEN, and_(delivery.c.fate == Fate.QUEUED_AT_RELAY, delivery.c.fate_reply == "")
+    )
+    query = select(func.count()).where(silent)
+    if plan_id:
+        query = query.where(delivery.c.plan_id == plan_id)
+    return int(conn.execute(query).scalar_one())
 
 
 def counts(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], dict[Fate, int]]:

@@ -210,6 +210,17 @@ def _counts(conn: Connection) -> Iterator[CheckResult]:
     yield CheckResult(
         invariant="mails in doubt are listed", ok=True, detail=f"{doubt} in doubt: 'resend doubt list'" if doubt else ""
     )
+    for fate, name, next_step in (
+        (
+            Fate.UNSEEN,
+            "mails handed to a relay and not seen in its log are counted",
+            ": 'resend reconcile' looks again",
+        ),
+        (Fate.QUEUED_AT_RELAY, "mails in a relay's queue are counted", ": the relay sends them, we do not"),
+        (Fate.RETURNED, "mails that came back from a relay are counted", ": 'resend why ADDRESS' tells why"),
+    ):
+        found = conn.execute(select(func.count()).where(delivery.c.fate == fate)).scalar_one()
+        yield CheckResult(invariant=name, ok=True, detail=f"{found}{next_step}" if found else "")
     for what, name in (
         ("veto_too_late", "vetoes that came too late are counted"),
         ("known_duplicate", "known duplicates are counted"),

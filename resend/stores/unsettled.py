@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from resend.clock import from_text, to_micros
 from resend.model import Fate, State
@@ -36,7 +36,10 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """How many mails wait for evidence: in doubt (anywhere), unseen or queued at a relay; and how many came back."""
+    """How many mails wait for evidence: in doubt (anywhere), unseen or queued at a relay; and how many came back.
+
+    A mail that came back and was knowingly planned again since is not left: its later generation is.
+    """
 
     in_doubt: int
     pending: int
@@ -94,8 +97,15 @@ def left(conn: Connection) -> Left:
             .group_by(delivery.c.state, delivery.c.fate)
         )
     }
+    later = delivery.alias("later")
+    again = exists().where(
+        later.c.release == delivery.c.release,
+        later.c.rcpt_key == delivery.c.rcpt_key,
+        later.c.generation > delivery.c.generation,
+    )
+    came_back = select(func.count()).where(delivery.c.state == State.ACCEPTED, delivery.c.fate == Fate.RETURNED, ~again)
     return Left(
         in_doubt=sum(count for (state, _), count in counts.items() if state == State.IN_DOUBT),
         pending=sum(counts.get((State.ACCEPTED, fate), 0) for fate in _PENDING),
-        returned=counts.get((State.ACCEPTED, Fate.RETURNED), 0),
+        returned=int(conn.execute(came_back).scalar_one()),
     )

@@ -52,9 +52,9 @@ def unavailable() -> str:
     return ""
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -85,11 +85,17 @@ class Postfix:
         """`postqueue -j`: one JSON object a queued mail."""
         return self.run("/usr/sbin/postqueue", "-c", str(self.config), "-j")
 
-    def wait_until_empty(self, seconds: float = 60.0, *, flush_every: float = 2.0) -> None:
-        """Drain the queue; raise TimeoutError when mail is left."""
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Change settings of the running instance; what is queued stays queued."""
+        words = [f"{name} = {value}" for name, value in settings.items()]
+        self.run("/usr/sbin/postconf", "-c", str(self.config), "-e", *words)
+        self.run(_POSTFIX, "-c", str(self.config), "reload")
+
+    def wait_until_left(self, count: int, seconds: float = 60.0, *, flush_every: float = 2.0) -> None:
+        """Drain the queue down to `count` mails; raise TimeoutError when more are left."""
         deadline = time.monotonic() + seconds
         flushed = time.monotonic()
-        while self.queue_json().strip():
+        while len(self.queue_json().splitlines()) > count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still queued:\n{self.queue_json()}")
             if time.monotonic() - flushed > flush_every:
