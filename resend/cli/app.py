@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("setup", "show each value and where it came from"),
     },
     "What happened": {
+        "triage": ("triage", "the first hour: ongoing or over, queued, expiring, what to do"),
         "collect": ("evidence", "read mail logs into the evidence"),
         "sources": ("evidence", "what was collected, with exact line counts"),
         "outcomes": ("evidence", "the last word on single mails"),
@@ -36,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "why": ("why", "one address, from log line to verdict to reply"),
         "plan": ("plans", "make, list, show and close plans"),
         "report": ("report", "the report for customers, Japanese or English"),
+        "providers": ("providers", "receiving systems: how each is recognised and fed"),
     },
     "Resend": {
         "run": ("sending", "send a plan, paced; the same command resumes it"),

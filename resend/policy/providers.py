@@ -83,6 +83,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class _Glob:
+    text: str
     pattern: re.Pattern[str]
     rank: tuple[int, int]  # config before built-in, then the longest
     provider: str
@@ -128,6 +129,15 @@ class ProviderTable:
         """The profile of a provider; the default's figures for a receiver that nobody knows."""
         return self._profiles.get(name) or replace(self._default, name=name)
 
+    def glob(self, name: str, mx: Sequence[str] = ()) -> str:
+        """The pattern by which a host, a domain or its MX hosts are known; "" where none fits."""
+        for globs, texts in ((self._by_host, (name,)), (self._by_host, mx), (self._by_domain, (name,))):
+            for text in texts:
+                for glob in globs:
+                    if glob.pattern.match(text):
+                        return glob.text
+        return ""
+
     def of(self, relay: str, relay_ip: str, domain: str, mx: Sequence[str] = ()) -> tuple[str, str]:
         """The provider, and by which way it was found: relay, mx or domain.
 
@@ -163,7 +173,12 @@ class ProviderTable:
 
 def _globs(lists: Iterable[tuple[str, Iterable[str], Collection[tuple[str, str]]]]) -> list[_Glob]:
     found = [
-        _Glob(re.compile(translate(glob.lower().rstrip("."))), (0 if (name, glob) in own else 1, -len(glob)), name)
+        _Glob(
+            text=glob,
+            pattern=re.compile(translate(glob.lower().rstrip("."))),
+            rank=(0 if (name, glob) in own else 1, -len(glob)),
+            provider=name,
+        )
         for name, globs, own in lists
         for glob in globs
     ]

@@ -1,0 +1,169 @@
+"""`resend providers`: the receiving mail systems that are known, how each is fed, and which one a host belongs to.
+
+Asks the DNS for MX hosts in `explain` only, unless told not to. Raises UsageError for an unknown name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resend.cli import render
+from resend.cli.app import typer_app
+from resend.cli.border import Done
+from resend.cli.opened import screen_of, workplace
+from resend.clock import format_duration, format_rate
+from resend.errors import UsageError
+
+if TYPE_CHECKING:
+    from resend.policy.providers import Profile
+
+app = typer_app()
+providers_app = typer_app("Receiving mail systems: how each is recognised and fed.")
+app.add_typer(providers_app, name="providers")
+
+
+@app.callback()
+def _app() -> None:
+    """Providers."""
+
+
+@providers_app.callback()
+def _providers() -> None:
+    """Receiving mail systems: how each is recognised and fed.
+
+    A provider is a receiving system, not a domain: thousands of domains stand behind one pool of MX hosts.
+    """
+
+
+@providers_app.command("list")
+def list_(ctx: typer.Context) -> Done:
+    """List the known receiving systems with their limits, built in and from the config."""
+    from resend.policy.providers import ProviderTable
+
+    screen = screen_of(ctx)
+    config, _ = workplace(screen)
+    table = ProviderTable.load(config.providers)
+    rows = [table.profile(name) for name in table.names()]
+    for profile in rows:
+        screen.row("profile", **_values(profile))
+    screen.table(
+        [
+            render.Column("provider"),
+            *(render.number(name) for name in ("rate", "start", "connections", "mails each", "cool-down")),
+        ],
+        [
+            (
+                profile.name,
+                format_rate(profile.rate),
+                format_rate(profile.start),
+                profile.connections,
+                profile.mails_per_connection,
+                format_duration(profile.cooldown),
+            )
+            for profile in rows
+        ],
+    )
+    screen.line("the rate is a ceiling: a run begins at `start` and climbs while all is clean")
+    return Done(summary={"providers": len(rows)})
+
+
+@providers_app.command()
+def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="a name of 'list'")]) -> Done:
+    """Show one receiving system: its hosts, limits, what stops it, advice, and where the figures come from."""
+    from resend.policy.providers import ProviderTable
+
+    screen = screen_of(ctx)
+    config, _ = workplace(screen)
+    table = ProviderTable.load(config.providers)
+    if name not in table.names():
+        near = difflib.get_close_matches(name, table.names(), n=1)
+        raise UsageError(
+            f"no provider {name!r}",
+            next_step=f"did you mean {near[0]!r}?" if near else "see 'resend providers list'",
+        )
+    profile = table.profile(name)
+    own = config.providers.get(name)
+    set_here = set() if own is None else {key for key in type(own).model_fields if getattr(own, key) is not None}
+    screen.row("profile", **_values(profile), set_in_config=sorted(set_here))
+    screen.heading(name)
+    for key, value in _values(profile).items():
+        if key == "name":
+            continue
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        mark = "  (resend.toml)" if key in set_here else ""
+        head = f"{key.replace('_', ' '):22}"
+        for line in render.wrap(text + mark, screen.columns - len(head)) or [""]:
+            screen.line(head + line)
+            head = " " * len(head)
+    return Done(summary={"name": name})
+
+
+@providers_app.command()
+def explain(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="a receiving host, its address, or a domain")],
+    dns: Annotated[bool, typer.Option("--dns/--no-dns", help="ask for the MX hosts of a domain")] = True,
+) -> Done:
+    """Say which receiving system a host or a domain belongs to, and why."""
+    from resend.policy.providers import ProviderTable
+
+    screen = screen_of(ctx)
+    config, _ = workplace(screen)
+    table = ProviderTable.load(config.providers)
+    name = host.rpartition("@")[2].strip("<>[]. ").lower()
+    relay, _ = table.of(name, "", "")
+    mx, said = _mx(name) if dns and relay not in table.names() else ([], "")
+    provider, way = (relay, "relay") if relay in table.names() else table.of("", "", name, mx)
+    profile = table.profile(provider)
+    known = provider in table.names()
+    glob = table.glob(name, mx) if known else ""
+    rate = format_rate(profile.rate)
+    screen.row("provider", host=name, provider=provider, way=way, known=known, matched=glob, mx=mx, rate=rate)
+    screen.line(f"{name} is {provider}" + ("" if known else ", of which nothing is known: the careful default holds"))
+    why = {"relay": "by the name of the host", "mx": "by its MX host", "domain": "by the domain"}[way]
+    screen.line(f"  {why}" + (f": {glob}" if glob else ""))
+    for exchanger in mx:
+        screen.line(f"  MX {exchanger}")
+    if said:
+        screen.line(f"  {said}")
+    screen.line(f"  at most {rate}, {profile.connections} connections; see 'resend providers list'")
+    return Done(summary={"provider": provider, "known": known})
+
+
+def _mx(domain: str) -> tuple[list[str], str]:
+    """MX hosts, best first, and what went wrong ("" nothing)."""
+    import dns.exception
+    import dns.resolver
+
+    try:
+        answer = dns.resolver.resolve(domain, "MX", lifetime=5)
+    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
+        return [], "it has no MX host"
+    except (dns.exception.DNSException, ValueError) as error:
+        return [], f"its MX hosts are not known: {type(error).__name__}"
+    best = sorted((record.preference, str(record.exchange).rstrip(".").lower()) for record in answer)
+    return [name for _, name in best if name], ""
+
+
+def _values(profile: Profile) -> dict[str, object]:
+    return {
+        "name": profile.name,
+        "mx": list(profile.mx),
+        "domains": list(profile.domains),
+        "rate": format_rate(profile.rate),
+        "start": format_rate(profile.start),
+        "floor": format_rate(profile.floor),
+        "connections": profile.connections,
+        "mails_per_connection": profile.mails_per_connection,
+        "canary": profile.canary,
+        "dwell": format_duration(profile.dwell),
+        "cooldown": format_duration(profile.cooldown),
+        "clean_for": format_duration(profile.clean_for),
+        "cap_for": format_duration(profile.cap_for),
+        "park": [rule.text for rule in profile.park],
+        "advice": profile.advice,
+        "source": profile.source,
+    }
