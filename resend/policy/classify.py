@@ -16,7 +16,16 @@ from itertools import pairwise
 from typing import Any
 
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.replies import codes, flat, normalise, plain_enhanced, retry_after, stage_of
+from resend.policy.replies import (
+    codes,
+    flat,
+    normalise,
+    plain_enhanced,
+    reply_in,
+    retry_after,
+    stage_of,
+    without_original,
+)
 from resend.policy.rules import FINAL_CLAIMS, SECTIONS, Rule, lint_rule, needles, read_rule
 from resend.policy.vocabulary import Vocabulary
 
@@ -26,15 +35,9 @@ _CACHE_MAX = 100_000  # wordings
 _KEY_LENGTH = 4  # letters of a lone word that it is looked up by: rules match from the start of a word on
 _SECOND_LENGTH = 2  # letters of the second word
 _NO_RULE = "none"
-_OTHER_SUBJECTS = (
-    ".1.7",
-    ".1.8",
-    ".5.1",
-    ".5.2",
-    ".5.4",
-    ".5.5",
-    ".6.",
-)  # of enhanced codes: the sender, the protocol, the content
+_WORDLESS = frozenset({"enhanced", "reply", "stage"})  # sections of rules that look at no words
+_BOUNCE_FROM = 200  # characters: replies are shorter than the letter around one
+_OTHER_SUBJECTS = (".1.7", ".1.8", ".5.4", ".5.5", ".6.")  # of enhanced codes: the sender, the protocol, the content
 _Known = tuple[str, int, str, str, str]  # wording or words, code, enhanced, provider, stage
 _Answer = tuple[Cause, bool]  # whether the text of each reply says how long to wait
 _ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})  # before RCPT nobody knows the recipient
@@ -54,6 +57,7 @@ class Rules:
             self.all += [read_rule(row, section) for row in document.get(section, ())]
         self._by_word: dict[str, list[tuple[int, str, Rule]]] = {}
         self._doubt = needles(document["doubt"]["contains"])
+        self._phrases = [f" {phrase.strip()} " for phrase in needles(document["bounce"]["phrases"])]
         self._anywhere: list[tuple[int, str, Rule]] = []  # wordings of languages that put no space between words
         self._by_code: list[tuple[int, Rule]] = []
         for rank, rule in enumerate(self.all):
@@ -66,7 +70,7 @@ class Rules:
                 else:
                     self._anywhere.append(entry)
         self._about_codes: dict[tuple[int, str, str], list[tuple[int, Rule]]] = {}  # as many as there are codes
-        self._vocabulary = Vocabulary(self.all, self._doubt)
+        self._vocabulary = Vocabulary(self.all, (*self._doubt, *self._phrases))
         self._cache: dict[_Known, _Answer] = {}  # by wording
         self._by_words: dict[_Known, Rule | None] = {}  # by the words of a wording that any rule knows
 
@@ -123,21 +127,18 @@ class Rules:
         return self._advice[cls.value][lang if lang == "ja" else "en"]
 
     def _judge(self, wording: str, code: int, enhanced: str, provider: str, stage: str, text: str) -> _Answer:
-        said_code, said_enhanced = codes(text)
+        start, said_code, said_enhanced = reply_in(wording)
         code, enhanced = code or said_code, plain_enhanced(enhanced)
         if not enhanced or enhanced[1:] == ".0.0" or enhanced[1:] == ".4.7":  # 4.4.7 says only that it expired
             enhanced = said_enhanced or enhanced
         stage = stage or stage_of(text)
         provider = provider.lower()
-        several = said_code and f" {said_code}-" in f" {wording}"  # lines: the code stands before each
-        words = self._vocabulary.reduced(flat(wording) if several else wording)
-        known = (words, code, enhanced, self._aliases.get(provider, provider), stage)
-        if known in self._by_words:
-            rule = self._by_words[known]
-        else:
-            if len(self._by_words) >= _CACHE_MAX:
-                self._by_words.clear()
-            rule = self._by_words[known] = self._first(self._asked(*known))
+        known = (code, enhanced, self._aliases.get(provider, provider), stage)
+        rule = self._rule_of(self._words(wording[start:], said_code), *known)
+        if start and (rule is None or rule.section in _WORDLESS):
+            around = self._rule_of(self._words(wording, said_code), *known)
+            if around is not None and around.section not in _WORDLESS and around.cls not in FINAL_CLAIMS:
+                rule = around  # the reply says nothing that is known, what stands before it does
         if rule is None:
             return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT, stage=stage), False
         cls = rule.cls_temporary if _severity(code, enhanced) == "4" else rule.cls
@@ -150,6 +151,26 @@ class Rules:
             stage=stage,
         )
         return cause, cls in _WAITING and retry_after(text) is not None
+
+    def _words(self, wording: str, code: int) -> str:
+        """What rules look into, of a reply or of the text of a bounce."""
+        if code and f" {code}-" in f" {wording}":  # several lines: the code stands before each
+            wording = flat(wording)
+        words = self._vocabulary.reduced(without_original(wording))
+        if len(wording) < _BOUNCE_FROM:
+            return words
+        for phrase in self._phrases:
+            words = words.replace(phrase, " _ ")
+        return words
+
+    def _rule_of(self, words: str, code: int, enhanced: str, provider: str, stage: str) -> Rule | None:
+        known = (words, code, enhanced, provider, stage)
+        if known in self._by_words:
+            return self._by_words[known]
+        if len(self._by_words) >= _CACHE_MAX:
+            self._by_words.clear()
+        rule = self._by_words[known] = self._first(self._asked(*known))
+        return rule
 
     def _asked(self, words: str, code: int, enhanced: str, provider: str, stage: str) -> _Question:
         asked = _Question(

@@ -15,19 +15,27 @@ _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(
-    r"(?::|;|\() ?([245][0-5]\d)(?=[ -][^ ]|$)(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|messages?)\b)",
+    r"(?::|;|\(|<<<) ?([245][0-5]\d)(?=[ -][^ ]|$)(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|messages?)\b)",
     re.IGNORECASE,
 )
+_CODES_ANYWHERE = re.compile(r"(?<![\w.-])([245][0-5]\d)(?=[ -]#?[245]\.\d{1,3}\.\d{1,3}(?![\d.]))")
 _ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 _PLAIN_ENHANCED = re.compile(r"[\s#(]{0,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
 _GENERIC = frozenset({"4.0.0", "5.0.0", "2.0.0"})
 _CONTINUED = re.compile(r" ([245][0-5]\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
+_ORIGINAL = (
+    "message headers follow", "original message", "below this line is", "this is a copy of", "included is a copy", "---return", "--- return", "---original",
+    "--- original", "--- message header", "--- forwarded", "--- the header", "return-path: ", "received: ", "reporting-mta: ",
+    "following recipients were affected", "additional information", "original sender:",
+)  # fmt: skip
+_ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
 _STAGES = (
     ("end of data", "dot"),
     ("message body", "body"),
     ("rcpt to", "rcpt"),
     ("mail from", "mail"),
     ("initial server greeting", "connect"),
+    ("after initial connection", "connect"),
     ("refused to talk to me", "connect"),
     ("connect to ", "connect"),
     ("performing the ehlo handshake", "ehlo"),
@@ -48,10 +56,16 @@ _REPLY_CODE = re.compile(r"[245][0-5]\d")
 _ID = re.compile(
     r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?![RB]L0\d{5}\b)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
 )  # RL000001 and BL000001 are codes, 2821 to 5322 standards of mail
-_WAIT = re.compile(r"\b(\d{1,6})[ -]?(s|m|h)(?:ec|ecs|econds?|in|ins|inutes?|r|rs|ours?)?\b", re.IGNORECASE)
-_NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "within ", "previous ")  # a rate's window, not a wait
-_CLOCK = re.compile(r"(?:in|for|after|least) (\d{1,2}):(\d\d):(\d\d)\b", re.IGNORECASE)
-_FACTOR = {"s": 1, "m": 60, "h": 3_600}
+_WAIT = re.compile(
+    r"(\d{1,6})(?::(\d\d):(\d\d)(?![\d:.])|"
+    r"[ -]?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|秒|分|時間|日)(?:\(s\))?(?![a-z\d]))"
+)
+_FACTOR = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "秒": 1, "分": 60, "時": 3_600, "日": 86_400}
+_ASKS = ("again", "retry", "wait", "back", "list", "delay", "defer", "resend", "later", "block", "ban", "least")
+_PREPOSITIONS = ("in ", "for ", "after ", "within ", "least ", "=", "about ")
+_NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "previous ", "a ")  # a rate's window, not a wait
+_COUNTED = ("messages", "mails", "connections", "recipients", "limit", "timed out", "timeout", "queue", "rate")
+_NEAR = 40  # characters before a time that say what it is
 _WORD = re.compile(r"\w+")
 _IN_REPLY = re.compile(r" \(in reply to [^()]*\)")
 
@@ -62,11 +76,16 @@ def codes(text: str) -> tuple[int, str]:
     >>> codes("host mx.example.jp[192.0.2.1] said: 451 4.7.500 Server busy (in reply to MAIL FROM command)")
     (451, '4.7.500')
     """
-    text = " ".join(text[:TEXT_MAX].split())
-    match = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text)
+    _, code, enhanced = reply_in(" ".join(text[:TEXT_MAX].split()))
+    return code, enhanced
+
+
+def reply_in(text: str) -> tuple[int, int, str]:
+    """Where in one line of text the reply given to us begins (0 at the start, or none), and its codes."""
+    match = _CODE_AT_START.match(text) or _CODE_WITHIN.search(text) or _CODES_ANYWHERE.search(text)
     first = match.group(1)[0] if match else ""
     found = ""
-    for candidate in _ENHANCED.finditer(text, match.end() if match else 0):
+    for candidate in _ENHANCED.finditer(text, match.end(1) if match else 0):
         code = candidate.group()
         if (first and code[0] != first) or (not first and candidate.start() and text[candidate.start() - 1] != "#"):
             continue  # another class, or a version number
@@ -74,7 +93,14 @@ def codes(text: str) -> tuple[int, str]:
         if code not in _GENERIC:
             found = code
             break
-    return (int(match.group(1)) if match else 0), found
+    return (match.start(1), int(match.group(1)), found) if match else (0, 0, found)
+
+
+def without_original(text: str) -> str:
+    """The text of a bounce without the mail that it quotes."""
+    lowered = text.lower()
+    ends = [place for mark in _ORIGINAL if (place := lowered.find(mark, _ORIGINAL_FROM)) > 0]
+    return text[: min(ends)] if ends else text
 
 
 def plain_enhanced(text: str) -> str:
@@ -171,16 +197,29 @@ def fold_word(word: str) -> str:
 
 
 def retry_after(text: str) -> int | None:
-    """Seconds that a reply asks for ("in 5 minutes", "for 300 seconds", "after 00:05:00"); None where it says none."""
-    text = flat(text)
-    clock = _CLOCK.search(text)
-    if clock:
-        hours, minutes, seconds = (int(part) for part in clock.groups())
-        wait = hours * 3_600 + minutes * 60 + seconds
-    else:
-        lowered = text.lower()
-        match = next((m for m in _WAIT.finditer(lowered) if not lowered.endswith(_NO_WAIT, 0, m.start())), None)
-        if match is None:
-            return None
-        wait = int(match.group(1)) * _FACTOR[match.group(2)]
-    return wait if 0 < wait < _MONTH_S else None
+    """Seconds that a reply asks for ("in 5 minutes", "for 300 seconds", "after 00:05:00"); None where it says none.
+
+    >>> retry_after("450 Greylisted, try again in 00:04:59"), retry_after("421 at most 100 mails per 60 seconds")
+    (299, None)
+    """
+    lowered = text[:TEXT_MAX].lower()
+    weak = None
+    for match in _WAIT.finditer(lowered):
+        start = match.start()
+        before = lowered[max(0, start - _NEAR) : start]
+        if before[-1:].isalnum() or before.endswith((".", ":", *_NO_WAIT)):
+            continue
+        wait = _seconds(match)
+        if not 0 < wait < _MONTH_S:
+            continue
+        asked = before.endswith(_PREPOSITIONS) or match.group(4) in ("秒", "分", "時間", "日")
+        if any(word in before for word in _ASKS) and (asked or match.group(4)):
+            return wait
+        if weak is None and asked and not any(word in before for word in _COUNTED):
+            weak = wait
+    return weak
+
+
+def _seconds(match: re.Match[str]) -> int:
+    number, minutes, seconds, unit = match.groups()
+    return int(number) * _FACTOR[unit[0]] if unit else int(number) * 3_600 + int(minutes) * 60 + int(seconds)
