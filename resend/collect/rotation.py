@@ -1,0 +1,181 @@
+"""How log files are rotated: which belong together, which is the oldest, and when it will be deleted.
+
+Reads names, times and, where this machine has them, logrotate's rules; never a log. What the rules do not say is
+estimated from the files, and said to be. Raises nothing: a file that cannot be looked at is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+
+_SUFFIX = re.compile(
+    r"(?:\.(?P<number>\d{1,3})|[-.](?P<date>\d{8})(?:[-T]?\d{2,10})?)(?:\.(?:gz|xz|bz2|zst|lz4|Z))?", re.ASCII
+)
+_PERIODS = {
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(days=7),
+    "monthly": timedelta(days=30),
+    "yearly": timedelta(days=365),
+}
+_RULES = Path("/etc")
+_SCRIPTS = frozenset({"postrotate", "prerotate", "firstaction", "lastaction", "preremove"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """One log and its rotated copies. `leaves_at`: when the oldest is deleted, None where nothing tells."""
+
+    base: Path
+    files: tuple[Path, ...]  # newest first
+    oldest: Path
+    period: timedelta | None
+    keep: int | None  # rotated copies that are kept
+    leaves_at: datetime | None
+    rule: str  # where it is said; "" estimated from the files
+
+
+def rotations(paths: Sequence[Path], *, rules: Path = _RULES) -> list[Rotation]:
+    """The rotations that these files (or files in these folders) belong to, by name. Only those with rotated copies."""
+    bases = sorted({_base(path) for given in paths for path in _inside(given)})
+    known = list(_rules(rules))
+    found = (_rotation(base, known) for base in bases)
+    return [one for one in found if one is not None]
+
+
+def _inside(path: Path) -> Iterator[Path]:
+    try:
+        yield from (path.resolve().rglob("*") if path.is_dir() else [path.resolve()])
+    except OSError:
+        return
+
+
+def _base(path: Path) -> Path:
+    """The name that the log has before it is rotated.
+
+    >>> _base(Path("/v/mail.log.4.gz")).name, _base(Path("/v/maillog-20261101")).name, _base(Path("/v/mail.log")).name
+    ('mail.log', 'maillog', 'mail.log')
+    """
+    match = next((m for m in _SUFFIX.finditer(path.name) if m.end() == len(path.name) and m.start()), None)
+    return path.with_name(path.name[: match.start()]) if match else path
+
+
+def _rotation(base: Path, known: Sequence[_Rule]) -> Rotation | None:
+    copies: list[tuple[float, Path]] = []
+    numbers: list[int] = []
+    try:
+        siblings = [path for path in base.parent.iterdir() if path.name.startswith(base.name)]
+    except OSError:
+        return None
+    for path in siblings:
+        match = _SUFFIX.fullmatch(path.name[len(base.name) :])
+        if match is None:
+            continue
+        try:
+            copies.append((path.stat().st_mtime, path))
+        except OSError:
+            continue
+        numbers.append(int(match["number"] or 0))
+    if not copies:
+        return None
+    copies.sort(reverse=True)
+    times = [datetime.fromtimestamp(mtime, UTC) for mtime, _ in copies]
+    rule = next((one for one in known if any(fnmatch(str(base), pattern) for pattern in one.patterns)), None)
+    period = rule.period if rule and rule.period else _period(times)
+    keep = rule.keep if rule and rule.keep is not None else max(max(numbers), len(copies))
+    leaves = times[0] + period * (1 + max(0, keep - len(copies))) if period else None
+    current = (base,) if base in siblings else ()
+    return Rotation(
+        base=base,
+        files=(*current, *(path for _, path in copies)),
+        oldest=copies[-1][1],
+        period=period,
+        keep=keep,
+        leaves_at=leaves,
+        rule=rule.where if rule else "",
+    )
+
+
+def _period(times: Sequence[datetime]) -> timedelta | None:
+    """The usual period that lies nearest to the files' own distances; None for a single copy."""
+    steps = sorted(new - old for new, old in pairwise(times))
+    if not steps:
+        return None
+    middle = steps[len(steps) // 2]
+    return min(_PERIODS.values(), key=lambda usual: abs(usual - middle))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    patterns: tuple[str, ...]
+    period: timedelta | None
+    keep: int | None
+    where: str
+
+
+def _rules(root: Path) -> Iterator[_Rule]:
+    """The blocks of logrotate.conf and logrotate.d, with the defaults that stand before them."""
+    folder = root / "logrotate.d"
+    try:
+        extra = sorted(folder.iterdir())
+    except OSError:
+        extra = []
+    period: timedelta | None = None
+    keep: int | None = None
+    for path in (root / "logrotate.conf", *extra):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        blocks, loose = _blocks(text)
+        if path.parent == root:
+            period, keep = _said(loose, period, keep)
+        for patterns, lines in blocks:
+            yield _Rule(patterns, *_said(lines, period, keep), str(path))
+
+
+def _said(lines: Sequence[str], period: timedelta | None, keep: int | None) -> tuple[timedelta | None, int | None]:
+    for line in lines:
+        words = line.split()
+        if words[0] in _PERIODS:
+            period = _PERIODS[words[0]]
+        elif words[0] == "rotate" and len(words) > 1 and words[1].isdecimal():
+            keep = int(words[1])
+    return period, keep
+
+
+def _blocks(text: str) -> tuple[list[tuple[tuple[str, ...], list[str]]], list[str]]:
+    """(patterns, lines) of each block, and the lines outside of any."""
+    blocks: list[tuple[tuple[str, ...], list[str]]] = []
+    loose: list[str] = []
+    heads: list[str] = []
+    inside: list[str] | None = None
+    script = False
+    for raw in text.splitlines():
+        line = raw.split("#")[0].strip()
+        if not line:
+            continue
+        if script:
+            script = line != "endscript"
+        elif line.split()[0] in _SCRIPTS:
+            script = True
+        elif inside is not None and line.startswith("}"):
+            inside = None
+        elif inside is not None:
+            inside.append(line)
+        elif line.endswith("{"):
+            inside = []
+            names = " ".join([*heads, line[:-1]]).replace('"', " ").split()
+            blocks.append((tuple(names), inside))
+            heads = []
+        elif line.startswith(("/", '"')):
+            heads.append(line)
+        else:
+            loose.append(line)
+    return blocks, loose
