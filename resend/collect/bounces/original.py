@@ -23,7 +23,7 @@ _STANDARD = frozenset(
         "received return-path from to cc bcc subject date message-id reply-to sender mime-version content-type",
         "content-transfer-encoding content-disposition content-language dkim-signature domainkey-signature",
         "authentication-results received-spf arc-seal arc-message-signature arc-authentication-results autocrypt",
-        "in-reply-to references user-agent delivered-to thread-topic thread-index importance content-length lines status",
+        "in-reply-to references user-agent delivered-to thread-topic thread-index importance content-length status",
     )
     for field in row.split()
 )

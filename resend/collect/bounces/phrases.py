@@ -69,7 +69,7 @@ FAILS = _any(
     r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
     r"\b(?:unknown|invalid|no such) (?:user|recipient|address|mailbox|final|local)|\buser unknown|\bhost unknown",
     r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b|\bdid not reach",
-    r"\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
+    r"\bfailure reasons?\b|\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
     r"\btransient non-fatal|\bhad delivery problems",
     r"(?:送信|配信|配送|送達|お届け)(?:が|を)?(?:できませ|出来ませ|できな|出来な|に?失敗)|エラー|不達|宛先不明|届きませんでした",
     r"メールボックスが|見つかりません|存在しません|受信できません",
@@ -110,6 +110,12 @@ AUTO_REPLY_SUBJECT = _any(
     r"\bthank you for (?:your (?:e?-?mail|message|inquiry)|contacting)|\batvali[nņ]",
 )
 
+# Before the address of somebody to ask, not of a recipient.
+ASKS = _any(
+    r"\b(?:please|contact|send (?:an? |e-?)*mail|write to|for (?:further )?(?:help|assistance)|questions?)\b",
+    r"ご連絡|お問い?合わ?せ|問合せ|までご?連絡",
+)
+
 # Words before an address that failed, on its line ("Recipient: <a@b>").
 LABELS = _any(
     r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
@@ -130,6 +136,7 @@ DAEMONS = _any(
     r"delivery (?:sub)?system|smtp-?gateway",
     r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|bounces?@|spam firewall|maildelivery|^$|^<>$",
 )
+ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re.IGNORECASE)  # a person about a report
 REPORT_SUBJECT = _any(
     r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
     r"delivery (?:status|report|notification|problem|has)|mail (?:delivery|system) error",

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 from resend.collect.bounces.addresses import ADDRESS, address_of, addresses_of
 from resend.collect.bounces.mime import Fields, read_fields
-from resend.collect.bounces.phrases import CALLED, CLOSES, EXPLAINS, FAILS, IDLE, LABELS, NOT_LABELS, ORIGINAL_FOLLOWS
+from resend.collect.bounces.phrases import (
+    ASKS,
+    CALLED,
+    CLOSES,
+    EXPLAINS,
+    FAILS,
+    IDLE,
+    LABELS,
+    NOT_LABELS,
+    ORIGINAL_FOLLOWS,
+)
 
 LINES_MAX = 4_000
 LINE_MAX = 2_000  # characters
@@ -105,13 +115,14 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
         for at, line in enumerate(lines)
         if "@" in line or "<" in line
         for head in [_head(line, aside)]
-        if head
+        if head and not _asked(lines, at)
     ]
     if not heads:
         return []
     ends = [at for at, _ in heads[1:]] + [len(lines)]
     records: list[Record] = []
     waiting: list[Record] = []
+    shared: dict[str, int] = {}
     for (at, (addresses, rest)), end in list(zip(heads, ends, strict=True))[:RECORDS_MAX]:
         body = _body(lines, at + 1, min(end, at + RECORD_LINES_MAX))
         said = "\n".join([rest, *body]).strip()
@@ -119,9 +130,13 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
         records += new
         waiting += new
         if said:
+            shared[said] = len(waiting)
             for record in waiting:
                 record.text = record.text or said
             waiting = []
+    for record in records:
+        if shared.get(record.text, 0) > 1:
+            record.text = _own_lines(record)
     if any(not record.text for record in records) or not any(_CODE.search(record.text) for record in records):
         _from_around(lines, heads[0][0], heads[-1][0], records)
     return records
@@ -163,7 +178,7 @@ def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
 def _body(lines: list[str], start: int, end: int) -> list[str]:
     """What follows a head: its paragraph, and the next ones as long as they explain or hold a reply."""
     found: list[str] = []
-    at = start
+    at, end = start, min(end, len(lines))
     while at < end:
         line = lines[at]
         if CLOSES.search(line):
@@ -173,10 +188,11 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
                 break
         elif line.strip():
             found.append(line)
-        elif any(said.strip() for said in found):
+        else:
             following = next((text for text in lines[at + 1 : at + 3] if text.strip()), "")
             if not (
                 EXPLAINS.search(following[:200])
+                or (not found and FAILS.search(following[:200]))
                 or _CODE.search(following[:60])
                 or following.lstrip().startswith(("<<<", ">>>"))
             ):
@@ -186,11 +202,25 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
     return found
 
 
+def _own_lines(record: Record) -> str:
+    """Of a transcript about several addresses the lines that name this one; all of it where none does."""
+    own = [line for line in record.text.split("\n") if record.address in line]
+    return "\n".join(own) if any(_CODE.search(line) for line in own) else record.text
+
+
+def _asked(lines: list[str], at: int) -> bool:
+    """Whether the lines before tell to write to the address that stands here."""
+    before = " ".join(line for line in lines[max(0, at - 2) : at] if line.strip())
+    return bool(ASKS.search(before)) and not FAILS.search(before) and not _CODE.search(before)
+
+
 def _from_around(lines: list[str], first: int, last: int, records: list[Record]) -> None:
     """Texts of records that say nothing themselves: a transcript after them, else what the report says before."""
     after = "\n".join(line for line in lines[last + 1 : last + 400] if not _RULE.match(line) or EXPLAINS.search(line))
     before = "\n".join(line for line in lines[max(0, first - 40) : first] if not IDLE.search(line.strip()))
     coded = bool(_CODE.search(after)) or "..." in after
+    explains = next((at for at in range(last + 1, min(len(lines), last + 40)) if EXPLAINS.search(lines[at])), None)
+    explained = "" if explains is None else "\n".join(_body(lines, explains, explains + RECORD_LINES_MAX))
     for record in records:
         if record.text and (_CODE.search(record.text) or not coded):
             continue
@@ -200,7 +230,7 @@ def _from_around(lines: list[str], first: int, last: int, records: list[Record])
         elif coded:
             record.text = after
         elif not record.text:
-            record.text = before if FAILS.search(before) else f"{before}\n{after}"
+            record.text = explained or (before if FAILS.search(before) else f"{before}\n{after}")
 
 
 def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:

@@ -12,7 +12,7 @@ from resend.collect.bounces import feedback, notification
 from resend.collect.bounces.addresses import address_of, addresses_of, host_of
 from resend.collect.bounces.mime import DEPTH_MAX, Fields, Mail, Part, parse, read_fields
 from resend.collect.bounces.original import Original, message_id, quoted_original, read_original
-from resend.collect.bounces.phrases import AUTO_REPLY_SUBJECT, DAEMONS, DELAYS, FAILS, GAVE_UP, REPORT_SUBJECT
+from resend.collect.bounces.phrases import ANSWERS, AUTO_REPLY_SUBJECT, DAEMONS, DELAYS, FAILS, GAVE_UP, REPORT_SUBJECT
 from resend.collect.bounces.prose import Record, cut_original, read_records
 from resend.collect.bounces.reply import Reply, read_reply
 from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
@@ -177,10 +177,12 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
     """Recipients of a report that is written for people only, and why they were taken for that."""
     replies = [(record, read_reply(record.text)) for record in records]
     named = [address for value in fields.all("x-failed-recipients") for address in addresses_of(field_text(value))]
-    fails = bool(FAILS.search(parts.text[:20_000]) or DELAYS.search(parts.text[:20_000]) or named)
+    text = parts.text[:20_000]
+    called = REPORT_SUBJECT.search(field_text(fields.first("subject")))
+    fails = bool(called or named or FAILS.search(text) or DELAYS.search(text))
     if replies and (fails or any(reply.code >= 400 for _, reply in replies)):
         return [_failed(record.address, reply) for record, reply in replies], "the text names who failed"
-    if not fails and not REPORT_SUBJECT.search(field_text(fields.first("subject"))):
+    if not fails:
         return [], ""
     reply = read_reply(parts.text)
     bounced = [address_of(field_text(fields.first("x-bounced-address", "x-actual-recipient")))]
@@ -220,14 +222,14 @@ def _kind(recipients: list[Failed], fields: Fields, text: str, *, by_report: boo
 
 def _suspicious(fields: Fields) -> bool:
     """Whether a mail may be a mail system's: by whom it is from, to where it answers, what it calls itself."""
-    sender = field_text(fields.first("from"))
+    sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
     return bool(
         DAEMONS.search(sender)
         or field_text(fields.first("return-path")) == "<>"
         or fields.first(
             "x-failed-recipients", "x-ms-embedded-report", "x-ms-exchange-message-is-ndr", "x-bounced-address"
         )
-        or REPORT_SUBJECT.search(field_text(fields.first("subject")))
+        or (REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject))
         or (b"auto-" in fields.first("auto-submitted").lower())
         or b"report" in fields.first("content-type")[:40].lower()
     )

@@ -166,8 +166,9 @@ def _unquoted(said: str, before: str) -> str:
     for mark in ("'", '"'):
         if opened == mark and mark in said:
             return said.rpartition(mark)[0]
-    if "(" in before and said.endswith(")") and said.count(")") > said.count("("):
-        return said[:-1]
+    for left, right in ("()", "[]"):
+        if left in before and said.endswith(right) and said.count(right) > said.count(left):
+            return said[:-1]
     return said
 
 
