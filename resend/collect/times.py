@@ -12,7 +12,7 @@ from resend.errors import InputError
 
 _TAIL_BYTES = 64 << 10
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_STAMP = re.compile(rb"^([A-Z][a-z]{2}) ([ \d]\d) \d\d:\d\d:\d\d ", re.MULTILINE)
+_STAMP = re.compile(rb"^(?:<\d{1,3}>)?([A-Z][a-z]{2}) ([ \d]\d) \d\d:\d\d:\d\d[ .]", re.MULTILINE)
 
 
 def check_zone(name: str, *, where: str) -> str:

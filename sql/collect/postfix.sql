@@ -4,7 +4,7 @@
 --   that as well is kept as `rejected` with its reason. Positions count from the start of the line: in a block of plain
 --   ASCII, DuckDB then cuts without looking at each character.
 -- Format: postfix, the log of Postfix
--- Version: 2
+-- Version: 3
 -- Input: syslog
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:retry|local|virtual|pipe|master|postfix-script|anvil|tlsmgr|tlsproxy)(?:\[|:)
@@ -36,11 +36,12 @@ sorted AS MATERIALIZED (
     SELECT
       *,
       CASE
-        WHEN start IS NULL THEN CASE WHEN trim(text) = '' THEN 0 ELSE 9 END
+        WHEN start IS NULL THEN CASE WHEN trim(text) = '' OR starts_with(text, '-- ') THEN 0 ELSE 9 END  -- journalctl's own
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'to=') THEN 1
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'client=')
           THEN CASE WHEN substring(text, colon + 2, 7) = 'NOQUEUE' THEN 0 ELSE 5 END
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'message-id=') THEN 3
+        WHEN gap BETWEEN 6 AND 31 AND word = 'resent-messa' THEN 3
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'from=') THEN 4
         WHEN gap BETWEEN 6 AND 31 AND word = 'removed' THEN 2
         WHEN starts_with(word, 'uid=') AND contains(text, '/pickup') THEN 5
@@ -56,10 +57,14 @@ sorted AS MATERIALIZED (
 ),
 begun AS (
   -- client=a.example[192.0.2.1], orig_queue_id=4A0, ...     uid=0 from=<root> orig_id=4A0
+  -- A sender that pickup names may lack its domain; that of qmgr counts before it.
   SELECT
     line, text, start, at_us, colon, gap, class,
     CASE WHEN handed AND contains(text, ' orig_id=') THEN 'requeue' ELSE 'begin' END AS kind,
-    CASE WHEN handed THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) END AS next_qid
+    CASE WHEN handed THEN regexp_extract(text, ' (?:orig_id|orig_queue_id)=([0-9A-Za-z]+)', 1) END AS next_qid,
+    CASE
+      WHEN starts_with(substring(text, body, 4), 'uid=') THEN regexp_extract(text, ' from=<(.*?)>(?: orig_id=|$)', 1)
+    END AS sender
   FROM (
     SELECT *, contains(text, 'orig_') AS handed
     FROM sorted
@@ -76,7 +81,11 @@ ended AS (
   WHERE class = 2
 ),
 named AS (
-  SELECT line, text, start, at_us, colon, gap, class, 'message' AS kind, substring(text, body + 11) AS message_id
+  SELECT
+    line, text, start, at_us, colon, gap, class,
+    'message' AS kind,
+    CASE WHEN substring(text, body, 6) = 'resent' THEN 'resent' END AS status,
+    substring(text, body + CASE WHEN substring(text, body, 6) = 'resent' THEN 18 ELSE 11 END) AS message_id
   FROM sorted
   WHERE class = 3
 ),
@@ -195,7 +204,9 @@ tried AS (
     TRY_CAST(TRY_CAST(delay AS DOUBLE) * 1000000 AS BIGINT) AS delay,
     CASE
       WHEN status = '' THEN CASE WHEN contains(tail, ', status=') THEN 'not understood' ELSE 'cut short: no status' END
-      WHEN status <> 'sent' THEN reply
+      WHEN status = 'sent' THEN NULL
+      WHEN contains(reply, '#01') THEN trim(regexp_replace(reply, '#01[0-7]', ' ', 'g'))  -- rsyslog's escapes
+      ELSE reply
     END AS reply,
     CASE
       WHEN status <> 'sent' THEN NULL
@@ -238,7 +249,7 @@ rare AS (
     END
 ),
 united AS (
-  SELECT line, text, start, at_us, colon, gap, class, kind, next_qid FROM begun
+  SELECT line, text, start, at_us, colon, gap, class, kind, next_qid, sender FROM begun
   UNION ALL BY NAME
   SELECT * FROM ended
   UNION ALL BY NAME
@@ -252,8 +263,13 @@ united AS (
 )
 SELECT
   coalesce(at_us, 0) AS at_us,
-  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE left(head, space - 1) END AS host,
-  CASE WHEN slash > space THEN substring(head, space + 1, slash - space - 1) ELSE '' END AS instance,
+  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL OR space = 0 THEN '' ELSE left(head, space - 1) END AS host,
+  CASE
+    WHEN slash < space THEN ''
+    -- busybox says the priority between host and program
+    WHEN contains(instance, ' ') THEN regexp_extract(instance, '[^ ]*$')
+    ELSE instance
+  END AS instance,
   CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE qid END AS qid,
   kind,
   line,
@@ -281,8 +297,9 @@ FROM (
     *,
     position(' ' IN head) AS space,
     position('/' IN head) AS slash,
+    substring(head, position(' ' IN head) + 1, position('/' IN head) - position(' ' IN head) - 1) AS instance,
     coalesce(deep_qid, substring(text, colon + 2, gap - 1)) AS qid
   FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
 )
 CROSS JOIN params
-WHERE class > 7 OR slash > space AND space > 0 AND NOT contains(qid, ' ')
+WHERE class > 7 OR slash > space AND NOT contains(qid, ' ')

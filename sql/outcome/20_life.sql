@@ -4,7 +4,7 @@
 --   there are delivery lines only, a delay that reaches back less far than the line before tells of another mail; a source
 --   without delays (a service's webhooks) does not use its ids again.
 --   Lines of one second come in any order: they are put in the order of a mail's life, unless in that second one life ends
---   and the next begins.
+--   and the next begins. A message-id soon after another one is the same mail's: it has two such headers.
 -- Parameters: none. Reads events, near(host, qid), part_order(part, base: place of its first line among all lines).
 -- Columns: host, instance, qid, epoch, kind, at_us, turn, place, part, line, sender, recipient, orig_to, relay, relay_ip,
 --   relay_port, status, code, enhanced, delay, reply, message_id, next_qid, size, text.
@@ -14,7 +14,11 @@ WITH chosen AS (
     events.recipient, events.orig_to, events.relay, events.relay_ip, events.relay_port, events.status, events.code,
     events.enhanced, events.delay, events.reply, events.message_id, events.next_qid, events.size, events.text,
     part_order.base + events.line AS place,
-    CASE WHEN events.kind IN ('header', 'hop') THEN '' ELSE events.kind END AS step,
+    CASE
+      WHEN events.kind IN ('header', 'hop') THEN ''
+      WHEN events.kind = 'message' AND events.status = 'resent' THEN ''
+      ELSE events.kind
+    END AS step,
     CASE
       WHEN events.kind IN ('begin', 'requeue') THEN 0
       WHEN events.kind = 'message' THEN 1
@@ -35,7 +39,12 @@ instant AS (
     qid,
     at_us,
     max(CASE WHEN step IN ('begin', 'requeue', 'message') THEN 1 ELSE 0 END) AS began,
-    max(CASE WHEN step = 'removed' THEN 1 ELSE 0 END) AS ended
+    max(CASE WHEN step = 'removed' THEN 1 ELSE 0 END) AS ended,
+    CASE
+      WHEN sum(CASE WHEN step IN ('begin', 'requeue') THEN 1 ELSE 0 END) > 1 THEN 1
+      WHEN sum(CASE WHEN step = 'removed' THEN 1 ELSE 0 END) > 1 THEN 1
+      ELSE 0
+    END AS several
   FROM chosen
   GROUP BY host, instance, qid, at_us
 ),
@@ -59,6 +68,7 @@ turned AS (
   SELECT
     chosen.*,
     CASE
+      WHEN entered.several = 1 THEN 0
       WHEN entered.began = 1 AND entered.ended = 1
         AND (entered.latest % 2 = 1 OR (entered.latest IS NULL AND coalesce(entered.earlier, 0) > 0)) THEN 0
       ELSE chosen.usual_turn
@@ -87,7 +97,8 @@ started AS (
     *,
     CASE
       WHEN step IN ('begin', 'requeue') THEN 1
-      WHEN step = 'message' AND coalesce(before, '') NOT IN ('begin', 'requeue') THEN 1
+      WHEN step = 'message' AND coalesce(before, '') NOT IN ('begin', 'requeue')
+        AND NOT (coalesce(before, '') = 'message' AND at_us - before_us <= 10000000) THEN 1
       WHEN step = 'queued' AND before = 'removed' THEN 1
       WHEN step = 'attempt' AND (before = 'removed' OR (before = 'attempt' AND marked = 0))
         AND at_us - delay * 1.1 - 5000000 > before_us THEN 1

@@ -1,6 +1,6 @@
 -- Purpose: what is known of each message in a queue: one row for a life of a queue id. Any of its lines may tell the
---   message-id or the sender: in exports and bounces each record does. A bounce mail of ours (`notice`) has
---   no sender, or another life's non-delivery notification names it.
+--   message-id or the sender: in exports and bounces each record does. A bounce mail of ours (`notice`) has no sender and
+--   did not come in from anywhere, or another life's non-delivery notification names it.
 -- Parameters: header VARCHAR (lower case; the logged header that counts before others). Reads life.
 -- Columns: life, host, instance, qid, epoch, arrived_at, message_id, sender, queued (0/1: the sender is known), header,
 --   subject (the logged header of that name), origin (queue id that it came from, '' none), requeued (0/1), notice (0/1), expired_at, removed_at, deleted (0/1: by
@@ -13,10 +13,14 @@ WITH summed AS (
     epoch,
     min(CASE WHEN kind IN ('begin', 'requeue', 'message') THEN at_us END) AS began_at,
     min(CASE WHEN kind = 'attempt' THEN at_us - coalesce(delay, 0) ELSE at_us END) AS first_at,
-    max(CASE WHEN message_id NOT IN ('', '<>') THEN message_id END) AS message_id,
+    max(CASE WHEN message_id NOT IN ('', '<>') AND status <> 'resent' THEN message_id END) AS message_id,
     max(message_id) AS any_message_id,
-    max(CASE WHEN kind IN ('queued', 'expired') OR sender <> '' THEN sender END) AS sender,
-    max(CASE WHEN kind IN ('queued', 'expired') OR sender <> '' THEN 1 ELSE 0 END) AS queued,
+    max(CASE WHEN kind IN ('queued', 'expired') OR (sender <> '' AND kind NOT IN ('begin', 'requeue')) THEN sender END)
+      AS sender,
+    max(CASE WHEN kind IN ('begin', 'requeue') THEN sender END) AS first_sender,
+    max(CASE WHEN kind IN ('queued', 'expired') OR (sender <> '' AND kind NOT IN ('begin', 'requeue')) THEN 1 ELSE 0 END)
+      AS queued,
+    max(CASE WHEN kind = 'begin' THEN 1 ELSE 0 END) AS begun,
     max(CASE
       WHEN kind = 'header' AND position(concat('header ', (SELECT header FROM params), ':') IN lower(text)) > 0 THEN text
     END) AS header,
@@ -54,13 +58,13 @@ SELECT
   epoch,
   arrived_at,
   coalesce(message_id, any_message_id, '') AS message_id,
-  coalesce(sender, '') AS sender,
+  coalesce(sender, first_sender, '') AS sender,
   queued,
   coalesce(header, any_header, '') AS header,
   coalesce(subject, '') AS subject,
   coalesce(origin, '') AS origin,
   requeued,
-  CASE WHEN noticed.life IS NOT NULL OR (queued = 1 AND sender = '') THEN 1 ELSE 0 END AS notice,
+  CASE WHEN noticed.life IS NOT NULL OR (queued = 1 AND sender = '' AND begun = 0) THEN 1 ELSE 0 END AS notice,
   expired_at,
   removed_at,
   deleted,

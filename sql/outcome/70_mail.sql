@@ -1,11 +1,11 @@
 -- Purpose: one row for each (message, recipient) as its chain of queue ids tells it. Bounce mails of
---   our own are no originals and stay out.
+--   our own are no originals and stay out; those of others (null_sender) are told apart.
 -- Parameters: none. Reads leg, message, chain, step, own_host(address), own_resend(qid, at_us).
 -- Columns: chain, message_id, sender, recipient, original (as the sender wrote it), header, subject, arrived_at,
 --   first_failed_at, at_us, delivered_at, returned_at, expired_at, removed_at, deleted (0/1), attempts, maybe_delivered
 --   (0/1), word (sent, handed: to ourselves, and nothing more is known; bounced, expired, deferred), failed (0/1), relay,
---   relay_ip, code, enhanced, reply, host, instance, qid, epoch, resent (0/1: a resend of ours), last_host, last_qid, path,
---   part, line.
+--   relay_ip, code, enhanced, reply, host, instance, qid, epoch, resent (0/1: a resend of ours), null_sender (0/1), last_host,
+--   last_qid, path, part, line.
 WITH resend AS (
   -- within a quarter of an hour of our sending: the id may be another mail's before and after
   SELECT DISTINCT message.life, message.qid
@@ -122,6 +122,7 @@ folded AS (
     max(CASE WHEN depth = 0 THEN qid END) AS qid,
     max(CASE WHEN depth = 0 THEN epoch END) AS epoch,
     max(CASE WHEN depth = 0 THEN resent END) AS resent,
+    max(CASE WHEN depth = 0 AND queued = 1 AND sender = '' THEN 1 ELSE 0 END) AS null_sender,
     max(CASE WHEN last = 1 THEN end_host END) AS last_host,
     max(CASE WHEN last = 1 THEN end_qid END) AS last_qid,
     max(CASE WHEN depth = 0 THEN qid ELSE '' END) AS q0,
@@ -169,6 +170,7 @@ SELECT
   qid,
   epoch,
   resent,
+  null_sender,
   last_host,
   last_qid,
   concat(q0, q1, q2, q3, q4, q5, q6, q7, q8) AS path,

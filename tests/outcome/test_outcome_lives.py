@@ -54,6 +54,51 @@ def test_one_life_may_end_and_the_next_begin_within_a_second() -> None:
     ]
 
 
+def test_several_lives_within_one_second_are_told_by_the_order_of_their_lines() -> None:
+    suspects, _ = judge(
+        [
+            *came(0, "A1", "<1@x>", sender="one@example.jp"),
+            tried(0, "A1", "a@example.net", "bounced", "no such user", delay=0),
+            gone(0, "A1"),
+            *came(0, "A1", "<2@x>", sender="two@example.jp"),
+            tried(0, "A1", "b@example.net", "bounced", "no such user", delay=0),
+            gone(0, "A1"),
+        ]
+    )
+    assert words(suspects) == [
+        ("<1@x>", "one@example.jp", "a@example.net", "bounced"),
+        ("<2@x>", "two@example.jp", "b@example.net", "bounced"),
+    ]
+
+
+def test_two_message_ids_of_one_mail() -> None:
+    resent = event(0, "A1", "message", message_id="<a@x>", status="resent")
+    again = event(0, "B1", "message", message_id="<2b@x>")
+    first = came(0, "B1", "<2@x>")
+    suspects, _ = judge(
+        [
+            *came(0, "A1", "<1@x>"),
+            resent,
+            tried(1, "A1", "a@example.net", "bounced", "no such user"),
+            *first[:2],
+            again,
+            first[2],
+            tried(1, "B1", "b@example.net", "bounced", "no such user"),
+        ]
+    )
+    assert words(suspects, "message_id", "sender", "epoch") == [
+        ("<1@x>", "news@example.jp", 1),
+        ("<2b@x>", "news@example.jp", 1),
+    ]
+
+
+def test_a_bounce_mail_of_another_host_is_a_mail_but_none_to_send_again() -> None:
+    rows = [*came(0, "A1", "<dsn@x>", sender=""), tried(1, "A1", "a@example.net", "bounced", "no such user")]
+    assert judge(rows)[0] == []
+    (row,), _ = judge(rows, all_mail=True)
+    assert (row["message_id"], row["sender"], row["status"]) == ("<dsn@x>", "", "bounced")
+
+
 def test_a_log_that_begins_in_the_middle_of_a_mail() -> None:
     (row,), _ = judge([tried(100, "A1", "a@example.net", "deferred", BUSY, delay=90), *came(200, "B1", "<2@x>")])
     assert (row["message_id"], row["sender"], row["status"]) == ("", "", "still_queued")

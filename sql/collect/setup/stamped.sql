@@ -1,5 +1,7 @@
 -- Purpose: makes the view `stamped`: what the lines of a syslog say first, their time and where the rest begins. It takes
---   `Dec  7 13:28:01 mta1 ` and the same with a year, `2026-12-07T13:28:01+09:00 mta1 ` and `2026-12-07 13:28:01 mta1 `.
+--   `Dec  7 13:28:01 mta1 `, the same with a year, a fraction or (FreeBSD) a priority behind it, `2026-12-07T13:28:01+09:00
+--   mta1 `, `2026-12-07 13:28:01.5 mta1 ` and seconds since 1970 with a fraction (journalctl -o short-unix). Solaris'
+--   `[ID 197553 mail.info]` before the message counts to the program.
 -- Parameters: ref_year, ref_month, ref_day BIGINT (the log's last day, in its zone, for times without a year). The
 --   session's TimeZone is the zone of times without an offset. Reads lines(line UINTEGER, text VARCHAR).
 -- Columns: line, text, start (where the host begins, NULL: no time stamp), at_us (microseconds UTC, NULL: no such time),
@@ -7,7 +9,10 @@
 CREATE OR REPLACE TEMP VIEW stamped AS
 WITH cut_off AS (
   -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
-  SELECT line, text, left(text, CASE WHEN ascii(text) < 58 THEN 11 ELSE 21 END) AS mark FROM lines
+  SELECT
+    line, text,
+    left(text, CASE WHEN ascii(text) < 58 THEN 11 WHEN substring(text, 16, 1) = '.' THEN 15 ELSE 21 END) AS mark
+  FROM lines
 ),
 mark AS (
   -- Each distinct one once.
@@ -15,20 +20,30 @@ mark AS (
     mark,
     regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T') AS iso,
     regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} ') AS spaced,
+    regexp_matches(mark, '^[0-9]{10}[.]') AS unix,
     regexp_extract(
       mark,
-      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) (?:((?:19|20)[0-9]{2}) )?)',
-      ['whole', 'month', 'day', 'clock', 'year']
+      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})(?: (?:((?:19|20)[0-9]{2}) )?(<)?|$))',
+      ['whole', 'month', 'day', 'clock', 'year', 'priority']
     ) AS bsd
   FROM (SELECT DISTINCT mark FROM cut_off)
 ),
 dated AS (
-  -- start: where the host begins; 0: after the first space; NULL: no time stamp. Without a year: the last such day that
-  -- is not after the reference. 29 February falls back to a leap year.
+  -- start: where the host begins; 0: after the first space behind `skip` characters; NULL: no time stamp. Without a year:
+  -- the last such day that is not after the reference. 29 February falls back to a leap year.
   SELECT
     mark,
-    CASE WHEN iso THEN 0 WHEN spaced THEN 21 WHEN bsd['whole'] <> '' THEN length(bsd['whole']) + 1 END AS start,
-    iso OR spaced AS full_,
+    iso,
+    spaced,
+    unix,
+    CASE
+      WHEN iso OR spaced OR unix THEN 0
+      WHEN bsd['whole'] = '' THEN NULL
+      WHEN bsd['priority'] = '' AND suffix(bsd['whole'], ' ') THEN length(bsd['whole']) + 1
+      ELSE 0
+    END AS start,
+    CASE WHEN spaced THEN 11 ELSE length(bsd['whole']) END AS skip,
+    CASE WHEN bsd['whole'] <> '' AND suffix(bsd['whole'], bsd['clock']) THEN true END AS precise,
     CASE
       WHEN bsd['whole'] <> '' THEN epoch_us(coalesce(
         TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
@@ -56,17 +71,35 @@ dated AS (
     )
     CROSS JOIN params
   )
+),
+placed AS (
+  SELECT
+    cut_off.line,
+    cut_off.text,
+    dated.* EXCLUDE (mark, start, skip),
+    CASE
+      WHEN dated.start <> 0 OR dated.start IS NULL THEN dated.start
+      WHEN dated.skip = 0 THEN position(' ' IN cut_off.text) + 1
+      ELSE dated.skip + position(' ' IN substring(cut_off.text, dated.skip + 1)) + 1
+    END AS start,
+    position(': ' IN cut_off.text) AS colon
+  FROM cut_off
+  JOIN dated ON dated.mark = cut_off.mark
 )
 SELECT
-  cut_off.line,
-  cut_off.text,
-  CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) + 1 ELSE dated.start END AS start,
+  line,
+  text,
+  start,
   CASE
-    WHEN dated.full_ THEN epoch_us(TRY_CAST(
-      left(cut_off.text, CASE WHEN dated.start = 0 THEN position(' ' IN cut_off.text) - 1 ELSE 19 END) AS TIMESTAMPTZ
-    ))
-    ELSE dated.at_us
+    WHEN iso THEN epoch_us(TRY_CAST(left(text, start - 2) AS TIMESTAMPTZ))
+    WHEN spaced THEN epoch_us(TRY_CAST(replace(left(text, start - 2), ',', '.') AS TIMESTAMPTZ))
+    WHEN unix
+      THEN TRY_CAST(left(text, 10) AS BIGINT) * 1000000 + TRY_CAST(rpad(substring(text, 12, least(start - 13, 6)), 6, '0') AS BIGINT)
+    WHEN precise THEN at_us + TRY_CAST(rpad(substring(text, 17, least(start - 18, 6)), 6, '0') AS BIGINT)
+    ELSE at_us
   END AS at_us,
-  position(': ' IN cut_off.text) AS colon
-FROM cut_off
-JOIN dated ON dated.mark = cut_off.mark
+  CASE
+    WHEN substring(text, colon + 2, 4) = '[ID ' THEN colon + position('] ' IN substring(text, colon + 2, 80)) + 1
+    ELSE colon
+  END AS colon
+FROM placed

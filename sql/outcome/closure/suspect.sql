@@ -7,6 +7,6 @@ FROM events
 WHERE qid <> ''
   AND (
     kind = 'expired'
-    OR (kind = 'attempt' AND status NOT IN ('sent', 'deliverable', 'undeliverable'))
+    OR (kind = 'attempt' AND status <> 'sent' AND position('deliverable' IN status) = 0)
     OR (kind = 'attempt' AND status = 'sent' AND delay > (SELECT late_after FROM params))
   )
