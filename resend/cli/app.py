@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Resend": {
         "run": ("sending", "send a plan, paced; the same command resumes it"),
         "catch-up": ("sending", "send the rows that have become due; safe from a timer"),
+        "schedule": ("schedule", "units for a timer: systemd, cron, Kubernetes"),
         "reconcile": ("proof", "settle doubt and fate from logs"),
         "doubt": ("doubt", "mails whose outcome is not known: list, resend, close"),
         "check": ("proof", "prove the invariants of the ledger"),
