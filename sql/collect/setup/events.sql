@@ -24,7 +24,13 @@ CREATE OR REPLACE TEMP MACRO number_us(value) AS
 
 CREATE OR REPLACE TEMP MACRO moment_us(value) AS
   CASE
-    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(value AS TIMESTAMPTZ))
+    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(
+      CASE
+        WHEN substring(value, -5, 1) IN ('+', '-') AND NOT contains(right(value, 4), ':')  -- +0900
+          THEN concat(left(value, -2), ':', right(value, 2))
+        ELSE value
+      END AS TIMESTAMPTZ
+    ))
     ELSE number_us(TRY_CAST(value AS DOUBLE))
   END;
 

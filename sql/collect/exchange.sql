@@ -1,0 +1,155 @@
+-- Purpose: message traces of Exchange Online: summary and extended reports of the admin center, and what Get-MessageTrace
+--   and Get-MessageTraceDetail give, as CSV with a heading. A report's recipient_status names each recipient with all that
+--   happened (`a@b##Receive, Fail`): the last counts. Replies come from `LED=` in extended reports and details. Expansions,
+--   rules and other steps on the way say nothing here. Times are UTC. The subject is a header.
+-- Format: exchange, message traces of Exchange Online
+-- Version: 1
+-- Input: csv
+-- Detect: ^"?(?:origin_timestamp|origin_timestamp_utc|date_time|date_time_utc)"?,(?:.*,)?"?(?:recipient_status|recipient_address)"?(?:,|$)
+-- Detect: ^(?=.*"?RecipientAddress"?(?:,|$))(?=.*"?(?:Status|Event)"?(?:,|$))(?=.*"?(?:Message(?:Trace)?Id)"?(?:,|$))
+-- Detect: @[\w.-]+##(?:Receive|Submit|Send|Deliver|Fail|Expand)
+-- Facts: learn.microsoft.com: message trace in the new EAC, Get-MessageTrace, Get-MessageTraceDetail.
+-- Parameters: heading VARCHAR. Reads lines(line, text).
+-- Columns: those of sql/collect/postfix.sql. host is `exchange-online`; qid the network message id, else the message-id.
+WITH heading AS (
+  SELECT trim(heading) AS heading, list_transform(csv_names(heading), lambda name: regexp_replace(name, '[^a-z0-9]', '', 'g')) AS names
+  FROM params
+),
+place AS (
+  SELECT
+    heading,
+    coalesce(
+      list_position(names, 'datetimeutc'), list_position(names, 'datetime'), list_position(names, 'date'),
+      list_position(names, 'dateutc'), list_position(names, 'origintimestamputc'), list_position(names, 'origintimestamp'),
+      list_position(names, 'received'), list_position(names, 'receiveddatetime')
+    ) AS at_place,
+    coalesce(
+      list_position(names, 'senderaddress'), list_position(names, 'sender'), list_position(names, 'returnpath')
+    ) AS sender_place,
+    coalesce(list_position(names, 'recipientaddress'), list_position(names, 'recipient')) AS recipient_place,
+    list_position(names, 'recipientstatus') AS words_place,
+    coalesce(list_position(names, 'eventid'), list_position(names, 'event')) AS event_place,
+    list_position(names, 'status') AS status_place,
+    list_position(names, 'detail') AS detail_place,
+    list_position(names, 'toip') AS ip_place,
+    coalesce(list_position(names, 'messagesubject'), list_position(names, 'subject')) AS subject_place,
+    coalesce(list_position(names, 'totalbytes'), list_position(names, 'size')) AS size_place,
+    list_position(names, 'messageid') AS id_place,
+    coalesce(
+      list_position(names, 'networkmessageid'), list_position(names, 'messagetraceid'), list_position(names, 'internalmessageid')
+    ) AS trace_place
+  FROM heading
+),
+record AS (
+  SELECT
+    line,
+    text,
+    trim(fields[at_place]) AS at_text,
+    bare_address(fields[sender_place]) AS sender,
+    trim(fields[recipient_place]) AS recipients,
+    field_text(fields[words_place]) AS words,
+    field_text(fields[event_place]) AS event,
+    field_text(fields[status_place]) AS status,
+    field_text(fields[detail_place]) AS detail,
+    field_text(fields[ip_place]) AS ip,
+    field_text(fields[subject_place]) AS subject,
+    TRY_CAST(fields[size_place] AS BIGINT) AS size,
+    field_text(fields[id_place]) AS message_id,
+    field_text(fields[trace_place]) AS trace
+  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE trim(text) <> '' AND NOT starts_with(text, '#'))
+  CROSS JOIN place
+  WHERE trim(text) <> heading
+),
+stated AS (
+  SELECT
+    line,
+    text,
+    sender,
+    subject,
+    size,
+    message_id,
+    coalesce(trace, trim(message_id, '<>')) AS id,
+    ip,
+    coalesce(
+      epoch_us(TRY_CAST(at_text AS TIMESTAMP)),
+      epoch_us(try_strptime(at_text, [
+        '%m/%d/%Y %I:%M:%S %p', '%m/%d/%Y %I:%M %p', '%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%Y/%m/%d %H:%M:%S', '%Y/%m/%d %H:%M', '%d.%m.%Y %H:%M:%S'
+      ]))
+    ) AS at_us,
+    unnest(CASE
+      WHEN contains(words, '##') THEN list_transform(
+        string_split(words, ';'),
+        lambda item: {
+          'address': split_part(item, '##', 1), 'word': split_part(split_part(item, '##', 2), ',', -1), 'said': NULL::VARCHAR,
+          'closed': false
+        }
+      )
+      ELSE list_transform(
+        string_split(coalesce(recipients, ''), ';'),
+        lambda item: {
+          'address': item, 'word': coalesce(event, status, ''), 'said': coalesce(detail, words), 'closed': event IS NULL
+        }
+      )
+    END) AS about
+  FROM record
+),
+judged AS (
+  SELECT
+    *,
+    bare_address(about['address']) AS address,
+    CASE lower(trim(about['word']))
+      WHEN 'deliver' THEN 'sent' WHEN 'delivered' THEN 'sent' WHEN 'send' THEN 'sent' WHEN 'sendexternal' THEN 'sent'
+      WHEN 'send external' THEN 'sent' WHEN 'sent' THEN 'sent' WHEN 'filteredasspam' THEN 'sent'
+      WHEN 'fail' THEN 'bounced' WHEN 'failed' THEN 'bounced' WHEN 'badmail' THEN 'bounced' WHEN 'quarantined' THEN 'bounced'
+      WHEN 'quarantine' THEN 'bounced' WHEN 'drop' THEN 'bounced'
+      WHEN 'defer' THEN 'deferred' WHEN 'deferred' THEN 'deferred' WHEN 'pending' THEN 'deferred'
+      WHEN 'none' THEN '' WHEN 'gettingstatus' THEN '' WHEN 'expanded' THEN '' WHEN 'resolved' THEN ''
+    END AS state,
+    coalesce(nullif(trim(regexp_extract(about['said'], 'LED=([^}]*)\}', 1)), ''), nullif(trim(about['said']), '')) AS reply,
+    nullif(regexp_extract(about['said'], 'FQDN=([^}]*)\}', 1), '') AS relay,
+    nullif(regexp_extract(about['said'], '\bIP=([0-9a-fA-F.:]+)\}', 1), '') AS relay_ip
+  FROM stated
+),
+checked AS (
+  SELECT
+    *,
+    concat_ws('/', id, CASE WHEN id IS NULL THEN sender END, CASE WHEN id IS NULL THEN at_us END) AS qid,
+    CASE
+      WHEN state IS NULL AND about['closed'] THEN 'unknown status'
+      WHEN coalesce(state, '') <> '' AND coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
+      WHEN coalesce(state, '') <> '' AND at_us IS NULL THEN 'no time'
+    END AS unfit
+  FROM judged
+)
+SELECT * FROM no_event
+UNION ALL BY NAME
+SELECT
+  at_us,
+  'exchange-online' AS host,
+  '' AS instance,
+  qid,
+  'attempt' AS kind,
+  line,
+  sender,
+  address AS recipient,
+  CASE WHEN state <> 'sent' OR relay_ip IS NOT NULL THEN lower(relay) END AS relay,
+  coalesce(relay_ip, ip) AS relay_ip,
+  state AS status,
+  CASE WHEN state <> 'sent' THEN reply_code(reply) END AS code,
+  CASE WHEN state <> 'sent' THEN reply_enhanced(reply) END AS enhanced,
+  CASE WHEN state <> 'sent' THEN coalesce(one_line(reply), concat('status: ', lower(trim(about['word'])))) END AS reply,
+  message_id,
+  size
+FROM checked
+WHERE unfit IS NULL AND state <> ''
+UNION ALL BY NAME
+SELECT
+  at_us, 'exchange-online' AS host, '' AS instance, qid, 'header' AS kind, line, header_text('Subject', min(subject)) AS text
+FROM checked
+WHERE unfit IS NULL AND state <> '' AND subject IS NOT NULL
+GROUP BY at_us, qid, line
+UNION ALL BY NAME
+SELECT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, min(unfit) AS reply, left(min(text), 2000) AS text
+FROM checked
+WHERE unfit IS NOT NULL
+GROUP BY line
