@@ -1,7 +1,7 @@
 """A private PostgreSQL for the tests: Debian's binaries, a data directory of its own, a free port on 127.0.0.1.
 
-Started once for each pytest process and always stopped. As root the server runs as user nobody (it refuses root). Where
-it cannot start, tests skip and say why; with CI=true they fail.
+Started once for each pytest process and always stopped, also when that is killed. As root the server runs as user
+nobody (it refuses root). Where it cannot start, tests skip and say why; with CI=true they fail.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +20,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.orphans import workplace
+
+PREFIX = "resend-pg-"
+STOP = """\
+pid=$(head -n 1 "$0/data/postmaster.pid")
+ours() { ps -o args= -p "$pid" | grep -qF -- "$0/data"; }  # its number may be another process's by now
+ours && kill -QUIT "$pid"
+for tenth in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do ours || break; sleep 0.1; done
+"""
 _START_S = 60
 
 
@@ -78,45 +86,33 @@ def server() -> Iterator[Server]:
     except ImportError:
         raise CannotStart("psycopg is not installed (pip install 'bulk-resend[postgres]')") from None
     bin_ = binaries()
-    root = Path(tempfile.mkdtemp(prefix="resend-pg-"))
+    with workplace(PREFIX, STOP) as root, _running(bin_, root) as running:
+        yield running
+
+
+@contextmanager
+def _running(bin_: Path, root: Path) -> Iterator[Server]:
     drop = _drop(root)
     data, log = root / "data", root / "log"
+    initdb = [str(bin_ / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "--no-sync"]
+    _run([*initdb, "-E", "UTF8", "--locale=C"], drop)
+    port = _free_port()
+    command = [str(bin_ / "postgres"), "-D", str(data), "-p", str(port), "-k", str(root)]
+    # fsync off: the server itself never crashes here, its clients do
+    for setting in ("listen_addresses=127.0.0.1", "max_connections=60", "shared_buffers=32MB", "fsync=off"):
+        command += ["-c", setting]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=root, **drop)  # type: ignore[call-overload]
     try:
-        _run(
-            [
-                str(bin_ / "initdb"),
-                "-D",
-                str(data),
-                "-U",
-                "tester",
-                "-A",
-                "trust",
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "--locale=C",
-            ],
-            drop,
-        )
-        port = _free_port()
-        command = [str(bin_ / "postgres"), "-D", str(data), "-p", str(port), "-k", str(root)]
-        # fsync off: the server itself never crashes here, its clients do
-        for setting in ("listen_addresses=127.0.0.1", "max_connections=60", "shared_buffers=32MB", "fsync=off"):
-            command += ["-c", setting]
-        with log.open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, cwd=root, **drop)
-        try:
-            _await(process, port, log)
-            yield Server(root, port, process)
-        finally:
-            process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing of it is kept
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _await(process, port, log)
+        yield Server(root, port, process)
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        process.send_signal(signal.SIGQUIT)  # immediate shutdown: nothing of it is kept
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def start_or_skip() -> Iterator[Server]:

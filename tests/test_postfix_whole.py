@@ -9,7 +9,6 @@ import os
 import smtplib
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,8 @@ from resend.cli.border import run as command
 from resend.lab.behaviour import Behaviour
 from resend.lab.mx import serve
 from resend.lab.receipts import read_receipts
-from tests.support.postfix import Postfix, free_port, postfix, unavailable
+from tests.support.orphans import workplace
+from tests.support.postfix import PREFIX, STOP, Postfix, free_port, postfix, unavailable
 
 pytestmark = [
     pytest.mark.postfix,
@@ -127,9 +127,8 @@ def write_config(folder: Path, found: dict[str, str], server: Postfix, *, relay:
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """Postfix' sockets need a short path that its own user can reach."""
-    with tempfile.TemporaryDirectory(prefix="pf") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
+    with workplace(PREFIX, STOP) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("relay", [False, True], ids=["direct", "through the relay"])

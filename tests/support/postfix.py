@@ -17,6 +17,8 @@ from pathlib import Path
 
 _POSTFIX = "/usr/sbin/postfix"
 _START_SECONDS = 20.0
+PREFIX = "resend-pf-"  # of workplaces (tests/support/orphans) with instances in them, and how those are stopped
+STOP = f'for etc in "$0"/*/etc; do {_POSTFIX} -c "$etc" stop; done'
 
 _MASTER = """\
 {port} inet n - n - - smtpd
