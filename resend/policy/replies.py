@@ -33,9 +33,13 @@ _ORIGINAL = (
 _ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
 _STAGES = (
     ("end of data", "dot"),
+    ("failed after i sent the message", "dot"),
     ("message body", "body"),
     ("rcpt to", "rcpt"),
     ("mail from", "mail"),
+    ("does not like recipient", "rcpt"),
+    ("but sender was rejected", "mail"),
+    ("but my name was rejected", "ehlo"),
     ("initial server greeting", "connect"),
     ("after initial connection", "connect"),
     ("refused to talk to me", "connect"),
