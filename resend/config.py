@@ -53,18 +53,19 @@ class RelayConfig(_Section):
     log: str = ""
 
 
+class QueryConfig(_Section):
+    url_env: str = ""
+    query: str = ""
+
+
 class CollectConfig(_Section):
     own_relays: tuple[str, ...] = ()
     queue_lifetime: Duration = timedelta(days=5)
+    tables: dict[str, QueryConfig] = {}  # delivery tables of the sender's own, by a name that is theirs
 
 
 class OutcomeConfig(_Section):
     late_after: Duration = timedelta(hours=1)
-
-
-class QueryConfig(_Section):
-    url_env: str = ""
-    query: str = ""
 
 
 class CatalogConfig(_Section):
@@ -176,10 +177,15 @@ def load(*, directory: Path, environ: Mapping[str, str] = os.environ, home_flag:
 def _plain_variables(values: Mapping[str, Any]) -> set[str]:
     """Variables with our prefix that hold a secret or a URL by name, not a setting."""
     found = {PREFIX + "RELAY_PASSWORD"}
-    for section in (values.get("relay", {}), *dict(values.get("catalog", {})).values()):
-        if isinstance(section, dict):
-            found |= {str(section[key]) for key in ("password_env", "url_env") if key in section}
+    for group in (values, values.get("catalog"), _inner(values.get("collect"), "tables")):
+        for section in group.values() if isinstance(group, Mapping) else ():
+            if isinstance(section, Mapping):
+                found |= {str(section[key]) for key in ("password_env", "url_env") if key in section}
     return found
+
+
+def _inner(section: object, key: str) -> object:
+    return section.get(key) if isinstance(section, Mapping) else None
 
 
 def _read_toml(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -245,5 +251,5 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
             else:
-                model = ProviderConfig
+                model = QueryConfig if part == "tables" else ProviderConfig
     return list(model.model_fields)

@@ -135,8 +135,8 @@ SELECT
   CASE WHEN state <> 'sent' OR relay_ip IS NOT NULL THEN lower(relay) END AS relay,
   coalesce(relay_ip, ip) AS relay_ip,
   state AS status,
-  CASE WHEN state <> 'sent' THEN reply_code(reply) END AS code,
-  CASE WHEN state <> 'sent' THEN reply_enhanced(reply) END AS enhanced,
+  CASE WHEN state <> 'sent' THEN told_code(reply) END AS code,
+  CASE WHEN state <> 'sent' THEN told_enhanced(reply) END AS enhanced,
   CASE WHEN state <> 'sent' THEN coalesce(one_line(reply), concat('status: ', lower(trim(about['word'])))) END AS reply,
   message_id,
   size

@@ -136,9 +136,9 @@ SELECT
     WHEN type = 'failed'
       THEN CASE WHEN said['delivery-status']['mx-host'] <> '' OR said['flags']['is-delayed-bounce'] = 'false' THEN 'bounced' ELSE 'returned' END
   END AS status,
-  coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, reply_code(reply)) AS code,
+  coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, told_code(reply)) AS code,
   coalesce(
-    CASE WHEN regexp_matches(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN dsn END, reply_enhanced(reply)
+    CASE WHEN regexp_matches(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN dsn END, told_enhanced(reply)
   ) AS enhanced,
   CASE WHEN type IN ('failed', 'rejected', 'bounced', 'dropped') THEN reply END AS reply,
   bracketed(message_id) AS message_id,

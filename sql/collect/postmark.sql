@@ -79,8 +79,8 @@ SELECT
       'TemplateRenderingFailed') THEN 'bounced'
     WHEN type NOT IN ('Unsubscribe', 'SpamComplaint') THEN 'returned'
   END AS status,
-  reply_code(words) AS code,
-  reply_enhanced(words) AS enhanced,
+  told_code(words) AS code,
+  told_enhanced(words) AS enhanced,
   CASE WHEN type NOT IN ('Delivery', 'Unsubscribe', 'SpamComplaint') THEN words END AS reply,
   said['MessageID'] AS message_id
 FROM keyed

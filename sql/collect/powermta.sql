@@ -122,10 +122,10 @@ SELECT
     WHEN type = 'rb' THEN 'returned'
     WHEN type = 'rs' THEN CASE WHEN action = 'failed' THEN 'returned' ELSE 'sent' END
   END AS status,
-  CASE WHEN type <> 'r' THEN reply_code(words) END AS code,
+  CASE WHEN type <> 'r' THEN told_code(words) END AS code,
   CASE
     WHEN type IN ('r', 'f') THEN NULL
-    ELSE coalesce(nullif(regexp_extract(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), reply_enhanced(words))
+    ELSE coalesce(nullif(regexp_extract(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), told_enhanced(words))
   END AS enhanced,
   CASE WHEN type IN ('d', 'b', 't') AND at_us >= moment_us(begun) THEN at_us - moment_us(begun) END AS delay,
   CASE WHEN type IN ('b', 't', 'rb') OR type = 'rs' AND action = 'failed'

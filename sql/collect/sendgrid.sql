@@ -73,8 +73,8 @@ SELECT
     WHEN 'dropped' THEN 'bounced'
     WHEN 'bounce' THEN CASE bounce WHEN 'expired' THEN 'expired' ELSE 'returned' END
   END AS status,
-  reply_code(words) AS code,
-  coalesce(dsn, reply_enhanced(words)) AS enhanced,
+  told_code(words) AS code,
+  coalesce(dsn, told_enhanced(words)) AS enhanced,
   CASE WHEN type <> 'delivered' THEN words END AS reply,
   bracketed(smtp_id) AS message_id
 FROM event

@@ -142,7 +142,7 @@ SELECT
     WHEN 'DeliveryDelay' THEN 'deferred'
     WHEN 'Bounce' THEN CASE
       WHEN said['bounce']['bounceType'] = 'Transient' AND (
-        said['bounce']['bounceSubType'] = 'CustomTimeoutExceeded' OR reply_code(words) BETWEEN 400 AND 499
+        said['bounce']['bounceSubType'] = 'CustomTimeoutExceeded' OR told_code(words) BETWEEN 400 AND 499
         OR starts_with(dsn, '4.') OR dsn = '5.4.7'
       ) THEN 'expired'
       WHEN said['bounce']['remoteMtaIp'] <> '' OR contains(said['bounce']['reportingMTA'], 'amazonses.com')
@@ -152,8 +152,8 @@ SELECT
     WHEN 'Reject' THEN 'bounced'
     WHEN 'Rendering Failure' THEN 'bounced'
   END AS status,
-  reply_code(words) AS code,
-  coalesce(dsn, reply_enhanced(words)) AS enhanced,
+  told_code(words) AS code,
+  coalesce(dsn, told_enhanced(words)) AS enhanced,
   CASE WHEN type NOT IN ('Send', 'Complaint') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type <> 'Delivery' THEN words END AS reply,
   message_id

@@ -57,7 +57,7 @@ keyed AS (
   SELECT
     *,
     coalesce(nullif(said['message_id'], ''), nullif(said['transmission_id'], ''), concat(address, '/', at_us)) AS qid,
-    reply_enhanced(words) AS enhanced
+    told_enhanced(words) AS enhanced
   FROM event
 )
 SELECT * FROM no_event
@@ -87,7 +87,7 @@ SELECT
   END AS status,
   CASE
     WHEN type = 'delivery' THEN 250
-    ELSE coalesce(reply_code(words), CASE WHEN regexp_matches(said['error_code'], '^[245][0-9]{2}$') THEN said['error_code']::INTEGER END)
+    ELSE coalesce(told_code(words), CASE WHEN regexp_matches(said['error_code'], '^[245][0-9]{2}$') THEN said['error_code']::INTEGER END)
   END AS code,
   enhanced,
   CASE WHEN type IN ('bounce', 'delay', 'delivery') THEN TRY(said['queue_time'] * 1000) END AS delay,

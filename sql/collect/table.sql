@@ -69,7 +69,7 @@ checked AS (
   SELECT
     *,
     CASE
-      WHEN state IS NULL THEN CASE WHEN word = '' THEN 'no status' ELSE concat('unknown status: ', left(word, 40)) END
+      WHEN state IS NULL THEN CASE WHEN word = '' THEN 'no status' ELSE concat('unknown status: ', left(coalesce(said['status'], word), 40)) END
       WHEN state NOT IN ('', 'queued') AND coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
       WHEN state <> '' AND at_us IS NULL THEN CASE WHEN said['at'] IS NULL THEN 'no time' ELSE 'no such time' END
     END AS unfit
@@ -89,11 +89,11 @@ SELECT
   lower(nullif(trim(said['relay']), '')) AS relay,
   nullif(trim(said['relay_ip']), '') AS relay_ip,
   CASE WHEN state NOT IN ('queued', 'complaint') THEN state END AS status,
-  CASE WHEN state NOT IN ('queued', 'complaint') THEN coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, reply_code(words)) END
+  CASE WHEN state NOT IN ('queued', 'complaint') THEN coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, told_code(words)) END
     AS code,
   CASE
     WHEN state NOT IN ('queued', 'complaint')
-      THEN coalesce(nullif(regexp_extract(said['enhanced'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), reply_enhanced(words))
+      THEN coalesce(nullif(regexp_extract(said['enhanced'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), told_enhanced(words))
   END AS enhanced,
   CASE WHEN state NOT IN ('queued', 'complaint') AND said['delay'] BETWEEN 0 AND 1e9 THEN CAST(said['delay'] * 1000000 AS BIGINT) END AS delay,
   CASE WHEN state NOT IN ('queued', 'complaint', 'sent') THEN words END AS reply,

@@ -2,7 +2,7 @@
 --   columns in their order, and macros that read times, replies and addresses. Nothing here raises for bad text.
 --   moment_us(text): microseconds UTC of seconds or milliseconds since 1970, or of a time in ISO 8601.
 --   one_line(text): without line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
---   reply_code(text), reply_enhanced(text): the codes that a reply begins with, or that follow `said: `.
+--   told_code(text), told_enhanced(text): the codes that a reply begins with, or that follow `said: `.
 --   bare_address(text): `a@b` of `A B <a@b>`. bracketed(id): a Message-ID in the brackets that its header has.
 --   header_text(name, value): the text of a `header` event.
 -- Parameters: none of `params`.
@@ -47,11 +47,11 @@ CREATE OR REPLACE TEMP MACRO bare_reply(value) AS
     ELSE one_line(value)
   END;
 
-CREATE OR REPLACE TEMP MACRO reply_code(value) AS TRY_CAST(
+CREATE OR REPLACE TEMP MACRO told_code(value) AS TRY_CAST(
   regexp_extract(left(value, 500), '(?:^|said: |refused to talk to me: )([245][0-9][0-9])(?:[ -]|$)', 1) AS INTEGER
 );
 
-CREATE OR REPLACE TEMP MACRO reply_enhanced(value) AS nullif(
+CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS nullif(
   regexp_extract(
     left(value, 500),
     '(?:^|said: |refused to talk to me: )(?:[245][0-9][0-9][ -]+)?[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1
