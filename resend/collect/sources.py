@@ -59,7 +59,7 @@ def find(paths: Sequence[Path], *, asked: str, zone: str, year: int, host: str, 
                 raise
             warn.append(f"skipped: {error}")
             continue
-        if seen.single_mail and not named:
+        if not named and (seen.single_mail or (seen.format == "bounce" and path.suffix.lower() == ".eml")):
             loose.setdefault(path.parent, []).append(given)
         else:
             found.append(given)

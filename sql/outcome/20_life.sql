@@ -125,19 +125,25 @@ compared AS (
       ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
     ) AS former
   FROM guessed
+),
+numbered AS (
+  SELECT
+    *,
+    sum(
+      CASE
+        WHEN start = 1 THEN 1
+        WHEN kind = 'queued' AND former <> concat(sender, ' ', CAST(coalesce(size, -1) AS VARCHAR)) THEN 1
+        ELSE 0
+      END
+    ) OVER (
+      PARTITION BY host, instance, qid
+      ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS epoch
+  FROM compared
 )
 SELECT
   host, instance, qid, kind, at_us, turn, place, part, line, sender, recipient, orig_to, relay, relay_ip, relay_port,
   status, code, enhanced, delay, reply, message_id, next_qid, size, text,
-  sum(
-    CASE
-      WHEN start = 1 THEN 1
-      WHEN kind = 'queued' AND former <> concat(sender, ' ', CAST(coalesce(size, -1) AS VARCHAR)) THEN 1
-      ELSE 0
-    END
-  ) OVER (
-    PARTITION BY host, instance, qid
-    ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
-    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-  ) AS epoch
-FROM compared
+  CASE WHEN epoch < 1 THEN 1 ELSE epoch END AS epoch  -- what stands before the first start is the first mail's
+FROM numbered

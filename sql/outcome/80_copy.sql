@@ -39,6 +39,7 @@ known AS (
 judged AS (
   SELECT
     mail.*,
+    known.queued_at,
     CASE
       WHEN mail.word = 'sent' THEN 'delivered'
       WHEN mail.word = 'bounced' THEN 'bounced'
@@ -85,6 +86,10 @@ SELECT
   chain, message_id, sender, recipient, original, header, subject, arrived_at, first_failed_at, at_us, delivered_at, returned_at,
   expired_at, removed_at, deleted, attempts, maybe_delivered, word, failed, relay, relay_ip, code, enhanced, reply, host,
   instance, qid, epoch, resent, null_sender, last_host, last_qid, path, part, line,
-  CASE WHEN status = 'delivered' AND back_at >= delivered_at THEN 'bounced' ELSE status END AS status,
+  CASE
+    WHEN status = 'delivered' AND back_at >= delivered_at THEN 'bounced'
+    WHEN status = 'still_queued' AND back_at >= at_us AND back_at >= coalesce(queued_at, 0) THEN 'bounced'
+    ELSE status
+  END AS status,
   dense_rank() OVER (ORDER BY same_id ASC NULLS LAST, same_recipient ASC NULLS LAST, time_ ASC NULLS LAST) AS copy_of
 FROM reported
