@@ -40,7 +40,8 @@ _BOUNCE_FROM = 200  # characters: replies are shorter than the letter around one
 _OTHER_SUBJECTS = (".1.7", ".1.8", ".5.4", ".5.5", ".6.")  # of enhanced codes: the sender, the protocol, the content
 _Known = tuple[str, int, str, str, str]  # wording or words, code, enhanced, provider, stage
 _Answer = tuple[Cause, bool]  # whether the text of each reply says how long to wait
-_ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})  # before RCPT nobody knows the recipient
+_ABOUT_LOGIN = frozenset({530, 534, 535, 538})  # our own account, RFC 4954
+_ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})
 _WAITING = frozenset(
     {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
 )
@@ -57,6 +58,7 @@ class Rules:
             self.all += [read_rule(row, section) for row in document.get(section, ())]
         self._by_word: dict[str, list[tuple[int, str, Rule]]] = {}
         self._doubt = needles(document["doubt"]["contains"])
+        self._doubt_of_mailbox = needles(document["doubt"]["mailbox"])
         self._phrases = [f" {phrase.strip()} " for phrase in needles(document["bounce"]["phrases"])]
         self._anywhere: list[tuple[int, str, Rule]] = []  # wordings of languages that put no space between words
         self._by_code: list[tuple[int, Rule]] = []
@@ -70,7 +72,7 @@ class Rules:
                 else:
                     self._anywhere.append(entry)
         self._about_codes: dict[tuple[int, str, str], list[tuple[int, Rule]]] = {}  # as many as there are codes
-        self._vocabulary = Vocabulary(self.all, (*self._doubt, *self._phrases))
+        self._vocabulary = Vocabulary(self.all, (*self._doubt, *self._doubt_of_mailbox, *self._phrases))
         self._cache: dict[_Known, _Answer] = {}  # by wording
         self._by_words: dict[_Known, Rule | None] = {}  # by the words of a wording that any rule knows
 
@@ -181,7 +183,14 @@ class Rules:
             provider=provider,
             stage=stage,
         )
-        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(n in words for n in self._doubt)
+        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(needle in words for needle in self._doubt)
+        asked.no_mailbox = (
+            asked.doubtful
+            or stage in _ABOUT_SENDER  # before RCPT nobody knows the recipient
+            or code in _ABOUT_LOGIN
+            or (code >= 500 and enhanced[:1] == "4")
+            or any(needle in words for needle in self._doubt_of_mailbox)
+        )
         return asked
 
     def _first(self, asked: _Question) -> Rule | None:
@@ -209,7 +218,7 @@ class Rules:
 class _Question:
     """One reply, taken apart."""
 
-    __slots__ = ("code", "doubtful", "enhanced", "provider", "severity", "stage", "words")
+    __slots__ = ("code", "doubtful", "enhanced", "no_mailbox", "provider", "severity", "stage", "words")
 
     def __init__(self, *, words: str, code: int, enhanced: str, severity: str, provider: str, stage: str) -> None:
         self.words = words
@@ -218,15 +227,15 @@ class _Question:
         self.severity = severity
         self.provider = provider
         self.stage = stage
-        self.doubtful = False
+        self.doubtful = False  # no domain is gone for good
+        self.no_mailbox = False  # nor a mailbox
 
     def fits(self, rule: Rule) -> bool:
         """Whether everything but the wording fits a rule."""
         if rule.providers and self.provider not in rule.providers:
             return False
-        if self.doubtful and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
-            return False
-        if rule.cls is CauseClass.MAILBOX_GONE and self.stage in _ABOUT_SENDER:
+        doubt = self.no_mailbox if rule.cls is CauseClass.MAILBOX_GONE else self.doubtful
+        if doubt and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
             return False
         if rule.stage and self.stage != rule.stage:
             return False

@@ -15,7 +15,7 @@ _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(
-    r"(?::|;|\(|<<<) ?([245][0-5]\d)(?=[ -][^ ]|$)"
+    r"(?::|;|\(|\[|<<<) ?([245][0-5]\d)(?=[ -][^ ]|$)"
     r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|messages?)\b)",
     re.IGNORECASE,
 )
@@ -27,7 +27,7 @@ _CONTINUED = re.compile(r" ([245][0-5]\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?
 _ORIGINAL = (
     *("message headers follow", "original message", "below this line is", "this is a copy of", "included is a copy"),
     *("---return", "--- return", "---original", "--- original", "--- message header", "--- forwarded"),
-    *("--- the header", "return-path: ", "received: ", "reporting-mta: ", "original sender:"),
+    *("--- the header", "return-path: ", "received: ", "received:from", "reporting-mta: ", "original sender:"),
     *("following recipients were affected", "additional information"),
 )
 _ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
