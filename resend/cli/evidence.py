@@ -19,7 +19,7 @@ from resend.cli.opened import existing, from_us, screen_of, workplace, zone
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.clock import from_text
-from resend.errors import Exit
+from resend.errors import Exit, UsageError
 from resend.model import OutcomeStatus
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def _evidence() -> None:
 def collect(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="log files or directories; .gz and others too")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="logs, mailboxes of bounces, exports, or folders of them; .gz too"),
+    ] = None,
     format_: Annotated[str, typer.Option("--format", metavar="F", help="the log format; found out where absent")] = "",
     tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",
     year: Annotated[
@@ -53,8 +54,11 @@ def collect(
         str, typer.Option("--host", metavar="H", help="the mail host, where the log does not name it")
     ] = "",
     queue: Annotated[Path | None, typer.Option("--queue", metavar="FILE", help="output of postqueue -j")] = None,
+    from_config: Annotated[
+        bool, typer.Option("--from-config", help="the delivery tables of [collect.tables] too")
+    ] = False,
 ) -> Done:
-    """Read mail logs into the evidence. Safe to run again: only what is new is read.
+    """Read logs, bounces and exports into the evidence. Safe to run again: only what is new is read.
 
     Exits with 3 when lines were rejected: they look like mail and were not understood.
     """
@@ -62,10 +66,21 @@ def collect(
     from resend.flows.vetoes import refresh_evidence_vetoes
 
     screen = screen_of(ctx)
+    if not paths and not from_config and queue is None:
+        raise UsageError("nothing to collect", next_step="name logs or folders: resend collect /var/log/mail.log*")
     config, home = workplace(screen)
     with Progress(screen, "collect", "bytes") as progress:
         found = collect_files(
-            home, config, paths, format=format_, tz=tz, year=year, host=host, queue=queue, progress=progress
+            home,
+            config,
+            paths or [],
+            format=format_,
+            tz=tz,
+            year=year,
+            host=host,
+            queue=queue,
+            from_config=from_config,
+            progress=progress,
         )
     for warning in found.warnings:
         screen.note(f"warning: {screen.masked(warning)}")
@@ -82,7 +97,7 @@ def collect(
     if queue is not None:
         screen.line(f"{render.count(found.messages_queued)} recipients still queued")
     if vetoed:
-        screen.line(f"{render.count(vetoed)} planned mails arrived after all and will not be sent")
+        screen.line(f"{render.count(vetoed)} new vetoes: originals that arrived after all, or complaints")
     summary = asdict(found) | {
         "rejected_lines": [screen.masked(line) for line in found.rejected_lines],
         "warnings": [screen.masked(line) for line in found.warnings],

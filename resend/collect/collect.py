@@ -8,16 +8,17 @@ InputError for a named path that does not exist, cannot be read or is in no know
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from resend.collect.pool import Done, Job, Pool
 from resend.collect.queue import read_snapshot
-from resend.collect.sources import Given, find
+from resend.collect.sources import Given, find, tables
 from resend.collect.times import check_zone
 from resend.config import Config
 from resend.errors import InputError
@@ -55,7 +56,7 @@ def _source(given: Given) -> Source:
     digest = hashlib.sha256("".join(part for part, _ in given.done).encode())
     return Source(
         id=digest.hexdigest()[:12],
-        path=str(given.path.resolve()),
+        path=given.name,
         format=given.how.format,
         zone=given.how.zone,
         year=given.year,
@@ -76,14 +77,21 @@ def collect(
     year: int = 0,
     host: str = "",
     queue: Path | None = None,
+    from_config: bool = False,
+    environ: Mapping[str, str] = os.environ,
     progress: Progress | None = None,
 ) -> CollectSummary:
-    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress` gets bytes: done, total."""
+    """Read `paths` (and a `postqueue -j` snapshot) into the evidence of `home`. `progress` gets bytes: done, total.
+
+    `from_config`: the delivery tables of `[collect.tables]` as well.
+    """
     zone = check_zone(tz or config.tz, where="--tz")
     if not 0 <= year <= date.max.year:
         raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")
     summary = CollectSummary()
     files = find(paths, asked=format, zone=zone, year=year, host=host, warn=summary.warnings)
+    if from_config:
+        files += tables(config, environ, zone=zone, host=host)
     snapshot = read_snapshot(queue, host=host, warn=summary.warnings) if queue is not None else None
     evidence = Evidence(home)
     with evidence.writing() as manifest:
@@ -95,7 +103,7 @@ def collect(
             evidence.add_snapshot(manifest, host=of, taken_at=snapshot.taken_at, rows=snapshot.rows)
             summary.messages_queued = len(snapshot.rows)
     if summary.rejected:
-        summary.rejected_lines = _rejected(evidence, [str(file.path.resolve()) for file in files])
+        summary.rejected_lines = _rejected(evidence, [file.name for file in files])
     return summary
 
 
@@ -162,7 +170,7 @@ class _Run:
         self._seen += done.length
         self._progress(min(self._seen, self._total), self._total)
         # Of a file that was collected before, the old parts count until the new ones are complete.
-        new = str(file.path.resolve()) not in self._manifest.sources or self._partly is file
+        new = file.name not in self._manifest.sources or self._partly is file
         if new and time.monotonic() - self._committed > _COMMIT_EVERY_S:
             self._partly = file
             self._manifest.put(_source(file))

@@ -7,18 +7,25 @@ is in no known format; of a folder such files become warnings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from resend.clock import to_micros
 from resend.collect import documents, mails
 from resend.collect.bounces.mailbox import mails as mails_in
 from resend.collect.detect import SAMPLE_BYTES, Detected, detect
 from resend.collect.files import BLOCK_BYTES, Block, blocks, expand, sample, text_chunks
 from resend.collect.formats import Input, formats
 from resend.collect.parse import Reading
+from resend.collect.tables import FORMAT as TABLE
+from resend.collect.tables import table_blocks
 from resend.collect.times import last_day
-from resend.errors import InputError
+from resend.config import Config
+from resend.errors import ConfigError, InputError
 
 _MAILS_A_BLOCK = 4_000
 
@@ -34,16 +41,24 @@ class Given:
     mtime_us: int
     spread: bool = False  # JSON over several lines
     members: tuple[Path, ...] = ()
+    rows: Callable[[], Iterator[bytes]] | None = None  # of a database table, instead of a file
     done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line) as they are collected
     lines: int = 0
     size: int = 0
 
+    @property
+    def name(self) -> str:
+        """What it is known by: the file's whole path, or `table:NAME`."""
+        return str(self.path if self.rows else self.path.resolve())
+
     def blocks(self, warn: list[str]) -> Iterator[Block]:
         """Its blocks in order. What ends one early goes into `warn`."""
+        if self.rows is not None:
+            return _given_blocks(self.path, self.rows())
         if formats()[self.how.format].input is Input.MAIL:
             return _mail_blocks(self.path, self.members or (self.path,), warn)
         if self.spread:
-            return _document_blocks(self.path, warn)
+            return _given_blocks(self.path, documents.blocks(text_chunks(self.path, warn)))
         return blocks(self.path, warn)
 
 
@@ -64,6 +79,22 @@ def find(paths: Sequence[Path], *, asked: str, zone: str, year: int, host: str, 
         else:
             found.append(given)
     return found + [_folder(folder, each) for folder, each in loose.items()]
+
+
+def tables(config: Config, environ: Mapping[str, str], *, zone: str, host: str) -> list[Given]:
+    """The delivery tables of `[collect.tables]`: sources called `table:NAME`. Raises ConfigError for none."""
+    if not config.collect.tables:
+        raise ConfigError(
+            "no delivery table is configured",
+            where="[collect.tables]",
+            next_step="add url_env and query under [collect.tables.NAME]; see docs/formats/table.md",
+        )
+    now = datetime.now(UTC)
+    how = Reading(TABLE, zone, now.astimezone(ZoneInfo(zone)).date(), host)
+    return [
+        Given(Path(f"table:{name}"), how, 0, 0, to_micros(now), rows=partial(table_blocks, name, query, environ))
+        for name, query in config.collect.tables.items()
+    ]
 
 
 def _given(path: Path, asked: str, zone: str, year: int, host: str) -> tuple[Given, Detected]:
@@ -93,9 +124,9 @@ def _folder(folder: Path, each: Sequence[Given]) -> Given:
     )
 
 
-def _document_blocks(path: Path, warn: list[str]) -> Iterator[Block]:
+def _given_blocks(path: Path, blocks_: Iterable[bytes]) -> Iterator[Block]:
     offset = 0
-    for data in documents.blocks(text_chunks(path, warn)):
+    for data in blocks_:
         yield Block(path, offset, len(data), data)
         offset += len(data)
 
