@@ -1,7 +1,7 @@
 -- Purpose: one row for each recipient of each life of a queue id: how its attempts went and what was the last word (a
 --   delivery is final unless a later report says that the mail came back; then a bounce, then an expiry, whose cause is that
 --   of the deferrals before it). A report is no attempt. `delivery temporarily suspended` with no relay copies another mail's failure: it is no attempt, and tells the
---   cause only where nothing better does. A soft bounce is a deferral. Where the line names no relay, the receiver that the
+--   cause only where nothing better does; so does what other servers log where nothing was tried. A soft bounce is a deferral. Where the line names no relay, the receiver that the
 --   reply names stands for it.
 -- Parameters: none. Reads life, message.
 -- Columns: leg, life, host, recipient (as logged), original (orig_to), word (sent, bounced, expired, deferred), last_at,
@@ -20,11 +20,20 @@ WITH attempt AS (
       WHEN life.status IN ('expired', 'force-expired') THEN 'expired'
       ELSE 'deferred'
     END AS word,
-    CASE WHEN life.relay IN ('none', '') AND position('delivery temporarily suspended' IN life.reply) > 0 THEN 1 ELSE 0
-    END AS copied,
+    CASE WHEN life.relay IN ('none', '') AND (
+      position('delivery temporarily suspended' IN life.reply) > 0
+      OR position('retry time not reached' IN life.reply) > 0  -- this one and the next three: Exim
+      OR position('retry timeout exceeded' IN life.reply) = 1
+      OR position('have been failing for a long time' IN life.reply) > 0
+      OR position('domain matches queue_smtp_domains' IN life.reply) = 1
+      OR life.reply IN ('Envelope expired', 'Envelope removed by administrator')  -- OpenSMTPD
+    ) THEN 1 ELSE 0 END AS copied,
     CASE WHEN life.status <> 'sent' AND (
       position('message may be sent more than once' IN life.reply) > 0
       OR position('while sending end of data' IN life.reply) > 0
+      OR (position('SMTP timeout ' IN life.reply) > 0 AND position(' after end of data' IN life.reply) > 0)  -- Exim
+      OR position(' in response to end of data' IN life.reply) > 0
+      OR position(' during client DATA status' IN life.reply) > 0  -- Sendmail
     ) THEN 1 ELSE 0 END AS doubtful,
     CASE
       WHEN position('connect to ' IN life.reply) IN (1, 33) THEN split_part(life.reply, 'connect to ', 2)

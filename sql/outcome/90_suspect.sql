@@ -82,17 +82,27 @@ SELECT
   cause.reply,
   CASE
     WHEN position('(in reply to RCPT TO' IN cause.reply) > 0 OR position('while sending RCPT TO' IN cause.reply) > 0
+      OR position('after RCPT TO:' IN cause.reply) > 0 OR position('pipelined RCPT TO:' IN cause.reply) > 0
+      OR position('in response to RCPT TO:' IN cause.reply) > 0
       THEN 'rcpt'
     WHEN position('(in reply to MAIL FROM' IN cause.reply) > 0 OR position('while sending MAIL FROM' IN cause.reply) > 0
+      OR position('after MAIL FROM:' IN cause.reply) > 0 OR position('pipelined MAIL FROM:' IN cause.reply) > 0
+      OR position('in response to MAIL FROM:' IN cause.reply) > 0
       THEN 'mail'
     WHEN position('(in reply to end of DATA' IN cause.reply) > 0 OR position('while sending end of data' IN cause.reply) > 0
+      OR position('after end of data' IN cause.reply) > 0 OR position('in response to end of data' IN cause.reply) > 0
+      OR position('during client DATA status' IN cause.reply) > 0
       THEN 'dot'
-    WHEN position('(in reply to DATA' IN cause.reply) > 0 OR position('while sending DATA' IN cause.reply) > 0 THEN 'data'
-    WHEN position('while sending message body' IN cause.reply) > 0 THEN 'body'
+    WHEN position('(in reply to DATA' IN cause.reply) > 0 OR position('while sending DATA' IN cause.reply) > 0
+      OR position('remote mail server after DATA:' IN cause.reply) > 0 OR position('pipelined DATA:' IN cause.reply) > 0 THEN 'data'
+    WHEN position('while sending message body' IN cause.reply) > 0 OR position('sending data block' IN cause.reply) > 0 THEN 'body'
     WHEN position('(in reply to EHLO' IN cause.reply) > 0 OR position('(in reply to HELO' IN cause.reply) > 0
-      OR position('while performing the' IN cause.reply) > 0 THEN 'ehlo'
+      OR position('while performing the' IN cause.reply) > 0 OR position('mail server after EHLO' IN cause.reply) > 0
+      OR position('mail server after HELO' IN cause.reply) > 0 OR position('in response to EHLO' IN cause.reply) > 0 THEN 'ehlo'
     WHEN position('connect to ' IN cause.reply) > 0 OR position('refused to talk to me' IN cause.reply) > 0
-      OR position('while receiving the initial server greeting' IN cause.reply) > 0 THEN 'connect'
+      OR position('while receiving the initial server greeting' IN cause.reply) > 0
+      OR position('after initial connection' IN cause.reply) > 0 OR position('to initial connection' IN cause.reply) > 0
+      OR position('Connection refused' IN cause.reply) = 1 OR position('Connection timed out' IN cause.reply) = 1 THEN 'connect'
     ELSE ''
   END AS stage,
   copy.host,

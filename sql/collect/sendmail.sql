@@ -1,0 +1,246 @@
+-- Purpose: lines of Sendmail to events; stateless, so that blocks parse anywhere. A `from=` line gives `queued` with the
+--   message-id; a `to=` line one `attempt` for each recipient that it names; a bounce a `hop` to its queue id, and one that
+--   says that the time is up `expired`, for all recipients still deferred.
+--   What a line says of another one is used where both stand in a block: an envelope split off another has its sender and
+--   message-id; a deferral right after a timeout behind the final dot says so.
+-- Format: sendmail, the log of Sendmail
+-- Version: 1
+-- Input: syslog
+-- Detect: ^\S+(?:\[\d+\])?: (?:\[ID \d+ [\w.]+\] )?\w{8,20}: from=.*, size=\d+, class=
+-- Detect: ^\S+(?:\[\d+\])?: (?:\[ID \d+ [\w.]+\] )?\w{8,20}: to=.*(?:, mailer=|, xdelay=).*stat=
+-- Detect: ^(?:sm-mta|sm-msp-queue|sendmail)(?:\[\d+\])?: (?:\[ID \d+ [\w.]+\] )?(?:NOQUEUE|STARTTLS=|AUTH=|ruleset=|\w{14}: )
+-- Facts: sendmail/deliver.c (logdelivery: to=, [more], delay=, relay=, dsn=, reply=, stat=), envelope.c and savemail.c (DSN,
+--   return to sender, sender notify, "Cannot send message for"), queue.c (split, clone), usersmtp.c and collect.c (phases).
+-- Parameters: host VARCHAR ('' keeps the logged one), those of setup/stamped. Reads stamped, setup/replies, setup/durations.
+-- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
+--   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
+--   (host, instance, qid and kind are never), and so is the reply to a mail that was accepted. A delivery without a host has
+--   its mailer as the relay.
+WITH opened AS (
+  -- from_: where the queue id begins.
+  SELECT *, colon + 2 AS from_, position(': ' IN substring(text, colon + 2, 24)) AS gap FROM stamped
+),
+sorted AS MATERIALIZED (
+  SELECT
+    line, text, start, at_us, colon, gap, from_, from_ + gap + 1 AS body,
+    CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 9 ELSE class END AS class
+  FROM (
+    SELECT
+      *,
+      CASE
+        WHEN start IS NULL THEN CASE WHEN trim(text) = '' THEN 0 ELSE 9 END
+        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'to=') THEN 1
+        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'from=') THEN 2
+        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'done; delay=') THEN 3
+        WHEN gap BETWEEN 9 AND 21 AND position(': ' IN word) BETWEEN 9 AND 21 THEN 4
+        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'split: ') THEN 6
+        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'timeout waiting for in') AND contains(text, ' client DATA status') THEN 5
+        WHEN contains(text, ' messages') AND regexp_matches(substring(text, start, colon - start), 'journal|syslog') THEN 8
+        ELSE 0
+      END AS class
+    FROM (SELECT *, substring(text, from_ + gap + 1, 23) AS word FROM opened)
+  )
+  WHERE class > 0
+),
+-- u31FFPtp032300: 31FFPtp032301: DSN: User unknown     ...: sender notify: Cannot send message for 5 days
+-- u31FFPtp032300: 31FFPtp032301: clone: owner=x        u31FFPtp032300: split: count=2, ids=A, B
+other AS (
+  SELECT
+    line, text, start, at_us, colon, gap, from_, class,
+    regexp_extract(substring(text, body), '^([0-9A-Za-z]{8,20}): (.*)$', ['qid', 'said']) AS named,
+    CASE
+      WHEN class = 6 THEN regexp_extract_all(regexp_extract(text, ', ids?=(.*)$', 1), '[0-9A-Za-z]{8,20}')
+      WHEN regexp_matches(substring(text, body), '^[0-9A-Za-z]{8,20}: clone: ') THEN [left(substring(text, body), position(':' IN substring(text, body)) - 1)]
+    END AS children
+  FROM sorted
+  WHERE class IN (4, 6)
+),
+split_off AS (
+  SELECT line, at_us, substring(text, from_, gap - 1) AS parent, unnest(children) AS qid FROM other WHERE children IS NOT NULL
+),
+entering AS (
+  SELECT line, text, start, at_us, colon, gap, from_, class, substring(text, body) AS tail, NULL AS own_qid FROM sorted WHERE class = 2
+  UNION ALL
+  SELECT
+    split_off.line, sorted.text, sorted.start, split_off.at_us, sorted.colon, sorted.gap, sorted.from_, sorted.class,
+    substring(sorted.text, sorted.body), split_off.qid
+  FROM split_off
+  JOIN sorted ON sorted.class = 2 AND substring(sorted.text, sorted.from_, sorted.gap - 1) = split_off.parent
+),
+-- from=<a@b>, size=5938, class=0, nrcpts=7, msgid=<1@c>, proto=ESMTP, daemon=MTA, relay=[192.0.2.1]
+arrived AS (
+  SELECT
+    line, text, start, at_us, colon, gap, from_, class, own_qid,
+    CASE WHEN size_ = 0 THEN 'rejected' WHEN numbers LIKE '%, nrcpts=0,%' THEN NULL ELSE 'queued' END AS kind,
+    CASE
+      WHEN size_ = 0 THEN NULL
+      WHEN suffix(from_said, '>') THEN regexp_extract(from_said, '<([^<>]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1)
+      ELSE from_said
+    END AS sender,
+    TRY_CAST(left(numbers, position(',' IN numbers) - 1) AS BIGINT) AS size,
+    TRY_CAST(split_part(split_part(numbers, ', nrcpts=', 2), ',', 1) AS INTEGER) AS nrcpt,
+    CASE
+      WHEN id_ = 0 THEN NULL
+      WHEN starts_with(id_said, '<') AND contains(id_said, '>') THEN left(id_said, position('>' IN id_said))
+      ELSE split_part(id_said, ', ', 1)
+    END AS message_id,
+    CASE WHEN size_ = 0 THEN 'cut short' END AS reply
+  FROM (
+    SELECT
+      *,
+      CASE WHEN size_ > 0 THEN substring(tail, 6, size_ - 6) END AS from_said,
+      CASE WHEN size_ > 0 THEN concat(substring(tail, size_ + 7, 48), ',') END AS numbers,
+      CASE WHEN id_ > 0 THEN substring(tail, id_ + 8) END AS id_said
+    FROM (SELECT *, position(', size=' IN tail) AS size_, position(', msgid=' IN tail) AS id_ FROM entering)
+  )
+),
+-- to=<a@b>,<c@d>, ctladdr=<e@f> (1/1), delay=00:00:01, xdelay=00:00:00, mailer=esmtp, pri=1, relay=mx.b. [192.0.2.1],
+-- dsn=4.3.5, reply=451 4.3.5 no, stat=Deferred: 451 4.3.5 no
+addressed AS (
+  SELECT
+    *,
+    CASE WHEN owner_ > 0 AND (delay_ = 0 OR owner_ < delay_) THEN owner_ WHEN delay_ > 0 THEN delay_ ELSE least(mailer_, stat_) END
+      AS to_end,
+    CASE WHEN stat_ > 0 THEN trim(substring(tail, stat_ + CASE WHEN substring(tail, stat_ + 1, 1) = ' ' THEN 7 ELSE 6 END)) END AS stat,
+    CASE WHEN relay_ > 0 THEN substring(tail, relay_ + 8, CASE WHEN dsn_ > relay_ THEN dsn_ WHEN reply_ > relay_ THEN reply_ ELSE stat_ END
+      - relay_ - 8) END AS via,
+    CASE WHEN dsn_ > 0 THEN regexp_extract(substring(tail, dsn_ + 6, 12), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}') ELSE '' END AS dsn,
+    CASE WHEN reply_ > 0 AND stat_ > reply_ + 8 THEN substring(tail, reply_ + 8, stat_ - reply_ - 8) ELSE '' END AS replied
+  FROM (
+    SELECT
+      *,
+      position(', delay=' IN tail) AS delay_,
+      position(', ctladdr=' IN tail) AS owner_,
+      position(', mailer=' IN tail) AS mailer_,
+      position(', relay=' IN tail) AS relay_,
+      position(', dsn=' IN tail) AS dsn_,
+      position(', reply=' IN tail) AS reply_,
+      CASE WHEN contains(tail, ', stat=') THEN position(', stat=' IN tail) ELSE position(',stat=' IN tail) END AS stat_
+    FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class = 1)
+  )
+),
+listed AS (
+  SELECT
+    *,
+    CASE
+      WHEN to_end < 5 THEN ['']
+      WHEN NOT contains(to_said, ',') AND NOT contains(to_said, ' [more]') THEN [to_said]
+      ELSE list_filter(
+        list_transform(
+          CASE WHEN contains(to_said, '"') THEN regexp_extract_all(to_said, '(?:"(?:[^"\\]|\\.)*"|[^",])+') ELSE string_split(to_said, ',') END,
+          lambda item: trim(replace(item, ' [more]', ''))
+        ),
+        lambda item: item <> ''
+      )
+    END AS recipients
+  FROM (SELECT *, substring(tail, 4, to_end - 4) AS to_said FROM addressed)
+),
+spoken AS (
+  -- The phase of a timeout is said on a line before.
+  SELECT line, at_us, substring(text, from_, gap - 1) AS qid, substring(text, body) AS said
+  FROM sorted
+  WHERE class = 5
+),
+tried AS (
+  SELECT
+    line, text, start, at_us, colon, gap, from_, class,
+    CASE
+      WHEN stat_ = 0 OR to_end < 5 OR len(recipients) = 0 THEN 'rejected'
+      WHEN starts_with(lower(stat), 'queued') THEN NULL
+      ELSE 'attempt'
+    END AS kind,
+    unnest(CASE WHEN len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
+    CASE
+      WHEN via_open > 0 THEN lower(rtrim(trim(left(via, via_open - 1), '[] '), '.'))
+      WHEN via <> '' THEN lower(rtrim(trim(replace(via, ' (may be forged)', ''), '[] '), '.'))
+      WHEN mailer_ > 0 THEN regexp_extract(substring(tail, mailer_ + 9, 40), '^[^, ]+')
+    END AS relay,
+    CASE
+      WHEN via_open > 0 THEN lower(split_part(replace(substring(via, via_open + 2), 'IPv6:', ''), ']', 1))
+      WHEN starts_with(via, '[') THEN lower(split_part(replace(substring(via, 2), 'IPv6:', ''), ']', 1))
+    END AS relay_ip,
+    CASE
+      WHEN starts_with(stat, 'Sent') THEN 'sent'
+      WHEN starts_with(stat, 'Deferred') THEN 'deferred'
+      WHEN starts_with(dsn, '2') THEN 'sent'
+      WHEN starts_with(dsn, '4') THEN 'deferred'
+      WHEN dsn = '' AND regexp_matches(stat, '^(?:4[0-9][0-9] |Transient|Temporar|Greylist|Please try)') THEN 'deferred'
+      ELSE 'bounced'
+    END AS status,
+    nullif(dsn, '') AS enhanced,
+    CASE WHEN delay_ > 0 THEN clock_us(split_part(substring(tail, delay_ + 8, 20), ',', 1)) END AS delay,
+    CASE WHEN stat_ = 0 THEN 'cut short: no status' WHEN to_end < 5 OR len(recipients) = 0 THEN 'not understood'
+      WHEN starts_with(stat, 'Sent') THEN NULL WHEN replied <> '' AND NOT contains(stat, replied) THEN replied ELSE stat END AS reply,
+    CASE WHEN starts_with(stat, 'Sent') THEN next_queue_id(stat) END AS next_qid
+  FROM (SELECT *, position(' [' IN via) AS via_open FROM listed)
+),
+doubted AS (
+  SELECT
+    tried.* EXCLUDE (reply, named),
+    -- `Taro <a@b>`, `<a@b>`, a@b
+    CASE WHEN suffix(named, '>') AND contains(named, '<')
+      THEN regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1) ELSE named END AS recipient,
+    CASE WHEN spoken.said IS NOT NULL THEN concat(tried.reply, ' (', spoken.said, ')') ELSE tried.reply END AS reply
+  FROM tried
+  LEFT JOIN spoken
+    ON tried.status = 'deferred' AND spoken.qid = substring(tried.text, tried.from_, tried.gap - 1)
+    AND tried.line > spoken.line AND tried.at_us BETWEEN spoken.at_us AND spoken.at_us + 5000000
+    AND contains(lower(spoken.said), concat(' from ', tried.relay))
+),
+rare AS (
+  SELECT
+    line, text, start, at_us, colon, gap, from_, class,
+    CASE class WHEN 3 THEN 'removed' WHEN 8 THEN 'loss' ELSE 'rejected' END AS kind,
+    NULL AS next_qid,
+    CASE WHEN class = 9 THEN CASE WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END END AS reply,
+    NULL AS status
+  FROM sorted
+  WHERE class IN (3, 9) OR (class = 8 AND (
+    regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages')
+    OR regexp_matches(text, '[Ss]uppressed [0-9]+ messages') AND (contains(text, 'sendmail') OR NOT contains(text, '.service'))
+  ))
+  UNION ALL
+  SELECT line, text, start, at_us, colon, gap, from_, class, 'hop', named['qid'], NULL, NULL
+  FROM other
+  WHERE children IS NULL AND regexp_matches(named['said'], '^(?:DSN|return to sender|sender notify|postmaster notify|return receipt|relayed)')
+  UNION ALL
+  SELECT line, text, start, at_us, colon, gap, from_, class, 'expired', NULL, NULL, 'expired'
+  FROM other
+  WHERE children IS NULL AND regexp_matches(named['said'], ': Cannot send message (?:for|within) ')
+),
+united AS (
+  SELECT * FROM arrived WHERE kind IS NOT NULL
+  UNION ALL BY NAME
+  SELECT * FROM doubted WHERE kind IS NOT NULL
+  UNION ALL BY NAME
+  SELECT * FROM rare
+)
+SELECT
+  coalesce(at_us, 0) AS at_us,
+  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE split_part(substring(text, start, colon - start), ' ', 1) END
+    AS host,
+  '' AS instance,
+  CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE coalesce(own_qid, substring(text, from_, gap - 1)) END AS qid,
+  kind,
+  line,
+  sender,
+  CASE WHEN kind <> 'rejected' THEN recipient END AS recipient,
+  NULL::VARCHAR AS orig_to,
+  CASE WHEN kind <> 'rejected' THEN relay END AS relay,
+  CASE WHEN kind <> 'rejected' THEN relay_ip END AS relay_ip,
+  NULL::INTEGER AS relay_port,
+  CASE WHEN kind <> 'rejected' THEN status END AS status,
+  CASE
+    WHEN kind = 'attempt' AND status <> 'sent'
+      THEN TRY_CAST(nullif(regexp_extract(reply, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER)
+  END AS code,
+  CASE WHEN kind <> 'rejected' THEN enhanced END AS enhanced,
+  CASE WHEN kind <> 'rejected' THEN delay END AS delay,
+  reply,
+  message_id,
+  next_qid,
+  size,
+  nrcpt,
+  CASE WHEN kind IN ('rejected', 'loss') THEN left(text, 2000) WHEN kind = 'hop' THEN substring(text, from_ + gap + 1) END AS text
+FROM united
+CROSS JOIN params
