@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from resend.cli import freshness
 from resend.cli import impact as shown
 from resend.cli.app import typer_app
 from resend.cli.border import Done
@@ -53,6 +54,8 @@ def preview(
         if row.resend and (profile := profiles.profile(row.value))
     }
     shown.show(screen, found, zone(config), etas)
+    for line in freshness.show(screen, list(freshness.of_home(home)), zone(config)).splitlines():
+        screen.line(line)
     if csv is not None:
         for path in write_csv(found, csv, shown=screen.masked):
             screen.note(f"wrote {path}")

@@ -90,7 +90,7 @@ def _settled(screen: Screen, found: Reconciled) -> None:
     if left.pending:
         screen.line(f"{render.count(left.pending):>11}  at the relay, their end not known yet; reconcile again later")
     if left.returned:
-        words = "came back from the relay and are not sent again by themselves; 'resend why ADDRESS' tells why"
+        words = "came back from the relay, not sent again by itself; see 'resend why'"
         screen.line(f"{render.count(left.returned):>11}  {words}")
 
 

@@ -5,15 +5,14 @@ Raises UsageError without a count; the flows raise the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import freshness, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
@@ -21,7 +20,6 @@ from resend.cli.plans import PlanId
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.cli.status import relayed, show_providers
-from resend.clock import format_duration, from_micros
 from resend.errors import Exit, UsageError, WrongCount, worst
 from resend.model import State
 
@@ -87,7 +85,7 @@ def run(
             confirm=count, connections=connections, follow=follow, blind=blind, in_doubt=in_doubt or ""
         )
         with Progress(screen, "run", "mails") as progress:
-            shown = _Shown(progress, record.total, lambda: screen.note("\n".join(_ages(home))))
+            shown = _Shown(progress, record.total, lambda: _ages(screen, home, where))
             summary = send(home, config, ledger, record.id, options, progress=shown)
         again = f"resend run {record.id[:12]} --confirm {count}"
         return _ended(screen, ledger, summary, where, plan=record.id, again=again, blind=blind)
@@ -143,18 +141,10 @@ def _confirmed(screen: Screen, plan: PlanRecord) -> int:
     return int(answer)
 
 
-def _ages(home: Home) -> Iterator[str]:
+def _ages(screen: Screen, home: Home, where: ZoneInfo) -> None:
     """How old the knowledge is that was loaded from files: what is newer cannot keep a mail from being sent."""
-    from resend.stores.catalog import Catalog
-    from resend.stores.evidence import Evidence
-
-    now = datetime.now(UTC)
-    newest = max((part.last_at for part in Evidence(home).manifest().parts.values() if part.last_at), default=None)
-    if newest is not None:
-        yield f"evidence ends {format_duration(max(now - from_micros(newest), timedelta()))} ago"
-    loaded_at = Catalog(home).loaded_at()
-    if loaded_at is not None:
-        yield f"catalog loaded {format_duration(now - loaded_at)} ago"
+    if words := freshness.show(screen, list(freshness.of_home(home)), where):
+        screen.note(words)
 
 
 def _ended(

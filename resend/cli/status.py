@@ -1,4 +1,4 @@
-"""`resend status`: where the mails of each provider stand, at which rate, what is parked and why, what was decided.
+"""`resend status`: where the mails of each provider stand, what keeps them, how fresh vetoes are, what was decided.
 
 One consistent look at the ledger; changes nothing.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import freshness, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import existing, ledger_of, screen_of, zone
@@ -42,7 +42,7 @@ def status(
     ctx: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="repeat every 2 seconds until interrupted")] = False,
 ) -> Done:
-    """Show plans, providers, rates, what is parked and why, mails in doubt, the last decisions."""
+    """Show plans, providers, rates, what is parked and why, mails in doubt, the age of what stops a mail, decisions."""
     from resend.stores.status import look
 
     screen = screen_of(ctx)
@@ -96,6 +96,8 @@ def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
     for plan in active:
         screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails  incident {plan.incident_id}")
     show_providers(screen, found.providers, where)
+    for line in freshness.show(screen, list(freshness.of_ledger(found.watermarks)), where).splitlines():
+        screen.line(line)
     if found.unseen_controls:
         screen.line(f"{found.unseen_controls} commands wait for a run to read them")
     _decisions(screen, found, where)
@@ -119,7 +121,8 @@ def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: Z
         )
     for provider in providers:
         for words in _trouble(provider, where):
-            screen.line(f"{provider.provider}: {words}")
+            for number, line in enumerate(render.wrap(f"{provider.provider}: {words}", screen.columns - 2)):
+                screen.line(f"{'  ' if number else ''}{line}")
 
 
 def _row(screen: Screen, provider: ProviderStatus) -> None:

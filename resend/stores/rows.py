@@ -199,6 +199,7 @@ class Status:
     providers: tuple[ProviderStatus, ...]
     decisions: tuple[Decision, ...] = field(default=())  # newest first
     unseen_controls: int = 0
+    watermarks: tuple[Watermark, ...] = ()  # by source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from resend.clock import from_text
 from resend.model import State
-from resend.stores import control, registry
+from resend.stores import control, registry, vetoes
 from resend.stores.ledger import Ledger
 from resend.stores.rows import Decision, ProviderStatus, Status
 from resend.stores.tables import audit, delivery
@@ -66,6 +66,7 @@ def look(conn: Connection, *, plan_id: str = "") -> Status:
         ),
         decisions=tuple(decisions(conn, limit=DECISIONS)),
         unseen_controls=int(conn.execute(select(func.count()).where(commands.c.seen_at.is_(None))).scalar_one()),
+        watermarks=tuple(vetoes.watermarks(conn)),
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -273,6 +273,19 @@ def test_hold_and_control_are_kept_with_who_and_why(shell):
     decisions = shell("status", "--json").of("decision")
     assert {"held", "unheld"} <= {row["what"] for row in decisions}
     assert any(row["reason"] == "corrected" for row in decisions)
+
+
+@pytest.mark.parametrize("argv", [["status"], ["preview", "o365"]])
+def test_the_age_of_what_keeps_a_mail_from_being_sent_is_said(shell, argv):
+    known = {row["source"]: row for row in shell(*argv, "--json").of("known")}
+    assert set(known) == {"evidence", "catalog"}
+    for row in known.values():
+        now = datetime.now(UTC)
+        assert abs(now - datetime.fromisoformat(row["up_to"]) - timedelta(seconds=row["age"])) < timedelta(minutes=1)
+    assert known["evidence"]["age"] > known["catalog"]["age"], "a log of days ago, a catalog loaded just now"
+    text = shell(*argv).out
+    assert "evidence up to 2026-" in text
+    assert "catalog loaded 20" in text
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import ControlKind, PlanState, State, TryOutcome
-from resend.stores import control, lifecycle, registry
+from resend.stores import control, lifecycle, registry, vetoes
 from resend.stores.export import export_rows
 from resend.stores.ledger import Ledger
 from resend.stores.status import decisions, status
@@ -147,7 +147,10 @@ def test_status_shows_every_mail_once(ledger: Ledger) -> None:
     armed = [arm(held.rows[2])]
     due = NOW + timedelta(minutes=5)
     ledger.apply([*armed, end(armed[0], TryOutcome.DEFERRED, due_at=due)])
+    with ledger.write() as conn:
+        vetoes.mark(conn, "collect", seen_to=NOW - timedelta(hours=2), now=NOW)
     found = status(ledger)
+    assert [(mark.source, mark.seen_to) for mark in found.watermarks] == [("collect", NOW - timedelta(hours=2))]
     (provider,) = found.providers
     assert provider.states == {State.ACCEPTED: 2, State.DEFERRED: 1, State.LEASED: 2, State.PLANNED: 5}
     assert provider.fates == {"delivered": 2}
