@@ -28,9 +28,10 @@ def verdicts(con: duckdb.DuckDBPyConnection) -> None:
             cause=CauseClass(cause),
             recipients=recipients,
             peak=peak,
+            peak_us=peak_us or 0,
             mails=int(mails.get(provider, 0)),
         )
-        for provider, wording, cause, recipients, _, _, peak, _ in found
+        for provider, wording, cause, recipients, _, _, peak, peak_us in found
     )
     rows = con.execute(f"SELECT DISTINCT {', '.join(_KEY)} FROM candidate_mail").fetchall()
 

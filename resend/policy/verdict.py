@@ -7,7 +7,7 @@ system, even when it is worded "user unknown". Raises ValueError for outcomes th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from resend.model import (
@@ -30,28 +30,64 @@ _FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """How one provider said one thing: distinct recipients, most mails in ten minutes, all its mails (0: unknown)."""
+    """How one provider said one thing: distinct recipients, most mails in ten minutes and when (microseconds), and all
+    mails of the provider (0: unknown)."""
 
     provider: str
     wording: str
     cause: CauseClass
     recipients: int
     peak: int
+    peak_us: int = 0
     mails: int = 0
 
 
 def waves(bursts: Iterable[Burst]) -> frozenset[tuple[str, str]]:
-    """The (provider, wording) that are events of the provider, not of a mailbox: their rows are asked about."""
-    return frozenset((burst.provider, burst.wording) for burst in bursts if _is_wave(burst))
+    """The (provider, wording) that are events of the provider, not of a mailbox: their rows are asked about.
+
+    A wording is one when it hits many at once. All claims of a provider that somebody is gone are one when they are an
+    unlikely share of its mails; so are wordings of few recipients each that together hit many at once: a reply may name
+    in each mail something that no rule knows to leave out.
+    """
+    claims: dict[str, list[Burst]] = {}
+    for burst in bursts:
+        if burst.cause in _FINAL_CLAIMS:
+            claims.setdefault(burst.provider, []).append(burst)
+    found: set[tuple[str, str]] = set()
+    for said in claims.values():
+        found.update(_key(burst) for burst in said if _is_wave(burst))
+        rare = [burst for burst in said if burst.recipients < WAVE_MIN]
+        for several in (said, rare):
+            together = _together(several)
+            if together is not None and (_is_wave(together) if several is rare else _is_share(together)):
+                found.update(map(_key, several))
+    return frozenset(found)
+
+
+def _key(burst: Burst) -> tuple[str, str]:
+    return burst.provider, burst.wording
+
+
+def _together(bursts: list[Burst]) -> Burst | None:
+    """Bursts of one provider as one; the peaks that fall into the same ten minutes count together."""
+    if not bursts:
+        return None
+    peaks: dict[int, int] = {}
+    for burst in bursts:
+        peaks[burst.peak_us] = peaks.get(burst.peak_us, 0) + burst.peak
+    recipients = sum(burst.recipients for burst in bursts)
+    return replace(bursts[0], wording="", recipients=recipients, peak=max(peaks.values()))
 
 
 def _is_wave(burst: Burst) -> bool:
-    if burst.cause not in _FINAL_CLAIMS or burst.recipients < WAVE_MIN:
+    if burst.recipients < WAVE_MIN:
         return False
-    if burst.mails and burst.recipients > WAVE_SHARE * burst.mails:
-        return True
     sudden = burst.peak >= WAVE_SHARE * burst.recipients or burst.peak >= WAVE_PEAK
-    return burst.peak >= WAVE_MIN and sudden
+    return _is_share(burst) or (burst.peak >= WAVE_MIN and sudden)
+
+
+def _is_share(burst: Burst) -> bool:
+    return burst.recipients >= WAVE_MIN and burst.mails > 0 and burst.recipients > WAVE_SHARE * burst.mails
 
 
 def decide(cause: Cause, *, code: int = 0, wave: bool = False, confirmed: bool = False) -> Verdict:

@@ -70,6 +70,22 @@ def test_waves(recipients: int, peak: int, mails: int, is_wave: bool) -> None:
     assert waves([replace(burst, cause=CauseClass.THROTTLED)]) == set()
 
 
+def test_a_wave_of_many_wordings_and_a_share_of_all_mails() -> None:
+    """A reply that names something else in each mail, and all claims of one provider together (facts: 20 %)."""
+    each = [
+        Burst(provider="p", wording=f"w{n}", cause=CauseClass.MAILBOX_GONE, recipients=1, peak=1, peak_us=7)
+        for n in range(20)
+    ]
+    assert len(waves(each)) == 20
+    assert waves([replace(burst, peak_us=n) for n, burst in enumerate(each)]) == set()  # over days: dead addresses
+    assert waves(each[:14]) == set()
+    assert waves([replace(burst, provider=f"p{n % 2}") for n, burst in enumerate(each)]) == set()
+    said = [
+        Burst(provider="p", wording=w, cause=CauseClass.BAD_DOMAIN, recipients=120, peak=9, mails=1_000) for w in "ab"
+    ]
+    assert waves(said) == {("p", "a"), ("p", "b")} and waves(said[:1]) == set()
+
+
 PLAIN = Facts(
     status=OutcomeStatus.EXPIRED,
     confidence=Confidence.CERTAIN,
