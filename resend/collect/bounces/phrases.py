@@ -83,6 +83,10 @@ FAILS = _any(
     r"not (?:a )?members? of (?:this|the) (?:mailing list|group)|may not exist, or you may not have permission",
 )
 
+SUCCEEDS = _any(
+    r"\b(?:was|has been|were) successfully (?:delivered|relayed|sent)|\bsuccessful (?:mail )?delivery",
+    r"\breturn receipt\b|\(success\)|\(relay\)|正常に(?:配信|送信|配送)され",
+)
 DELAYS = _any(
     r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
     r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",

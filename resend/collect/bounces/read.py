@@ -10,19 +10,28 @@ from dataclasses import replace
 
 from resend.collect.bounces import feedback, notification
 from resend.collect.bounces.addresses import address_of, addresses_of, host_of
-from resend.collect.bounces.mime import DEPTH_MAX, Fields, Mail, Part, parse, read_fields
+from resend.collect.bounces.mime import Fields, Mail, Part, parse, read_fields
 from resend.collect.bounces.original import Original, message_id, quoted_original, read_original
-from resend.collect.bounces.phrases import ANSWERS, AUTO_REPLY_SUBJECT, DAEMONS, DELAYS, FAILS, GAVE_UP, REPORT_SUBJECT
+from resend.collect.bounces.phrases import (
+    ANSWERS,
+    AUTO_REPLY_SUBJECT,
+    DAEMONS,
+    DELAYS,
+    FAILS,
+    GAVE_UP,
+    REPORT_SUBJECT,
+    SUCCEEDS,
+)
 from resend.collect.bounces.prose import Record, cut_original, read_records
-from resend.collect.bounces.reply import Reply, read_reply
+from resend.collect.bounces.reply import Reply, read_reply, reporter_in
 from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
 from resend.collect.bounces.status import Status, failed_of, read_status, status_text
 from resend.collect.bounces.words import field_date, field_text, part_text
 
 RECIPIENTS_MAX = 10_000
-_STATUS_TYPES = frozenset(
-    {"message/delivery-status", "message/global-delivery-status", "message/disposition-notification"}
-)
+_MAILS_MAX = 20  # within one mail; deeper ones are nobody's report
+_STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
+_RECEIPTS = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 _MAILS = frozenset({"message/rfc822", "message/global"})
 _HEADERS = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers"})
 _GENERIC = (".0.0", ".4.7", "")
@@ -30,10 +39,11 @@ _GENERIC = (".0.0", ".4.7", "")
 
 def read_report(data: bytes) -> Report:
     """What this mail says about mail of ours."""
-    return _read(parse(data), 0)
+    return _read(parse(data), [_MAILS_MAX])
 
 
-def _read(mail: Mail, depth: int) -> Report:
+def _read(mail: Mail, budget: list[int]) -> Report:
+    """`budget` is how many mails within mails are still read."""
     parts = _Parts(mail)
     base = Report(
         kind=ReportKind.NOT_A_REPORT,
@@ -43,11 +53,12 @@ def _read(mail: Mail, depth: int) -> Report:
     )
     found = feedback.read(mail, parts.feedback, parts.original, base) or notification.read(parts.text, base)
     if found is None:
-        found = _delivery_report(mail, parts, base, depth)
-    if found.kind is ReportKind.NOT_A_REPORT and not found.recipients and depth < DEPTH_MAX:
+        found = _delivery_report(mail, parts, base, budget)
+    if found.kind is ReportKind.NOT_A_REPORT and not found.recipients:
         for inside in parts.mails():
-            if _suspicious(inside.fields) or inside.parameters.get("report-type"):
-                forwarded = _read(inside, depth + 1)
+            budget[0] -= 1
+            if budget[0] > 0 and (_suspicious(inside.fields) or inside.parameters.get("report-type")):
+                forwarded = _read(inside, budget)
                 if forwarded.kind not in (ReportKind.NOT_A_REPORT, ReportKind.AUTO_REPLY):
                     return replace(forwarded, reason=f"{forwarded.reason}; passed on inside another mail")
     return _with_original(found, parts.original)
@@ -58,14 +69,17 @@ class _Parts:
 
     def __init__(self, mail: Mail) -> None:
         self.status = ""
+        self.receipt = ""  # of a reader (RFC 8098)
         self.feedback: Part | None = None
         self._returned: list[Part] = []
         plain: list[str] = []
         marked_up: list[Part] = []
         headers: Fields | None = None
         for part in mail.leaves():
-            if part.type in _STATUS_TYPES and part.type != "message/disposition-notification":
+            if part.type in _STATUS_TYPES:
                 self.status += part_text(part) + "\n\n"
+            elif part.type in _RECEIPTS:
+                self.receipt = part_text(part)
             elif part.type == "message/feedback-report":
                 self.feedback = self.feedback or part
             elif part.type in _MAILS:
@@ -86,6 +100,14 @@ class _Parts:
         if headers is None and self._returned:
             headers = parse(self._returned[0].body).fields
         self.original = read_original(headers if headers is not None and headers.items else inline)
+        if not (self.original.message_id or self.original.subject):
+            quoted = quoted_original(self.text)
+            self.original = replace(
+                self.original,
+                message_id=quoted.message_id,
+                subject=quoted.subject,
+                date=self.original.date or quoted.date,
+            )
 
     def mails(self) -> Iterable[Mail]:
         """Mails within, which may be reports themselves."""
@@ -95,38 +117,46 @@ class _Parts:
             yield parse(self.inline.encode("utf-8", "surrogateescape"))
 
 
-def _delivery_report(mail: Mail, parts: _Parts, base: Report, depth: int) -> Report:
+def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int]) -> Report:
     status = read_status(parts.status) if parts.status else Status()
     recipients = [failed for fields in status.recipients if (failed := failed_of(fields, status.mail)) is not None]
     by_report = bool(recipients)
     suspicious = _suspicious(mail.fields)
+    if parts.receipt and not recipients:
+        return _no_failure(mail.fields, base, "", parts.receipt)
     if not recipients and not parts.status and (_automatic(mail.fields) or not suspicious):
         return _no_failure(mail.fields, base, "it does not come from a mail system")
     records = read_records(parts.text, _aside(mail.fields, parts.original))
     if recipients:
-        recipients = [_told(failed, records, parts.text, len(recipients)) for failed in recipients]
+        by_address = {record.address.lower(): record for record in records}
+        only = records[0] if len(records) == len(recipients) == 1 else None
+        text = parts.text if len(recipients) == 1 else ""
+        recipients = [_told(failed, by_address, only, text) for failed in recipients]
         reason = "a delivery report (RFC 3464)"
     else:
-        inner = _inside(parts, records, depth)
+        inner = _inside(parts, records, budget)
         if inner is not None:
             return inner
         recipients, reason = _from_text(mail.fields, parts, records)
         if not recipients:
             return _no_failure(mail.fields, base, "it names nobody whose mail failed")
+    kind = _kind(recipients, mail.fields, parts.text, by_report=by_report)
+    if kind is ReportKind.DELAY and not by_report:
+        recipients = [replace(failed, action=FailedAction.DELAYED) for failed in recipients]
     return replace(
         base,
-        kind=_kind(recipients, mail.fields, parts.text, by_report=by_report),
+        kind=kind,
         reason=reason,
-        reporting_mta=host_of(status.mail.get("reporting-mta", "")),
+        reporting_mta=host_of(status.mail.get("reporting-mta", "")) or reporter_in(parts.text),
         sender=address_of(status.mail.get("x-postfix-sender", "") or status.mail.get("x-sendgrid-sender", "")),
         message_id=_original_id(mail.fields, status, parts),
         recipients=tuple(_unique(recipients)[:RECIPIENTS_MAX]),
     )
 
 
-def _no_failure(fields: Fields, base: Report, reason: str) -> Report:
+def _no_failure(fields: Fields, base: Report, reason: str, receipt: str = "") -> Report:
     """An automatic reply, with who sent it, or a mail that is no report."""
-    automatic = _automatic(fields)
+    automatic = "a read receipt (RFC 8098)" if receipt else _automatic(fields)
     if not automatic:
         return replace(base, reason=reason)
     who = address_of(field_text(fields.first("from", "reply-to")))
@@ -134,22 +164,20 @@ def _no_failure(fields: Fields, base: Report, reason: str) -> Report:
     return replace(base, kind=ReportKind.AUTO_REPLY, reason=automatic, recipients=there)
 
 
-def _inside(parts: _Parts, records: list[Record], depth: int) -> Report | None:
+def _inside(parts: _Parts, records: list[Record], budget: list[int]) -> Report | None:
     """The report that another one holds in its text, with an address for questions before it."""
-    if depth >= DEPTH_MAX or not status_text(parts.inline) or any(read_reply(record.text).code for record in records):
+    budget[0] -= 1
+    if budget[0] <= 0 or not status_text(parts.inline) or any(read_reply(record.text).code for record in records):
         return None
-    found = _read(parse(parts.inline.encode("utf-8", "replace")), depth + 1)
+    found = _read(parse(parts.inline.encode("utf-8", "replace")), budget)
     return found if found.recipients else None
 
 
-def _told(failed: Failed, records: list[Record], text: str, count: int) -> Failed:
-    """A recipient of a report with what the report's text adds."""
+def _told(failed: Failed, by_address: dict[str, Record], only: Record | None, text: str) -> Failed:
+    """A recipient of a report with what the report's text adds: about its address, else all of it."""
     own = read_reply(failed.reply)
-    names = {failed.recipient.lower(), failed.original_recipient.lower()}
-    record = next((record for record in records if record.address.lower() in names), None)
-    if record is None and count == 1:
-        record = records[0] if len(records) == 1 else None
-    told = read_reply(record.text) if record else (read_reply(text) if count == 1 and not own.code else Reply())
+    record = by_address.get(failed.recipient.lower()) or by_address.get(failed.original_recipient.lower()) or only
+    told = read_reply(record.text) if record else (Reply() if own.code else read_reply(text))
     if not (record or told.code):
         told = Reply()
     cut = own.text.rstrip().endswith("...") or (own.text and told.text.startswith(own.text.split(" (in reply")[0]))
@@ -161,7 +189,7 @@ def _told(failed: Failed, records: list[Record], text: str, count: int) -> Faile
         status=_status(failed.status, better.status, own.status),
         remote_mta=failed.remote_mta or told.host or own.host,
         remote_ip=failed.remote_ip or told.ip or own.ip,
-        truncated=better.truncated,
+        truncated=better.truncated or (better is own and own.text.endswith("...")),
     )
 
 
@@ -179,6 +207,8 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
     named = [address for value in fields.all("x-failed-recipients") for address in addresses_of(field_text(value))]
     text = parts.text[:20_000]
     called = REPORT_SUBJECT.search(field_text(fields.first("subject")))
+    if SUCCEEDS.search(text) and not any(reply.code >= 400 for _, reply in replies):
+        return [], ""
     fails = bool(called or named or FAILS.search(text) or DELAYS.search(text))
     if replies and (fails or any(reply.code >= 400 for _, reply in replies)):
         return [_failed(record.address, reply) for record, reply in replies], "the text names who failed"
@@ -276,10 +306,7 @@ def _original_id(fields: Fields, status: Status, parts: _Parts) -> str:
     said = status.mail.get("original-message-id", "") or status.mail.get("x-original-message-id", "")
     if said:
         return message_id(said.encode("utf-8", "replace"))
-    if parts.original.message_id:
-        return parts.original.message_id
-    quoted = quoted_original(parts.text).message_id
-    return quoted or message_id(fields.first("in-reply-to", "references"))
+    return parts.original.message_id or message_id(fields.first("in-reply-to", "references"))
 
 
 def _with_original(report: Report, original: Original) -> Report:

@@ -43,6 +43,12 @@ _HOST = re.compile(
 _HOST_WITH_IP = re.compile(
     r"((?:[\w-]{1,63}\.){1,20}[A-Za-z][\w-]{0,62})\.?\s{0,3}[\[(](?=[0-9a-f:.]{3,45}[\])])", re.IGNORECASE
 )
+_REPORTER = re.compile(
+    r"\b(?:mail system at host|program at(?: host)?|mail agent v[\w.]{1,20} at|mail server (?:at|on)|delivery agent at"
+    r"|generating server:|notification from|reporting-mta: {0,10}<)\s{1,10}"
+    r"((?:[\w-]{1,63}\.){1,20}[A-Za-z][\w-]{0,62})",
+    re.IGNORECASE,
+)
 _STAGES = tuple(  # as Exim, sendmail, qmail and others name the command; the words after it are Postfix's
     (re.compile("|".join(rows), re.IGNORECASE | re.MULTILINE), words)
     for words, rows in (
@@ -184,4 +190,10 @@ def host_in(text: str) -> str:
     """The receiver's host name that a text tells, in lower case; "" where it tells none."""
     text = text[:20_000]
     match = _HOST_WITH_IP.search(text) or _HOST.search(text)
+    return match.group(1).lower() if match else ""
+
+
+def reporter_in(text: str) -> str:
+    """The host that a report says to be from, in lower case; "" where it says none."""
+    match = _REPORTER.search(text[:20_000])
     return match.group(1).lower() if match else ""

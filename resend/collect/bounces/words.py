@@ -33,9 +33,9 @@ _JIS = re.compile(rb"\x1b(?:\$[@B]|\$\([DOPQ]|\([BJI])")
 _ENCODED_WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{1,20})?\?([bBqQ])\?([^?\s]{0,4000})\?=")
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b\ufeff]")
-_SKIPPED_HTML = re.compile(r"<(style|script|head|title)\b[^>]*>.*?(?:</\1\s*>|$)|<!--.*?(?:-->|$)", re.I | re.S)
-_BREAK_HTML = re.compile(r"<(?:br|/?p|/?div|/?tr|/?li|/?h[1-6]|/?table|/?blockquote|/?pre)\b[^>]{0,2000}>", re.I)
-_TAG_HTML = re.compile(r"</?[A-Za-z!][^>]{0,2000}>")
+_SKIPPED_TAGS = frozenset({"style", "script", "head", "title"})
+_BREAKING_TAGS = frozenset(("br", "p", "div", "tr", "li", "h1", "h2", "h3", "h4", "table", "blockquote", "pre"))
+_TAG_NAME = re.compile(r"(/?)([A-Za-z][A-Za-z0-9]{0,11})")
 _YEAR_MIN, _YEAR_MAX = 1980, 2200
 
 
@@ -70,9 +70,11 @@ def decoded(data: bytes, charset: str) -> str:
     if data.isascii():
         if b"\x1b" in data and _JIS.search(data):
             return data.decode("iso2022_jp_ext", "replace")
-        return data.decode("ascii")
+        if b"\x00" not in data:
+            return data.decode("ascii")
     named = _codec(charset)
-    for codec in dict.fromkeys(("utf-8", named, "euc_jp", "cp932")):
+    first = named if named.startswith(("utf_16", "utf-16", "utf_32", "utf-32")) else "utf-8"
+    for codec in dict.fromkeys((first, named, "euc_jp", "cp932")):
         if codec and not (codec == "euc_jp" and named == "cp932"):
             try:
                 return data.decode(codec)
@@ -125,9 +127,36 @@ def one_line(text: str) -> str:
 
 def html_text(text: str) -> str:
     """The words of an HTML text, lines where it breaks them."""
-    text = _SKIPPED_HTML.sub(" ", text)
-    text = _BREAK_HTML.sub("\n", text.replace("\r", " "))
-    return html.unescape(_TAG_HTML.sub("", text)).replace("\xa0", " ")
+    first, *pieces = text.replace("\r", " ").split("<")
+    found = [first]
+    skipped = ""  # the tag, or "!--", until whose end nothing counts
+    for piece in pieces:
+        if skipped == "!--":
+            _, ended, after = piece.partition("-->")
+            if ended:
+                skipped = ""
+                found.append(after)
+            continue
+        if piece.startswith("!--"):
+            _, ended, after = piece[3:].partition("-->")
+            skipped = "" if ended else "!--"
+            found.append(after)
+            continue
+        match = _TAG_NAME.match(piece)
+        tag = match.group(2).lower() if match else ""
+        if skipped:
+            if match and match.group(1) and tag == skipped:
+                skipped = ""
+                found.append(piece.partition(">")[2])
+            continue
+        if match and not match.group(1) and tag in _SKIPPED_TAGS:
+            skipped = tag
+            continue
+        _, ended, after = piece.partition(">")
+        if tag in _BREAKING_TAGS:
+            found.append("\n")
+        found.append(after if ended and (match or piece[:1] in ("!", "?")) else f"<{piece}")
+    return html.unescape("".join(found)).replace("\xa0", " ")
 
 
 @lru_cache(maxsize=4_096)
