@@ -202,7 +202,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path, gather: Gather, name: str,
     ("options", "said"),
     [
         ({"tz": "Tokio"}, "not a time zone name"),
-        ({"format": "exim"}, "unknown format"),
+        ({"format": "lotus"}, "unknown format"),
         ({"year": 99999}, "not a year"),
     ],
 )
