@@ -80,6 +80,13 @@ def _connection() -> duckdb.DuckDBPyConnection:
 
 
 @cache
+def _set_up() -> None:
+    """The macros and views that formats share, once: they find `lines` and `params` by name when they are read."""
+    for name in sql.names("collect/setup"):
+        _connection().execute(sql.load(name))
+
+
+@cache
 def _scratch() -> tuple[int, str]:
     """A file in memory (on disk where the system has none) that hands a block to DuckDB's line reader."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
@@ -164,8 +171,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
         "heading": how.heading,
     }
     sql.set_params(con, values)
-    for name in sql.names("collect/setup"):
-        con.execute(sql.load(name))
+    _set_up()
     if how.envelope:
         con.execute(f"CREATE OR REPLACE TEMP TABLE lines AS ({sql.load(envelopes()[how.envelope].query)})")
     return lines, sql.load(kind.query)

@@ -11,8 +11,10 @@
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|postsuper)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:postqueue|postmulti|sendmail|postdrop|proxymap|postlogd|submissions?)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtps|flush|spawn|showq)(?:\[|:)
+-- Detect: ^postfix[\w.-]*(?:\[\d+\])?: (?:[0-9A-F]{6,}|[0-9A-Za-z]{10,}): (?:to=<|from=<|client=|message-id=|removed$)
 -- Facts: Postfix src/global/log_adhoc.c (to=, relay=, delays=, dsn=, status=), mail_queue.h (queue ids), qmgr, cleanup,
---   pickup, bounce and smtpd; what rsyslog and journald say of lines that they lost.
+--   pickup, bounce and smtpd; what rsyslog and journald say of lines that they lost. rsyslog's RFC 5424 form says
+--   `postfix` alone for the program.
 -- Parameters: host VARCHAR ('' keeps the logged one), those of setup/stamped. Reads stamped.
 -- Columns: at_us, host, instance, qid, kind, line, sender, recipient, orig_to, relay, relay_ip, relay_port, status, code,
 --   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
@@ -44,7 +46,7 @@ sorted AS MATERIALIZED (
         WHEN gap BETWEEN 6 AND 31 AND word = 'resent-messa' THEN 3
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'from=') THEN 4
         WHEN gap BETWEEN 6 AND 31 AND word = 'removed' THEN 2
-        WHEN starts_with(word, 'uid=') AND contains(text, '/pickup') THEN 5
+        WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'uid=') AND contains(text, ' from=<') THEN 5
         WHEN word = 'info: header' OR word = 'warning: hea' THEN 6
         WHEN starts_with(word, 'sender ') OR starts_with(word, 'postmaster n') THEN 7
         WHEN contains(text, ' messages') THEN 8
@@ -265,6 +267,7 @@ SELECT
   coalesce(at_us, 0) AS at_us,
   CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL OR space = 0 THEN '' ELSE left(head, space - 1) END AS host,
   CASE
+    WHEN slash = 0 AND class < 8 THEN regexp_extract(substring(head, space + 1), '^[^[ ]+')
     WHEN slash < space THEN ''
     -- busybox says the priority between host and program
     WHEN contains(instance, ' ') THEN regexp_extract(instance, '[^ ]*$')
@@ -302,4 +305,5 @@ FROM (
   FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
 )
 CROSS JOIN params
-WHERE class > 7 OR slash > space AND NOT contains(qid, ' ')
+WHERE class > 7
+  OR (slash > space OR (slash = 0 AND starts_with(substring(head, space + 1, 7), 'postfix'))) AND NOT contains(qid, ' ')

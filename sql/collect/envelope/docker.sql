@@ -1,9 +1,12 @@
--- Purpose: lines that docker's json-file driver kept, and those of Kubernetes' log files, to the lines that the program
---   wrote. One that the program wrote without a time gets docker's. What is no such line stays as it is.
--- Format: docker, docker's json-file driver and the log files of a Kubernetes node
+-- Purpose: lines that docker's json-file driver kept, those of Kubernetes' log files, and what `docker logs -t`, `docker
+--   compose logs` and `kubectl logs --timestamps --prefix` put before a line, to the lines that the program wrote. One
+--   that the program wrote without a time gets docker's. What is no such line stays as it is.
+-- Format: docker, logs of containers: docker's json-file, Kubernetes, docker compose
 -- Detect: ^\{"log":"
 -- Detect: ^\{.*"stream":"std(?:out|err)".*"time":"
 -- Detect: ^\d{4}-\d\d-\d\dT\S+ std(?:out|err) [FP] 
+-- Detect: ^(?:[\w.-]+ +\| |\[pod/\S+\] )(?:\d{4}-\d\d-\d\dT\S+ )?(?:[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\dT|[\w.-]+/\w+\[)
+-- Detect: ^\d{4}-\d\d-\d\dT\S+ (?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+ |[\w.-]+/\w+\[\d+\]: )
 -- Facts: docs.docker.com/engine/logging/drivers/json-file; the container runtime interface's log format.
 -- Parameters: host VARCHAR ('' unknown). Reads lines(line, text).
 -- Columns: line, text.
@@ -12,13 +15,31 @@ WITH entry AS (
     line,
     text,
     CASE
-      WHEN starts_with(text, '{') AND json_valid(text)
-        THEN json_transform(text, '{"log": "VARCHAR", "time": "VARCHAR"}')
-      WHEN regexp_matches(text, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+ std(out|err) [FP] ') THEN struct_pack(
-        log := regexp_replace(text, '^[^ ]+ std(out|err) [FP] ', ''), time := left(text, position(' ' IN text) - 1)
+      WHEN starts_with(text, '{') THEN TRY(json_transform(text, '{"log": "VARCHAR", "time": "VARCHAR"}'))
+      ELSE struct_pack(
+        log := CASE  -- a time before what is no log line is the line's own
+          WHEN found['later'] = '' OR regexp_matches(
+            found['log'],
+            '^(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} |[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+ |[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+[[:])'
+          ) THEN found['log']
+          ELSE text
+        END,
+        time := CASE WHEN found['time'] <> '' THEN found['time'] ELSE nullif(found['later'], '') END
       )
     END AS said
-  FROM lines
+  FROM (
+    SELECT
+      line,
+      text,
+      CASE WHEN NOT starts_with(text, '{') THEN regexp_extract(
+        text,
+        '^(?:([0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+) std(?:out|err) [FP] |'
+        '(?:[A-Za-z0-9_.-]+ +[|] |[[]pod/[^ ]+[]] )?(?:([0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+) )?)'
+        '(.*)$',
+        ['time', 'later', 'log']
+      ) END AS found
+    FROM lines
+  )
 ),
 told AS (
   SELECT line, text, rtrim(said['log'], chr(10) || chr(13)) AS log, said['time'] AS time FROM entry
@@ -27,7 +48,10 @@ SELECT
   line,
   CASE
     WHEN log IS NULL THEN text
-    WHEN regexp_matches(log, '^[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+(\[[0-9]+\])?: ')  -- program[1]: without a time
+    WHEN time IS NOT NULL AND trim(log) <> '' AND NOT regexp_matches(
+      log,
+      '^(?:<[0-9]+>)?(?:[A-Z][a-z]{2} [ 0-9]?[0-9] [0-9:]{8}[ .]|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}|[0-9]+ <|[0-9]{10}[.])'
+    )
       THEN concat(time, ' ', (SELECT coalesce(nullif(host, ''), 'localhost') FROM params), ' ', replace(log, chr(10), ' '))
     ELSE replace(log, chr(10), ' ')
   END AS text

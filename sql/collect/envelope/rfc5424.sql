@@ -19,7 +19,7 @@ WITH entry AS (
 SELECT
   line,
   CASE
-    WHEN said['time'] IS NULL OR said['time'] = '' THEN text
+    WHEN said['time'] IS NULL OR said['time'] IN ('', '-') THEN text
     ELSE concat(
       said['time'], ' ', said['host'], ' ', said['program'],
       CASE WHEN said['pid'] = '-' THEN '' ELSE concat('[', said['pid'], ']') END, ': ',

@@ -1,0 +1,122 @@
+"""The wrappings around log lines: journald, containers, RFC 5424. What is no entry of them is accounted, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resend.collect import parse
+from resend.collect.detect import detect
+
+BODY = (
+    "4A10000001: to=<a@b.example>, relay=mx.b[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=4.7.1, status=deferred"
+    " (host mx.b[192.0.2.1] said: 451 4.7.1 混雑)"
+)
+LINE = f"postfix/smtp[7]: {BODY}"
+AT_US = 1_796_617_681_000_000
+BSD = "Dec  7 04:28:01 mta1 "
+ISO = "2026-12-07T04:28:01+00:00 mta1 "
+ENTRY = {
+    "__CURSOR": "s=1;i=2",
+    "__REALTIME_TIMESTAMP": str(AT_US),
+    "_HOSTNAME": "mta1",
+    "SYSLOG_IDENTIFIER": "postfix/smtp",
+    "_PID": "7",
+}
+
+
+def events(lines: Sequence[str], envelope: str, *, host: str = "") -> list[dict[str, Any]]:
+    data = "".join(f"{line}\n" for line in lines).encode()
+    return parse.parse_lines(data, parse.Reading("postfix", "UTC", date(2026, 12, 7), host, envelope))
+
+
+def entry(**fields: object) -> str:
+    return json.dumps(ENTRY | fields, ensure_ascii=False)
+
+
+def docker(text: str) -> str:
+    return json.dumps({"log": f"{text}\n", "stream": "stdout", "time": "2026-12-07T04:28:01Z"}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    ("envelope", "line"),
+    [
+        ("journald", entry(MESSAGE=BODY)),
+        ("journald", json.dumps(ENTRY | {"MESSAGE": BODY})),
+        ("journald", entry(MESSAGE=list(BODY.encode()))),
+        ("journald", entry(MESSAGE=BODY, SYSLOG_IDENTIFIER=["postfix/smtp", "other"])),
+        ("journald", entry(MESSAGE=BODY, __REALTIME_TIMESTAMP="1", _SOURCE_REALTIME_TIMESTAMP=str(AT_US))),
+        ("docker", docker(BSD + LINE)),
+        ("docker", docker(ISO + LINE)),
+        ("docker", f"2026-12-07T04:28:01.5Z stdout F {BSD}{LINE}"),
+        ("docker", f"2026-12-07T04:28:01.5Z {BSD}{LINE}"),
+        ("docker", f"mail-1  | {BSD}{LINE}"),
+        ("rfc5424", f"<22>1 2026-12-07T04:28:01Z mta1 postfix/smtp 7 - - {BODY}"),
+        ("rfc5424", f'<22>1 2026-12-07T04:28:01Z mta1 postfix/smtp 7 ID1 [a@1 x="\\]"][b@2] \ufeff{BODY}'),
+        ("rfc5424", f"312 <22>1 2026-12-07T04:28:01Z mta1 postfix/smtp - - - {BODY}"),
+        ("rfc5424", f"<22>1 2026-12-07T04:28:01Z mta1 postfix 7 - - {BODY}"),
+    ],
+)
+def test_the_line_inside(envelope: str, line: str) -> None:
+    assert detect(line.encode() + b"\n", where="x").envelope == envelope
+    (event,) = events([line], envelope)
+    assert (event["at_us"], event["host"], event["instance"], event["qid"]) == (AT_US, "mta1", "postfix", "4A10000001")
+    assert (event["status"], event["code"], event["reply"][-2:]) == ("deferred", 451, "混雑")
+
+
+def test_a_container_that_writes_no_time_and_no_host() -> None:
+    lines = [docker(LINE), f"2026-12-07T04:28:01Z stderr F {LINE}", f"2026-12-07T04:28:01Z {LINE}"]
+    assert [(event["at_us"], event["host"]) for event in events(lines, "docker")] == [(AT_US, "localhost")] * 3
+    assert {event["host"] for event in events(lines, "docker", host="mx7")} == {"mx7"}
+    assert events([docker("Starting up"), docker(""), "2026-12-07T04:28:01Z stdout F hello"], "docker") == []
+
+
+def test_entries_of_the_journal_that_tell_of_no_mail() -> None:
+    others = [
+        json.dumps(ENTRY),  # no message
+        entry(MESSAGE=None),
+        entry(MESSAGE="Accepted publickey", SYSLOG_IDENTIFIER="sshd"),
+        entry(MESSAGE="first line\nsecond line", SYSLOG_IDENTIFIER="app"),
+        entry(MESSAGE=["a", "b"], SYSLOG_IDENTIFIER="app"),
+        "",
+    ]
+    assert events(others, "journald") == []
+    lost = entry(MESSAGE="Suppressed 85 messages from postfix@-.service", SYSLOG_IDENTIFIER="systemd-journald")
+    assert [event["kind"] for event in events([lost], "journald")] == ["loss"]
+
+
+def test_a_message_with_bytes_that_are_no_text() -> None:
+    (event,) = events([entry(MESSAGE=list(BODY.encode().replace("混雑".encode(), b"\xff\x1b\x00")))], "journald")
+    assert (event["qid"], event["code"]) == ("4A10000001", 451)
+
+
+DAMAGE = st.sampled_from(
+    [
+        entry(MESSAGE=BODY), entry(MESSAGE=[300, -1]), entry(MESSAGE={"a": [1]}), entry(__REALTIME_TIMESTAMP="9" * 30),
+        entry(__REALTIME_TIMESTAMP="9" * 18, MESSAGE=BODY), entry(_HOSTNAME=["a b"], MESSAGE="x"), docker(BSD + LINE),
+        '{"log":5}', "{}", "[]", "null", '{"log":', "<22>1 - - - - - -", "<22>1 x", f"mail | {BSD}",
+        "2026-12-07T04:28:01Z stdout P x", "2026-12-07Tx stdout F ", f"<22>1 2026-12-07T04:28:01Z m p 7 - [x {BODY}",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(["journald", "docker", "rfc5424"]),
+    st.lists(st.tuples(DAMAGE, st.integers(0, 400), st.text(max_size=6)), max_size=12),
+)
+def test_any_damage_is_accounted(tmp_path_factory: pytest.TempPathFactory, envelope: str, damaged: list[Any]) -> None:
+    lines = [(text[:at] + noise + text[at + 1 :]).replace("\n", " ") for text, at, noise in damaged]
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    how = parse.Reading("postfix", "UTC", date(2026, 12, 7), "", envelope)
+    out: Path = tmp_path_factory.getbasetemp() / "any.parquet"
+    parsed = parse.parse_block(data, how, out)
+    assert parsed.lines == data.count(b"\n")
+    assert parsed.parsed + parsed.rejected <= parsed.lines
