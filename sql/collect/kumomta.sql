@@ -66,7 +66,10 @@ worded AS (
     first_of(named) AS message_id,
     CASE WHEN type IN ('Delivery', 'Bounce', 'TransientFailure') THEN said['peer_address'] END AS peer,
     concat(
-      concat_ws(' ', said['response']['code'], enhanced, one_line(said['response']['content'])),
+      CASE
+        WHEN regexp_matches(bare_reply(said['response']['content']), '^[245][0-9]{2}[ -]') THEN bare_reply(said['response']['content'])
+        ELSE concat_ws(' ', said['response']['code'], enhanced, bare_reply(said['response']['content']))
+      END,
       CASE
         WHEN type IN ('Bounce', 'TransientFailure') THEN CASE
           WHEN starts_with(said['response']['command'], 'RCPT TO') THEN ' (in reply to RCPT TO command)'

@@ -28,7 +28,6 @@ place AS (
     list_position(names, 'timequeued') AS begun_place,
     list_position(names, 'orig') AS orig_place,
     list_position(names, 'rcpt') AS rcpt_place,
-    list_position(names, 'orcpt') AS orcpt_place,
     list_position(names, 'dsnaction') AS action_place,
     list_position(names, 'dsnstatus') AS status_place,
     list_position(names, 'dsndiag') AS diag_place,
@@ -68,7 +67,6 @@ named AS (
     fields[begun_place] AS begun,
     bare_address(fields[orig_place]) AS sender,
     bare_address(fields[rcpt_place]) AS address,
-    field_text(fields[orcpt_place]) AS orcpt,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
     bare_reply(fields[diag_place]) AS words,
@@ -110,7 +108,6 @@ SELECT
   line,
   sender,
   CASE WHEN type <> 'r' THEN address END AS recipient,
-  CASE WHEN orcpt IS NOT NULL THEN nullif(regexp_replace(orcpt, '^(?i:rfc822);', ''), address) END AS orig_to,
   CASE WHEN type IN ('d', 'b', 't') THEN lower(split_part(trim(mta), ' ', 1)) END AS relay,
   CASE
     WHEN type IN ('d', 'b', 't') THEN coalesce(nullif(regexp_extract(mta, '\(([0-9a-fA-F.:]+)\)', 1), ''), ip)

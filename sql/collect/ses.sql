@@ -50,7 +50,11 @@ document AS (
     text,
     coalesce(envelope['Timestamp'], envelope['time']) AS told_at,
     TRY(json_transform(
-      listed(coalesce(envelope['Message'], envelope['detail'], body)),
+      listed(CASE
+        -- SNS itself says in plain words that a topic was subscribed or tested
+        WHEN left(ltrim(envelope['Message']), 1) IN ('{', '[') THEN envelope['Message']
+        ELSE coalesce(envelope['detail'], body)
+      END),
       '[{"eventType": "VARCHAR", "notificationType": "VARCHAR",
         "mail": {"timestamp": "VARCHAR", "source": "VARCHAR", "messageId": "VARCHAR", "destination": ["VARCHAR"],
           "headers": [{"name": "VARCHAR", "value": "VARCHAR"}], "commonHeaders": {"messageId": "VARCHAR"}},

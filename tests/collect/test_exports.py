@@ -1,0 +1,128 @@
+"""Webhooks, exports and accounting files to events: the case folders, and payloads that another project collected."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resend.collect import parse
+from resend.collect.detect import detect
+from tests.collect.reading import CORPORA, REPOSITORY
+
+FORMATS = ("ses", "sendgrid", "mailgun", "postmark", "sparkpost", "kumomta", "powermta", "exchange", "table")
+CASES = [case for name in FORMATS for case in sorted((REPOSITORY / "tests/cases" / name).iterdir())]
+SERVICES = {
+    "Amazon SES": "ses",
+    "SendGrid": "sendgrid",
+    "Mailgun": "mailgun",
+    "Postmark": "postmark",
+    "SparkPost": "sparkpost",
+}
+
+
+def events(
+    name: str, log: str | bytes, *, heading: str = "", zone: str = "UTC", last_day: date = date(2026, 12, 7)
+) -> list[dict[str, Any]]:
+    """Events of a log of this format in memory."""
+    data = log.encode() if isinstance(log, str) else log
+    return parse.parse_lines(data, parse.Reading(name, zone, last_day, "", heading=heading))
+
+
+def _place(event: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(event.get(name, "") for name in ("line", "kind", "qid", "recipient", "text"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_case(case: Path) -> None:
+    (log,) = case.glob("log.*")
+    expected = json.loads((case / "expected.json").read_text(encoding="utf-8"))
+    data = log.read_bytes()
+    seen = detect(data, where=case.name)
+    assert seen.format == case.parent.name, "the file is known for what it is"
+    found = events(
+        seen.format,
+        data,
+        heading=seen.heading,
+        zone=expected["zone"],
+        last_day=date.fromisoformat(expected["last_day"]),
+    )
+    told = [{k: v for k, v in event.items() if v not in ("", None) and (k, v) != ("code", 0)} for event in found]
+    assert sorted(told, key=_place) == expected["events"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
+def test_each_line_is_accounted_once(case: Path, tmp_path: Path) -> None:
+    (log,) = case.glob("log.*")
+    expected = json.loads((case / "expected.json").read_text(encoding="utf-8"))
+    data = log.read_bytes()
+    seen = detect(data, where=case.name)
+    how = parse.Reading(seen.format, "UTC", date(2026, 12, 7), "", heading=seen.heading)
+    counted = parse.parse_block(data, how, tmp_path / "part.parquet")
+    assert (counted.lines, counted.parsed, counted.rejected) == tuple(
+        expected[name] for name in ("lines", "parsed", "rejected")
+    )
+
+
+def _anymail(name: str) -> list[dict[str, Any]]:
+    """Payloads of this service in the corpus, each with the events that another project makes of it."""
+    path = CORPORA / "anymail/webhooks.jsonl"
+    items = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    return [item for item in items if SERVICES.get(item["esp"]) == name]
+
+
+# What another project calls an event: what it must be here. Anything else is no failure.
+_STATUS = {
+    "bounced": {"bounced", "returned", "expired"},
+    "rejected": {"bounced", "expired"},
+    "failed": {"bounced"},
+    "deferred": {"deferred"},
+    "delivered": {"sent"},
+}
+
+
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="the corpora are not beside this repository")
+@pytest.mark.parametrize(
+    ("name", "failures"), [("ses", 5), ("sendgrid", 5), ("mailgun", 9), ("postmark", 2), ("sparkpost", 4)]
+)
+def test_payloads_of_anymail(name: str, failures: int) -> None:
+    """Each failure becomes the right event, everything else none."""
+    items = _anymail(name)
+    found = events(name, "".join(json.dumps(item["payload"], ensure_ascii=False) + "\n" for item in items))
+    looked_at = 0
+    for line, item in enumerate(items, 1):
+        told = [event for event in found if event["line"] == line]
+        attempts = {event["recipient"]: event for event in told if event["kind"] == "attempt"}
+        wanted = {
+            event["recipient"]: event
+            for event in item["expected_events"]
+            if event["event_type"] in _STATUS and event["recipient"]
+        }
+        assert set(attempts) == set(wanted), item["test"]
+        for recipient, event in wanted.items():
+            _same(name, attempts[recipient], event)
+            looked_at += event["event_type"] != "delivered"
+        complaints = {event["recipient"] for event in told if event["kind"] == "complaint"}
+        assert complaints == {
+            event["recipient"]
+            for event in item["expected_events"]
+            if event["event_type"] in ("complained", "unsubscribed") and event["recipient"]
+        }, item["test"]
+    assert looked_at == failures
+
+
+def _same(name: str, attempt: dict[str, Any], event: dict[str, Any]) -> None:
+    assert attempt["status"] in _STATUS[event["event_type"]]
+    custom = name == "sendgrid" and "@" not in (event["message_id"] or "")  # an id of anymail's own
+    if event["message_id"] and not custom:
+        ids = {attempt["qid"], attempt["message_id"], attempt["message_id"].strip("<>")}
+        assert event["message_id"].strip("<>") in ids
+    if event["mta_response"] and attempt["status"] != "sent":
+        said = " ".join(event["mta_response"].split()).removeprefix("smtp; ").removeprefix("smtp;")
+        assert said in " ".join(attempt["reply"].split())
+        if said[:3].isdigit():
+            assert attempt["code"] == int(said[:3])
+            assert attempt["enhanced"] in said and attempt["enhanced"]
