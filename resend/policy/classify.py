@@ -52,7 +52,6 @@ class Rules:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._aliases: dict[str, str] = dict(document.get("alias", {}))
-        self._advice: dict[str, dict[str, str]] = document["advice"]
         self.all: list[Rule] = []
         for section in SECTIONS:
             self.all += [read_rule(row, section) for row in document.get(section, ())]
@@ -119,14 +118,7 @@ class Rules:
                 winner = self.classify(sample, provider=provider, stage=stage).rule
                 if winner != rule.id:
                     problems.append(f"{rule.id}: its sample is judged by {winner}: {sample}")
-        for cls in CauseClass:
-            if not all(self._advice.get(cls.value, {}).get(lang) for lang in ("en", "ja")):
-                problems.append(f"{cls}: no advice")
         return problems
-
-    def advice(self, cls: CauseClass, lang: str) -> str:
-        """What a cause means and what to do, for people; `lang` en or ja."""
-        return self._advice[cls.value][lang if lang == "ja" else "en"]
 
     def _judge(self, wording: str, code: int, enhanced: str, provider: str, stage: str, text: str) -> _Answer:
         start, said_code, said_enhanced = reply_in(wording)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resend.model import Action, CauseClass, Scope
+from resend.model import Action, Cause, CauseClass, Scope
 from resend.model import CauseClass as C
+from resend.policy.advice import Advice
 from resend.policy.classify import Rules, normalise
 from resend.policy.replies import codes, folded, retry_after
-from resend.policy.rules import lint_rule, read_rule
+from resend.policy.rules import Rule, lint_rule, read_rule
 from resend.policy.verdict import decide
 
 RULES = Rules.load()
@@ -188,11 +189,63 @@ def test_never_needs_clear_words_and_a_permanent_code(text: str) -> None:
     assert decide(cause, code=codes(text)[0]).action is not Action.NEVER
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # a letter around the reply says nothing of its own
+        ("I'm afraid I wasn't able to deliver your message to the following addresses. This is a permanent error; I've"
+         " given up. <a@b.jp>: Remote host said: 450 4.2.2 Mailbox full. Giving up on 192.0.2.1.", C.MAILBOX_TEMPORARY),
+        ("This message was created automatically by mail delivery software. The following address(es) failed: a@b.jp"
+         " SMTP error from remote mail server after RCPT TO:<a@b.jp>: host mx.b.jp [192.0.2.1]: 550 no such user here"
+         " ------ This is a copy of the message, including all the headers. ------ Subject: spam virus offer",
+         C.MAILBOX_GONE),
+        ("Your mail could not be delivered. The account or domain may not exist. Reason: 550 5.0.0 See above",
+         C.UNKNOWN),
+        ("(reason: 550 Unauthenticated senders not allowed) Message headers follow. Message-ID: <x@y>", C.AUTH_FAILED),
+        # what expired is judged by what was said last
+        ("retry timeout exceeded: 451 4.7.1 Greylisted, try again in 5 minutes", C.GREYLISTED),
+        ("retry timeout exceeded", C.TRANSIENT_INFRA),
+        # before RCPT it is about us
+        ("host x[192.0.2.1] refused to talk to me: 554 Access denied", C.SENDER_BLOCKED),
+        ("550 5.7.1 Access denied", C.POLICY_REJECTED),
+        # docomo's bare form proves nothing where the receiver is not known
+        ("550 Unknown user a@b.jp", C.POLICY_REJECTED),
+        ("550 5.1.1 Unknown user: <a@b.jp>", C.MAILBOX_GONE),
+    ],
+)  # fmt: skip
+def test_letters_around_replies(text: str, expected: CauseClass) -> None:
+    assert cls(text) is expected
+
+
+def test_codes_from_elsewhere_may_be_anything() -> None:
+    for odd in ("5.1.2 (remote server said no)", "#5.1.2", " 5.1.2"):
+        assert cls("550 x", enhanced=odd) is C.BAD_DOMAIN
+    for odd in ("5.1.", "5.1.x", "5.1.2222", "5.x", "é", "٥.١.٢", "5.1.2.3"):
+        assert cls("550 x", enhanced=odd) is C.UNKNOWN
+
+
+@given(st.sampled_from([rule for rule in RULES.all if rule.section != "stage"]), st.text("xyz", min_size=3, max_size=8))
+def test_words_that_no_rule_knows_change_nothing(rule: Rule, word: str) -> None:
+    """The cause is the same whatever name is said behind the reply, seen before or not."""
+    text = rule.samples[0]
+    known = {"provider": rule.providers[0] if rule.providers else "", "stage": rule.stage}
+    assert RULES.classify(f"{text} q{word}q", **known) == RULES.classify(text, **known)
+
+
+def test_a_huge_reply_is_read_to_its_cap() -> None:
+    text = "550 5.1.1 User unknown " + "q" * 100_000
+    start = time.perf_counter()
+    assert cls(text) is C.MAILBOX_GONE and cls("q " * 50_000) is C.UNKNOWN
+    assert time.perf_counter() - start < 0.2
+
+
 def test_what_follows_from_a_cause() -> None:
     assert RULES.classify("451 4.7.500 Server busy").scope is Scope.PROVIDER
     assert RULES.classify("454 Throttling failure: Maximum sending rate exceeded.").scope is Scope.RELAY
     assert RULES.classify("550 5.1.1 User unknown").scope is Scope.RECIPIENT
     assert RULES.classify("421 4.7.0 [TSS04] deferred").retry_after == 14_400
+    assert RULES.classify("421 4.7.0 [TSS04] deferred, retry after 2 hours").retry_after == 7_200
+    assert RULES.classify(SAID + "550 no (in reply to RCPT TO command)").stage == "rcpt"
     lost = "lost connection with mx[192.0.2.1] while sending end of data -- message may be sent more than once"
     assert RULES.classify(lost).maybe_delivered
     assert RULES.classify("conversation with x[192.0.2.1] timed out while sending end of data").maybe_delivered
@@ -211,6 +264,16 @@ def test_what_follows_from_a_cause() -> None:
         ("450 at most 100 per 60 seconds", None),
         ("450 in 99999 hours", None),
         ("450 later", None),
+        ("421 blocked for 2 hours", 7_200),
+        ("421 4.7.1 delayed for 180s by policy", 180),
+        ("451 come back in 0:04:59", 299),
+        ("450 please wait 15 minute(s)", 900),
+        ("450 retry=60s", 60),
+        ("450 5分後に再送してください", 300),
+        ("421 you sent 100 mails in the last 60 minutes, retry in 10 minutes", 600),
+        ("421 more than 100 messages in 60 minutes", None),
+        ("conversation timed out after 30 seconds", None),
+        ("450 x [192.0.2.1] 2026-11-24T08:01:02 AB12m", None),
     ],
 )
 def test_waiting_times(text: str, seconds: int | None) -> None:
@@ -236,10 +299,33 @@ def test_wordings_lose_what_differs_from_mail_to_mail() -> None:
         assert code in normalise(f"550 x [{code}] y")
 
 
-def test_aliases_and_advice() -> None:
+SPECIAL = (
+    "451 4.7.500 Server busy. Please try again later from [192.0.2.1].",
+    "550 5.7.1 part of their network is on our block list (S3150)",
+    "421 4.7.28 Gmail has detected an unusual rate of mail from your IP address",
+    "421 4.7.0 [TSS04] Messages temporarily deferred",
+    "550 5.7.515 Access denied, sending domain does not meet the required authentication level",
+    "550 5.7.26 unauthenticated, neither SPF nor DKIM passed",
+    "550 5.7.1 SPF check failed",
+    "450 4.2.0 Greylisted",
+    "451 Internal resources are temporarily unavailable",
+)
+
+
+def test_aliases() -> None:
     assert RULES.classify("421 4.7.26 hm", provider="Gmail") == RULES.classify("421 4.7.26 hm", provider="google")
+
+
+def test_there_are_words_for_every_class_and_rule() -> None:
+    advice = Advice.load()
     for each in CauseClass:
-        assert RULES.advice(each, "en").isascii() and not RULES.advice(each, "ja").isascii()
+        cause = Cause(cls=each, rule="none", scope=Scope.RECIPIENT)
+        english, japanese = advice.of(cause, "en"), advice.of(cause, "ja")
+        assert english.meaning.isascii() and english.advice.isascii()
+        assert not japanese.meaning.isascii() and not japanese.advice.isascii()
+    assert advice.rules() <= {rule.id for rule in RULES.all}
+    words = {advice.of(RULES.classify(text), "en", enhanced=codes(text)[1]).meaning for text in SPECIAL}
+    assert len(words) == len(SPECIAL)
 
 
 @given(st.text(max_size=300) | st.text("45.0 1-7:[]()@<>abcsuser unknown\r\n", max_size=200), st.integers(0, 599))
@@ -270,6 +356,14 @@ def test_no_text_makes_it_fail(text: str, code: int) -> None:
         "1 s",
         "é",
         "name=",
+        "@+",
+        "a;1@",
+        "-1a",
+        "5 minutes in ",
+        "12:30:",
+        "--- original",
+        "550 5.1.1 ",
+        "x[",
     ],
 )
 def test_hostile_texts_take_linear_time(unit: str) -> None:
