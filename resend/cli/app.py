@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "What to do about it": {
         "incident": ("incidents", "open, list, show and close incidents"),
         "preview": ("preview", "what failed and what would be resent; changes nothing"),
+        "queue": ("queue", "hold, release or delete what is still queued: a guarded script"),
         "why": ("why", "one address, from log line to verdict to reply"),
         "plan": ("plans", "make, list, show and close plans"),
         "report": ("report", "the report for customers, Japanese or English"),

@@ -19,7 +19,7 @@ from resend.clock import to_micros
 from resend.model import Action, Bucket, CauseClass, Confidence, OutcomeStatus, State
 from resend.policy.address import fold
 from resend.policy.verdict import Facts, bucket_of
-from resend.stores import incidents, sql
+from resend.stores import incidents, queueacts, sql
 from resend.stores.catalog import Catalog
 from resend.stores.content import ContentStore
 from resend.stores.history import past_deliveries, standing_vetoes
@@ -80,7 +80,7 @@ def rebucket(
     with sql.connect(memory_limit="1GiB", temp_dir=home.derived) as con:
         incidents.attach(con, home, incident_id)
         with ledger.read() as connection:
-            place(con, home, connection, includes=includes, again=again, now=now)
+            place(con, home, connection, incident=incident_id, includes=includes, again=again, now=now)
         yield Affected(con, incidents.surroundings(home, incident_id))
 
 
@@ -89,17 +89,22 @@ def place(
     home: Home,
     connection: Connection,
     *,
+    incident: str = "",
     includes: Iterable[str] = (),
     again: bool = False,
     now: datetime,
 ) -> None:
-    """Make table `affected` from `frozen`: its rows with bucket, reason and generation of now."""
+    """Make table `affected` from `frozen`: its rows with bucket, reason and generation of now.
+
+    `incident`: its id, once it is open: what was held or deleted in the queue since counts.
+    """
     Catalog(home).attach(con)
     sql.set_params(con, {"now_us": to_micros(now)})
     standing(con, connection)
     _keys(con)
     _vetoes(con, standing_vetoes(connection))
     _bodiless(con, ContentStore(home))
+    queueacts.attach(con, home, incident)
     con.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {sql.load('link/freeze/facts')}")
     _judge(con, frozenset(includes), again)
     # Not temporary: `Affected.rows` reads it by a cursor of its own, which sees no temporary table.

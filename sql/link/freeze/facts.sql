@@ -1,24 +1,26 @@
 -- Purpose: what decides the bucket of each affected mail, as things stand now: the frozen verdict, the copies of the same
 --   mail, what was resent, what must not be sent, the content.
 -- Parameters: now_us BIGINT, microseconds UTC. Reads frozen, release, veto(kind, subject, reason, scope, evidence),
---   bodiless(release, message_id), key_of(outcome_id, key, standing_key, folded, generation, state).
+--   left_queue(outcome_id: taken out of a mail host's queue, by a confirmed hold or deletion), bodiless(release, message_id),
+--   key_of(outcome_id, key, standing_key, folded, generation, state).
 -- Columns: outcome_id, then the facts; generation is the one that a new Delivery would get.
 WITH linked AS (
   SELECT
-    outcome_id,
-    release,
-    rcpt_key,
+    f.outcome_id,
+    f.release,
+    f.rcpt_key,
     row_number() OVER (
-      PARTITION BY release, rcpt_key
+      PARTITION BY f.release, f.rcpt_key
       ORDER BY
-        CASE status WHEN 'delivered_late' THEN 1 WHEN 'still_queued' THEN 2 ELSE 3 END,
-        CASE WHEN maybe_delivered THEN 1 ELSE 2 END,
-        CASE confidence WHEN 'certain' THEN 1 ELSE 2 END,
-        arrived_at NULLS LAST,
-        outcome_id
+        CASE WHEN f.status = 'delivered_late' THEN 1 WHEN f.status = 'still_queued' AND q.outcome_id IS NULL THEN 2 ELSE 3 END,
+        CASE WHEN f.maybe_delivered THEN 1 ELSE 2 END,
+        CASE f.confidence WHEN 'certain' THEN 1 ELSE 2 END,
+        f.arrived_at NULLS LAST,
+        f.outcome_id
     ) AS copy
-  FROM frozen
-  WHERE recipient_id <> '' AND confidence IN ('certain', 'probable')
+  FROM frozen AS f
+  LEFT JOIN left_queue AS q ON q.outcome_id = f.outcome_id
+  WHERE f.recipient_id <> '' AND f.confidence IN ('certain', 'probable')
 ),
 address_veto AS (
   SELECT f.outcome_id, min(v.evidence) AS evidence
@@ -58,7 +60,7 @@ SELECT
   (coalesce(l.copy, 1) > 1 OR f.copy_delivered) AS folded,
   k.state AS past_state,
   k.generation,
-  f.status,
+  CASE WHEN q.outcome_id IS NOT NULL AND f.status = 'still_queued' THEN 'expired' ELSE f.status END AS status,
   f.maybe_delivered,
   f.confidence,
   f.doubt,
@@ -81,4 +83,5 @@ JOIN key_of AS k ON k.outcome_id = f.outcome_id
 LEFT JOIN address_veto AS a ON a.outcome_id = f.outcome_id
 LEFT JOIN other_veto AS o ON o.outcome_id = f.outcome_id
 LEFT JOIN release AS rel ON rel.id = f.release
+LEFT JOIN left_queue AS q ON q.outcome_id = f.outcome_id
 LEFT JOIN bodiless AS b ON b.release = f.release AND b.message_id = f.message_id
