@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from resend.cli import freshness
+from resend.cli import freshness, render
 from resend.cli import impact as shown
 from resend.cli.app import typer_app
 from resend.cli.border import Done
@@ -31,6 +31,7 @@ def _preview() -> None:
 def preview(
     ctx: typer.Context,
     incident: IncidentId,
+    html: Annotated[Path | None, typer.Option("--html", metavar="F", help="write a page for the browser")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="DIR", help="write every table as CSV into DIR")] = None,
 ) -> Done:
     """Show what failed and what would be resent; changes nothing.
@@ -41,6 +42,7 @@ def preview(
     from resend.planner import eta
     from resend.policy.providers import ProviderTable
     from resend.report.impact import write_csv
+    from resend.report.preview import page, write
 
     screen = screen_of(ctx)
     config, home = existing(screen)
@@ -59,6 +61,17 @@ def preview(
     if csv is not None:
         for path in write_csv(found, csv, shown=screen.masked):
             screen.note(f"wrote {path}")
+    if html is not None:
+        text = page(
+            found,
+            etas={name: render.span(seconds) for name, seconds in etas.items()},
+            span=render.span(max(etas.values(), default=0)),
+            zone=zone(config),
+            now=datetime.now(UTC),
+            shown=screen.masked,
+        )
+        write(html, text)
+        screen.note(f"wrote {html}")
     resend = found.count(Bucket.RESEND)
     screen.line()
     if resend:

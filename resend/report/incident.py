@@ -47,37 +47,37 @@ def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: d
     hours = [row for row in found.tables["hour"] if row.failed]
     first = min((row.value for row in hours), default=found.about.first_at)
     last = found.about.last_at
-    return _template().render(
+    return template("incident.html.j2").render(
         lang=lang,
         w=words,
         id=found.about.id,
         name=found.about.name,
-        made=_at(now, zone),
-        first=_at(first, zone),
-        last=_at(last, zone),
+        made=local(now, zone),
+        first=local(first, zone),
+        last=local(last, zone),
         affected=found.affected,
         mails=found.mails,
         no_evidence=found.no_evidence,
         missing=found.missing,
         release_count=len(releases),
         customer_count=len(customers),
-        hour_chart=Markup(columns(_hours(hours, zone), title=words["by_hour"])),
-        provider_chart=Markup(bars(_top(found.tables["provider"]), title=words["by_provider"])),
+        hour_chart=Markup(columns(by_hour(hours, zone), title=words["by_hour"])),
+        provider_chart=Markup(bars(top(found.tables["provider"]), title=words["by_provider"])),
         cause_chart=Markup(bars(_causes(found.tables["cause"], lang), title=words["by_cause"])),
         buckets=[(BUCKETS[lang][row.name], row.count) for row in found.buckets if row.count],
         planned=results.planned,
         accepted=results.accepted,
         queued=results.fates.get(Fate.UNSEEN, 0) + results.fates.get(Fate.QUEUED_AT_RELAY, 0),
-        resent_first=_at(results.first_at, zone),
-        resent_last=_at(results.last_at, zone),
+        resent_first=local(results.first_at, zone),
+        resent_last=local(results.last_at, zone),
         states=states,
         left=sum(results.states.get(state, 0) for state in _LEFT),
         releases=[_release(row, results) for row in releases[:_SHOWN]],
         more_releases=max(0, len(releases) - _SHOWN),
         customers=customers[:_SHOWN],
         more_customers=max(0, len(customers) - _SHOWN),
-        n=_number,
-        percent=_percent,
+        n=number,
+        percent=percent,
     )
 
 
@@ -96,14 +96,15 @@ def write(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: da
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of ours; every text in it is escaped, an unknown name raises."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template("incident.html.j2")
+    return environment.get_template(name)
 
 
 def _release(row: ImpactRow, results: Results) -> Mapping[str, object]:
@@ -111,7 +112,8 @@ def _release(row: ImpactRow, results: Results) -> Mapping[str, object]:
     return {"label": row.label, "failed": row.failed, "planned": planned or row.resend, "accepted": accepted}
 
 
-def _top(rows: Sequence[ImpactRow]) -> list[tuple[str, int]]:
+def top(rows: Sequence[ImpactRow]) -> list[tuple[str, int]]:
+    """(label, failed) of the largest, and the rest together."""
     shown = [(row.label, row.failed) for row in rows[:_BARS]]
     rest = sum(row.failed for row in rows[_BARS:])
     return [*shown, ("…", rest)] if rest else shown
@@ -122,19 +124,23 @@ def _causes(rows: Sequence[ImpactRow], lang: str) -> list[tuple[str, int]]:
     return [(known.get(row.value, row.value), row.failed) for row in rows if row.value in set(CauseClass) or row.failed]
 
 
-def _hours(rows: Sequence[ImpactRow], zone: ZoneInfo) -> list[tuple[str, int]]:
+def by_hour(rows: Sequence[ImpactRow], zone: ZoneInfo) -> list[tuple[str, int]]:
+    """(hour in `zone`, failed)."""
     return [(from_text(row.value).astimezone(zone).strftime("%m-%d %Hh"), row.failed) for row in rows]
 
 
-def _at(at: datetime | str | None, zone: ZoneInfo) -> str:
+def local(at: datetime | str | None, zone: ZoneInfo) -> str:
+    """A time in `zone` to the minute, "" for none."""
     if not at:
         return ""
     return (from_text(at) if isinstance(at, str) else at).astimezone(zone).strftime("%Y-%m-%d %H:%M")
 
 
-def _number(value: int | None) -> str:
+def number(value: int | None) -> str:
+    """With separators; a dash where it is not known."""
     return "–" if value is None else f"{value:,}"
 
 
-def _percent(part: int, whole: int | None) -> str:
+def percent(part: int, whole: int | None) -> str:
+    """A share with two decimals; a dash where it is not known."""
     return "–" if not whole else f"{100 * part / whole:.2f} %"

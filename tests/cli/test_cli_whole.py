@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,20 @@ def test_what_if_compares_and_writes_nothing(shell):
         assert spans["twice the rate"] <= spans["as planned"] <= spans["half the rate"]
     assert any("as your log" in row["seconds"] for row in found.of("what_if"))
     assert sorted(shell.directory.rglob("plan-*.parquet")) == before and not shell("plan", "list", "--json").of("plan")
+
+
+def test_the_preview_as_a_page_has_the_same_sums(shell):
+    path = shell.directory / "preview.html"
+    found = shell("preview", "o365", "--html", str(path), "--json")
+    assert found.exit == 0
+    page = path.read_text(encoding="utf-8")
+    assert path.stat().st_mode & 0o077 == 0
+    assert f'<td>sum</td><td></td><td class="n">{found.summary["affected"]:,}</td>' in page
+    for name, count in found.summary["buckets"].items():
+        row = rf"<td>{name.replace('_', ' ')}</td>.*?<td class=\"n\">([\d,]+)</td></tr>"
+        shown = re.search(row, page)
+        assert (int(shown[1].replace(",", "")) if shown else 0) == count, name
+    assert "<script" not in page and "@example" not in page
 
 
 def test_the_preview_changes_nothing_and_writes_csv(shell):
