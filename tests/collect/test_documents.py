@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from resend.collect.documents import blocks, is_spread, values
 
 events = st.lists(
-    st.dictionaries(st.text(max_size=6), st.one_of(st.text(max_size=20), st.integers(), st.none()), min_size=1, max_size=3),
+    st.dictionaries(
+        st.text(max_size=6), st.one_of(st.text(max_size=20), st.integers(), st.none()), min_size=1, max_size=3
+    ),
     max_size=6,
 )
 

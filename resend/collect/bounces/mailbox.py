@@ -39,7 +39,7 @@ _MAIL_FIELDS = _TELLING | {b"to", b"date", b"content-type", b"sender", b"reply-t
 
 def looks_like_mail(sample: bytes) -> bool:
     """Whether a file that begins with `sample` is one mail: its first lines are a header with fields of mail."""
-    lines = sample[:SAMPLE].lstrip(b"\xef\xbb\xbf\r\n").split(b"\n" if b"\n" in sample else b"\r")
+    lines = sample[:SAMPLE].lstrip(b"\xef\xbb\xbf\r\n\t ").split(b"\n" if b"\n" in sample else b"\r")
     names: set[bytes] = set()
     total = 0
     for line in lines[:400]:
@@ -61,7 +61,7 @@ def looks_like_mail(sample: bytes) -> bool:
 
 def looks_like_mbox(sample: bytes) -> bool:
     """Whether a file that begins with `sample` is an mbox: mails, each after a line "From address date"."""
-    sample = sample[:SAMPLE].lstrip(b"\xef\xbb\xbf\r\n")
+    sample = sample[:SAMPLE].lstrip(b"\xef\xbb\xbf\r\n\t ")
     first, _, rest = sample.partition(b"\n")
     return _FROM.match(first) is not None and looks_like_mail(rest)
 

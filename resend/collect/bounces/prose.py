@@ -204,8 +204,11 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
 
 def _own_lines(record: Record) -> str:
     """Of a transcript about several addresses the lines that name this one; all of it where none does."""
-    own = [line for line in record.text.split("\n") if record.address in line]
-    return "\n".join(own) if any(_CODE.search(line) for line in own) else record.text
+    lines = record.text.split("\n")
+    own = [line for line in lines if record.address in line]
+    if not any(_CODE.search(line) for line in own):
+        return record.text
+    return "\n".join([line for line in lines if "while talking to" in line][:1] + own)
 
 
 def _asked(lines: list[str], at: int) -> bool:

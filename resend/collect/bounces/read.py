@@ -29,7 +29,7 @@ from resend.collect.bounces.status import Status, failed_of, read_status, status
 from resend.collect.bounces.words import field_date, field_text, part_text
 
 RECIPIENTS_MAX = 10_000
-_MAILS_MAX = 20  # within one mail; deeper ones are nobody's report
+_MAILS_MAX = 10  # within one mail; deeper ones are nobody's report
 _STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _RECEIPTS = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 _MAILS = frozenset({"message/rfc822", "message/global"})

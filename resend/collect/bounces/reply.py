@@ -144,12 +144,14 @@ def _replies(lines: list[str]) -> list[str]:
             at += 1
             continue
         code = match.group(1)
-        rest = [lines[at][match.start(1) :]]
+        before, rest = lines[at][: match.start(1)], [lines[at][match.start(1) :].rstrip()]
         at += 1
         while at < len(lines) and lines[at].strip() and not _ends(lines[at], code) and len(rest) < 40:
-            rest.append(lines[at].strip().removeprefix("<<<").strip())
+            line = lines[at].strip().removeprefix("<<<").strip()
+            if line not in rest:  # sendmail says again what the server said
+                rest.append(line)
             at += 1
-        found.append(_unquoted(one_line(" ".join(rest)), lines[at - len(rest)][: match.start(1)]))
+        found.append(_unquoted(one_line(" ".join(rest)), before))
     return found
 
 
@@ -161,9 +163,8 @@ def _ends(line: str, code: str) -> bool:
     if bare.startswith("<<<"):
         return not bare[3:].strip().startswith(code)
     match = _CODE.search(bare)
-    return (match is not None and match.start(1) <= 12 and match.group(1) != code) or bare.startswith(
-        ("... while", "Remote host said")
-    )
+    other = match is not None and match.start(1) <= 12 and match.group(1) != code
+    return other or _QUOTED_CODE.search(bare) is not None or bare.startswith(("... while", "Remote host said"))
 
 
 def _unquoted(said: str, before: str) -> str:
