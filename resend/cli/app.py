@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "incident": ("incidents", "open, list, show and close incidents"),
         "preview": ("preview", "what failed and what would be resent; changes nothing"),
         "queue": ("queue", "hold, release or delete what is still queued: a guarded script"),
+        "suppressions": ("suppressions", "addresses that the incident made look dead, and those that are"),
         "why": ("why", "one address, from log line to verdict to reply"),
         "plan": ("plans", "make, list, show and close plans"),
         "report": ("report", "the report for customers, Japanese or English"),
