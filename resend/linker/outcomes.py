@@ -174,13 +174,17 @@ def run(con: duckdb.DuckDBPyConnection, where: str, *, whole: bool = False) -> N
     """
     _step(con, "near", where)
     con.execute("CREATE OR REPLACE TEMP TABLE fresh AS FROM near")
+    _step(con, "seen", "outcome/closure/seen")
     for _ in range(0 if whole else _ROUNDS_MAX):
         _step(con, "said", "outcome/closure/said")
         _step(con, "fresh", "outcome/closure/near")
         added = con.execute("INSERT INTO near FROM fresh").fetchone()
         if added is None or not added[0]:
             break
-    for table in ("life", "message", "leg", "step"):
+        con.execute(f"INSERT INTO seen {sql.load('outcome/closure/seen')}")
+    _step(con, "life", _named("life"))
+    con.execute("DROP TABLE seen")
+    for table in ("message", "leg", "step"):
         _step(con, table, _named(table))
     _own(con, sql.load(_named("learned")))
     for table in ("chain", "mail", "copy"):

@@ -1,36 +1,65 @@
--- Purpose: the events of the queue ids in `near`, each with the life (epoch) of its queue id that it belongs to: ids are
---   used again. A life starts where mail comes in (begin, requeue), or at a message-id that follows none of these; where
+-- Purpose: the events in `seen`, each with the life (epoch) of its queue id that it belongs to: ids are used again. A life
+--   starts where mail comes in (begin, requeue), or at a message-id that follows none of these; where
 --   such lines are missing, at what cannot belong to the mail before: after `removed`, or with another sender or size. Where
 --   there are delivery lines only, a delay that reaches back less far than the line before tells of another mail; a source
 --   without delays (a service's webhooks) does not use its ids again.
 --   Lines of one second come in any order: they are put in the order of a mail's life, unless in that second one life ends
 --   and the next begins. A message-id soon after another one is the same mail's: it has two such headers.
--- Parameters: none. Reads events, near(host, qid), part_order(part, base: place of its first line among all lines).
+-- Parameters: none. Reads seen (events of the queue ids to look at), part_order(part, base: place of its first line among
+--   all lines).
 -- Columns: host, instance, qid, epoch, kind, at_us, turn, place, part, line, sender, recipient, orig_to, relay, relay_ip,
 --   relay_port, status, code, enhanced, delay, reply, message_id, next_qid, size, text.
 WITH chosen AS (
   SELECT
-    events.host, events.instance, events.qid, events.kind, events.at_us, events.part, events.line, events.sender,
-    events.recipient, events.orig_to, events.relay, events.relay_ip, events.relay_port, events.status, events.code,
-    events.enhanced, events.delay, events.reply, events.message_id, events.next_qid, events.size, events.text,
-    part_order.base + events.line AS place,
+    seen.host, seen.instance, seen.qid, seen.kind, seen.at_us, seen.part, seen.line, seen.sender,
+    seen.recipient, seen.orig_to, seen.relay, seen.relay_ip, seen.relay_port, seen.status, seen.code,
+    seen.enhanced, seen.delay, seen.reply, seen.message_id, seen.next_qid, seen.size, seen.text,
+    part_order.base + seen.line AS place,
     CASE
-      WHEN events.kind IN ('header', 'hop') THEN ''
-      WHEN events.kind = 'message' AND events.status = 'resent' THEN ''
-      ELSE events.kind
+      WHEN seen.kind IN ('header', 'hop') THEN ''
+      WHEN seen.kind = 'message' AND seen.status = 'resent' THEN ''
+      ELSE seen.kind
     END AS step,
     CASE
-      WHEN events.kind IN ('begin', 'requeue') THEN 0
-      WHEN events.kind = 'message' THEN 1
-      WHEN events.kind = 'header' THEN 2
-      WHEN events.kind = 'queued' THEN 3
-      WHEN events.kind = 'attempt' THEN 4
-      WHEN events.kind = 'removed' THEN 6
+      WHEN seen.kind IN ('begin', 'requeue') THEN 0
+      WHEN seen.kind = 'message' THEN 1
+      WHEN seen.kind = 'header' THEN 2
+      WHEN seen.kind = 'queued' THEN 3
+      WHEN seen.kind = 'attempt' THEN 4
+      WHEN seen.kind = 'removed' THEN 6
       ELSE 5
     END AS usual_turn
-  FROM events
-  JOIN near ON near.host = events.host AND near.qid = events.qid
-  LEFT JOIN part_order ON part_order.part = events.part
+  FROM seen
+  LEFT JOIN part_order ON part_order.part = seen.part
+),
+whole AS (
+  -- Of nearly all queue ids the log shows one mail from its beginning on: these need none of what follows.
+  SELECT host, instance, qid
+  FROM chosen
+  GROUP BY host, instance, qid
+  HAVING sum(CASE WHEN step IN ('begin', 'requeue') THEN 1 ELSE 0 END) = 1
+    AND min(CASE WHEN step IN ('begin', 'requeue') THEN at_us END) = min(CASE WHEN step <> '' THEN at_us END)
+    AND sum(CASE WHEN step = 'message' THEN 1 ELSE 0 END) < 2
+    AND coalesce(
+      max(CASE WHEN step = 'message' THEN at_us END)
+        <= min(CASE WHEN step NOT IN ('', 'begin', 'requeue', 'message') THEN at_us END),
+      true
+    )
+    AND sum(CASE WHEN step = 'removed' THEN 1 ELSE 0 END) < 2
+    AND coalesce(min(CASE WHEN step = 'removed' THEN at_us END) = max(CASE WHEN step <> '' THEN at_us END), true)
+    AND coalesce(
+      min(CASE WHEN step = 'queued' THEN concat(sender, ' ', CAST(coalesce(size, -1) AS VARCHAR)) END)
+        = max(CASE WHEN step = 'queued' THEN concat(sender, ' ', CAST(coalesce(size, -1) AS VARCHAR)) END),
+      true
+    )
+),
+sorted AS (
+  SELECT chosen.*, CASE WHEN whole.qid IS NULL THEN 0 ELSE 1 END AS alone
+  FROM chosen
+  LEFT JOIN whole ON whole.host = chosen.host AND whole.instance = chosen.instance AND whole.qid = chosen.qid
+),
+odd AS (
+  SELECT * FROM sorted WHERE alone = 0
 ),
 instant AS (
   SELECT
@@ -45,7 +74,7 @@ instant AS (
       WHEN sum(CASE WHEN step = 'removed' THEN 1 ELSE 0 END) > 1 THEN 1
       ELSE 0
     END AS several
-  FROM chosen
+  FROM odd
   GROUP BY host, instance, qid, at_us
 ),
 entered AS (
@@ -66,17 +95,17 @@ entered AS (
 ),
 turned AS (
   SELECT
-    chosen.*,
+    odd.*,
     CASE
       WHEN entered.several = 1 THEN 0
       WHEN entered.began = 1 AND entered.ended = 1
         AND (entered.latest % 2 = 1 OR (entered.latest IS NULL AND coalesce(entered.earlier, 0) > 0)) THEN 0
-      ELSE chosen.usual_turn
+      ELSE odd.usual_turn
     END AS turn
-  FROM chosen
+  FROM odd
   JOIN entered
-    ON entered.host = chosen.host AND entered.instance = chosen.instance AND entered.qid = chosen.qid
-    AND entered.at_us = chosen.at_us
+    ON entered.host = odd.host AND entered.instance = odd.instance AND entered.qid = odd.qid
+    AND entered.at_us = odd.at_us
 ),
 stepped AS (
   SELECT
@@ -142,6 +171,13 @@ numbered AS (
     ) AS epoch
   FROM compared
 )
+SELECT
+  host, instance, qid, kind, at_us, usual_turn AS turn, place, part, line, sender, recipient, orig_to, relay, relay_ip,
+  relay_port, status, code, enhanced, delay, reply, message_id, next_qid, size, text,
+  1 AS epoch
+FROM sorted
+WHERE alone = 1
+UNION ALL
 SELECT
   host, instance, qid, kind, at_us, turn, place, part, line, sender, recipient, orig_to, relay, relay_ip, relay_port,
   status, code, enhanced, delay, reply, message_id, next_qid, size, text,
