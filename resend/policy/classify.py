@@ -31,7 +31,7 @@ from resend.policy.vocabulary import Vocabulary
 
 __all__ = ["Rules", "normalise"]
 
-_CACHE_MAX = 100_000  # wordings
+_CACHE_MAX = 16_384  # wordings; more of them are slower to reach than to judge again
 _KEY_LENGTH = 4  # letters of a lone word that it is looked up by: rules match from the start of a word on
 _SECOND_LENGTH = 2  # letters of the second word
 _NO_RULE = "none"
@@ -51,6 +51,7 @@ class Rules:
     """All rules of one table, indexed. Answers are cached by wording. Not for use by several threads at once."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
         self._aliases: dict[str, str] = dict(document.get("alias", {}))
         self.all: list[Rule] = []
         for section in SECTIONS:
@@ -73,12 +74,17 @@ class Rules:
         self._about_codes: dict[tuple[int, str, str], list[tuple[int, Rule]]] = {}  # as many as there are codes
         self._vocabulary = Vocabulary(self.all, (*self._doubt, *self._doubt_of_mailbox, *self._phrases))
         self._cache: dict[_Known, _Answer] = {}  # by wording
+        self._causes: dict[tuple[str, str, str], Cause] = {}  # as many as rules and stages
         self._by_words: dict[_Known, Rule | None] = {}  # by the words of a wording that any rule knows
 
     @classmethod
     def load(cls) -> Rules:
         """The rules that ship with the package; read once."""
         return _shipped()
+
+    def fresh(self) -> Rules:
+        """The same rules without what they remember of replies."""
+        return Rules(self._document)
 
     @staticmethod
     def codes(text: str) -> tuple[int, str]:
@@ -133,18 +139,12 @@ class Rules:
             around = self._rule_of(self._words(wording, said_code), *known)
             if around is not None and around.section not in _WORDLESS and around.cls not in FINAL_CLAIMS:
                 rule = around  # the reply says nothing that is known, what stands before it does
-        if rule is None:
-            return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT, stage=stage), False
-        cls = rule.cls_temporary if _severity(code, enhanced) == "4" else rule.cls
-        cause = Cause(
-            cls=cls,
-            rule=rule.id,
-            scope=rule.scope_of(cls),
-            retry_after=rule.retry_after if cls in _WAITING else None,
-            maybe_delivered=rule.maybe_delivered,
-            stage=stage,
-        )
-        return cause, cls in _WAITING and retry_after(text) is not None
+        severity = _severity(code, enhanced)
+        kind = (rule.id if rule else _NO_RULE, severity, stage)
+        cause = self._causes.get(kind)
+        if cause is None:
+            cause = self._causes[kind] = _cause(rule, severity, stage)
+        return cause, cause.cls in _WAITING and retry_after(text) is not None
 
     def _words(self, wording: str, code: int) -> str:
         """What rules look into, of a reply or of the text of a bounce."""
@@ -243,6 +243,20 @@ class _Question:
 def _key(first: str, second: str = "") -> str:
     """Where a wording is looked up: by its first word and the start of the second, else by the start of its word."""
     return f"{first} {second[:_SECOND_LENGTH]}" if len(second) >= _SECOND_LENGTH else first[:_KEY_LENGTH]
+
+
+def _cause(rule: Rule | None, severity: str, stage: str) -> Cause:
+    if rule is None:
+        return Cause(cls=CauseClass.UNKNOWN, rule=_NO_RULE, scope=Scope.RECIPIENT, stage=stage)
+    cls = rule.cls_temporary if severity == "4" else rule.cls
+    return Cause(
+        cls=cls,
+        rule=rule.id,
+        scope=rule.scope_of(cls),
+        retry_after=rule.retry_after if cls in _WAITING else None,
+        maybe_delivered=rule.maybe_delivered,
+        stage=stage,
+    )
 
 
 def _severity(code: int, enhanced: str) -> str:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 TEXT_MAX = 4_096  # characters looked at; Postfix cuts a record at 2,000 bytes
-_WORDS_MAX = 65_536  # remembered at once
+_WORDS_MAX = 16_384  # remembered at once
 _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
@@ -60,7 +60,8 @@ _DIGIT = re.compile(r"\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
 _REPLY_CODE = re.compile(r"[245][0-5]\d")
 _ID = re.compile(
-    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?![RB]L0\d{5}\b)[0-9A-Za-z]{8,}(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
+    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?!(?:[RB]L0\d{5}|SMTPUTF8|8BITMIME)\b)[0-9A-Za-z]{8,}"
+    r"(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
 )  # RL000001 and BL000001 are codes, 2821 to 5322 standards of mail
 _WAIT = re.compile(
     r"(\d{1,6})(?::(\d\d):(\d\d)(?![\d:.])|"
@@ -175,7 +176,8 @@ def _masked(word: str) -> str:
     if _TIME.fullmatch(bare):
         return f"{before}id{after}"
     if "://" in bare:
-        return f"{before}{bare.partition('?')[0]}{after}"
+        page, _, query = bare.partition("?")
+        return f"{before}{page}?{query}{after}" if query.startswith("p=") else f"{before}{page}{after}"
     return f"{before}{_ID.sub('id', bare)}{after}"
 
 

@@ -162,7 +162,10 @@ def _several(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def needles(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Literals as they are looked for: folded, from a word's start on; a space at the end asks for the word's end."""
+    """Literals as they are looked for: folded, from a word's start on; a space at the end asks for the word's end.
+
+    A lone word of up to five letters, and a last word of up to two, stand for themselves.
+    """
     return tuple(_needle(text) for text in _several(value))
 
 
@@ -170,5 +173,6 @@ def _needle(text: str) -> str:
     words = folded(text)
     if any(ord(letter) >= 0x3000 for letter in words):
         return words.strip()
-    whole = text.endswith(" ") or (" " not in words.strip() and len(words) < 6)  # a short word alone
+    last = words.split()[-1] if words.split() else ""
+    whole = text.endswith(" ") or len(last) < 3 or (" " not in words.strip() and len(words) < 6)
     return words if whole else words.rstrip()

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from resend.policy.replies import fold_word, without_command
 from resend.policy.rules import Rule
 
-_WORDS_MAX = 65_536  # remembered at once
+_WORDS_MAX = 16_384  # remembered at once
 _GAP = "_"
+_HEAD = 3  # letters by which the starts of words are looked up
 
 
 class Vocabulary:
@@ -29,7 +30,11 @@ class Vocabulary:
                 self._add(needle)
         for needle in more:
             self._add(needle)
-        self._lengths = sorted({len(start) for start in self._starts})
+        self._short = tuple(start for start in self._starts if len(start) < _HEAD)
+        self._long: dict[str, tuple[str, ...]] = {}
+        for start in self._starts:
+            if len(start) >= _HEAD:
+                self._long[start[:_HEAD]] = (*self._long.get(start[:_HEAD], ()), start)
         self._folded = _Folded(self)
 
     def reduced(self, text: str) -> str:
@@ -52,7 +57,9 @@ class Vocabulary:
             self._starts.add(words[-1])
 
     def _knows(self, word: str) -> bool:
-        if word in self._whole or any(word[:length] in self._starts for length in self._lengths):
+        if word in self._whole or word.startswith(self._short):
+            return True
+        if word.startswith(self._long.get(word[:_HEAD], ())):
             return True
         return not word.isascii() and any(part in word for part in self._within)
 

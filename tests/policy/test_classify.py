@@ -375,7 +375,7 @@ def test_hostile_texts_take_linear_time(unit: str) -> None:
         for _ in range(3):
             fresh = Rules.__new__(Rules)
             fresh.__dict__.update(RULES.__dict__)
-            fresh._cache = type(RULES._cache)()
+            fresh._cache, fresh._by_words = {}, {}
             start = time.perf_counter()
             fresh.classify(text)
             best = min(best, time.perf_counter() - start)
