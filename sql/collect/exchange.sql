@@ -56,7 +56,7 @@ record AS (
     TRY_CAST(fields[size_place] AS BIGINT) AS size,
     field_text(fields[id_place]) AS message_id,
     field_text(fields[trace_place]) AS trace
-  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE trim(text) <> '' AND NOT starts_with(text, '#'))
+  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND NOT starts_with(text, '#'))
   CROSS JOIN place
   WHERE trim(text) <> heading
 ),

@@ -24,7 +24,7 @@ WITH document AS (
       "feedback_report": {"original_rcpto_to": ["VARCHAR"], "original_rcpt_to": ["VARCHAR"],
         "supplemental_trace": {"recipient": "VARCHAR"}}}]')) AS told
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 record AS (
   SELECT

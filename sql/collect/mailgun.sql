@@ -31,7 +31,7 @@ WITH document AS (
   FROM (
     SELECT line, text, left(ltrim(text), 1) NOT IN ('{', '[', '"') AND regexp_matches(text, '(?:^|&)event=') AS posted
     FROM lines
-    WHERE trim(text) <> ''
+    WHERE filled(text)
   )
 ),
 event AS (
@@ -85,7 +85,7 @@ event AS (
           "flags": {"is-delayed-bounce": "VARCHAR"}, "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
           "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
             "attempt-no": "VARCHAR", "enhanced-code": "VARCHAR"}}') AS said,
-        CASE WHEN contains(text, '"user-variables"') THEN json_transform(body, '{"user-variables": "MAP(VARCHAR, VARCHAR)"}')
+        CASE WHEN contains(text, 'user-variables"') THEN json_transform(body, '{"user-variables": "MAP(VARCHAR, VARCHAR)"}')
         END['user-variables'] AS variables
       FROM (
         SELECT line, text, coalesce(body -> '$."event-data"', body) AS body
@@ -118,7 +118,7 @@ SELECT
   '' AS instance,
   qid,
   CASE
-    WHEN type = 'accepted' THEN 'queued'
+    WHEN type = 'accepted' THEN accepted_kind(sender)
     WHEN type IN ('complained', 'unsubscribed') THEN 'complaint'
     ELSE 'attempt'
   END AS kind,
@@ -142,7 +142,8 @@ SELECT
   ) AS enhanced,
   CASE WHEN type IN ('failed', 'rejected', 'bounced', 'dropped') THEN reply END AS reply,
   bracketed(message_id) AS message_id,
-  said['message']['size'] AS size
+  said['message']['size'] AS size,
+  CASE WHEN type = 'accepted' THEN header_text('Event', type) END AS text
 FROM worded
 WHERE contains(address, '@') OR type = 'accepted' AND message_id <> ''
 UNION ALL BY NAME

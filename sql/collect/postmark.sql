@@ -21,7 +21,7 @@ WITH document AS (
         "Metadata": "MAP(VARCHAR, VARCHAR)"}]'
     )) AS told
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 typed AS (
   SELECT
@@ -44,7 +44,7 @@ event AS (
     text,
     said,
     type,
-    trim(coalesce(said['Email'], said['Recipient'])) AS address,
+    tight(coalesce(said['Email'], said['Recipient'])) AS address,
     coalesce(
       moment_us(coalesce(said['BouncedAt'], said['DeliveredAt'], said['ChangedAt'])),
       epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)

@@ -48,7 +48,7 @@ place AS (
 record AS (
   SELECT line, text, csv_fields(text) AS fields
   FROM lines
-  WHERE NOT starts_with(text, '#') AND NOT starts_with(text, 'type,') AND NOT starts_with(text, '"type"') AND trim(text) <> ''
+  WHERE NOT starts_with(text, '#') AND NOT starts_with(text, 'type,') AND NOT starts_with(text, '"type"') AND filled(text)
 ),
 named AS (
   SELECT

@@ -20,7 +20,7 @@ WITH document AS (
         "sg_message_id": "VARCHAR", "reason": "VARCHAR", "response": "VARCHAR", "status": "VARCHAR", "type": "VARCHAR"}]'
     )) AS told
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 event AS (
   SELECT
@@ -28,7 +28,7 @@ event AS (
     text,
     type,
     said['type'] AS bounce,
-    trim(said['email']) AS address,
+    tight(said['email']) AS address,
     coalesce(
       moment_us(coalesce(said['timestamp'], said['created'])), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
     ) AS at_us,
@@ -61,7 +61,7 @@ SELECT
   '' AS instance,
   CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE trim(id, '<>') END AS qid,
   CASE
-    WHEN type = 'processed' THEN 'queued'
+    WHEN type = 'processed' THEN accepted_kind('')
     WHEN type IN ('spamreport', 'unsubscribe', 'group_unsubscribe') THEN 'complaint'
     ELSE 'attempt'
   END AS kind,
@@ -76,7 +76,8 @@ SELECT
   told_code(words) AS code,
   coalesce(dsn, told_enhanced(words)) AS enhanced,
   CASE WHEN type <> 'delivered' THEN words END AS reply,
-  bracketed(smtp_id) AS message_id
+  bracketed(smtp_id) AS message_id,
+  CASE WHEN type = 'processed' THEN header_text('Event', type) END AS text
 FROM event
 WHERE contains(address, '@')
 UNION ALL BY NAME
@@ -91,7 +92,7 @@ SELECT
 FROM (SELECT line, named, unnest(map_entries(named)) AS entry FROM (
   SELECT line, unnest(TRY(json_transform(listed(text), '["MAP(VARCHAR, VARCHAR)"]'))) AS named
   FROM document
-  WHERE told IS NOT NULL AND (contains(text, '"X-') OR contains(text, '"x-'))
+  WHERE told IS NOT NULL AND (contains(text, 'X-') OR contains(text, 'x-'))
 ))
 WHERE starts_with(lower(entry['key']), 'x-') AND coalesce(named['sg_message_id'], named['smtp-id']) <> ''
   AND named['event'] IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL

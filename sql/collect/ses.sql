@@ -15,7 +15,7 @@ WITH wrapped AS (
     line,
     text,
     CASE
-      WHEN contains(text, '"Records"') OR contains(text, '"Messages"') THEN TRY(list_transform(
+      WHEN contains(text, 'Records"') OR contains(text, 'Messages"') THEN TRY(list_transform(
         json_transform(
           coalesce(json_extract(text, '$.Records'), json_extract(text, '$.Messages')),
           '["JSON"]'
@@ -26,7 +26,7 @@ WITH wrapped AS (
       ELSE [text]
     END AS inside
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 opened AS (
   SELECT line, text, unnest(coalesce(inside, [text])) AS body FROM wrapped
@@ -37,7 +37,7 @@ enveloped AS (
     text,
     body,
     CASE
-      WHEN contains(body, '"Message"') OR contains(body, '"detail"') THEN TRY(json_transform(
+      WHEN contains(body, 'Message"') OR contains(body, 'detail"') THEN TRY(json_transform(
         listed(body), '[{"Message": "VARCHAR", "detail": "VARCHAR", "Timestamp": "VARCHAR", "time": "VARCHAR"}]'
       ))
       ELSE [NULL]
@@ -135,7 +135,7 @@ SELECT
   'ses' AS host,
   '' AS instance,
   CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE id END AS qid,
-  CASE type WHEN 'Send' THEN 'queued' WHEN 'Complaint' THEN 'complaint' ELSE 'attempt' END AS kind,
+  CASE type WHEN 'Send' THEN accepted_kind(said['mail']['source']) WHEN 'Complaint' THEN 'complaint' ELSE 'attempt' END AS kind,
   line,
   bare_address(said['mail']['source']) AS sender,
   CASE WHEN type <> 'Send' THEN address END AS recipient,
@@ -160,7 +160,8 @@ SELECT
   coalesce(dsn, told_enhanced(words)) AS enhanced,
   CASE WHEN type NOT IN ('Send', 'Complaint') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type <> 'Delivery' THEN words END AS reply,
-  message_id
+  message_id,
+  CASE WHEN type = 'Send' THEN header_text('Event', type) END AS text
 FROM worded
 WHERE contains(address, '@')
 UNION ALL BY NAME

@@ -13,7 +13,7 @@
 WITH document AS (
   SELECT line, text, TRY(json_transform(listed_in(text, 'results'), '["JSON"]')) AS told
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 typed AS (
   SELECT
@@ -43,7 +43,7 @@ event AS (
     text,
     said,
     type,
-    trim(coalesce(nullif(said['raw_rcpt_to'], ''), said['rcpt_to'])) AS address,
+    tight(coalesce(nullif(said['raw_rcpt_to'], ''), said['rcpt_to'])) AS address,
     coalesce(moment_us(said['timestamp']), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
     bare_reply(coalesce(nullif(said['raw_reason'], ''), said['reason'])) AS words
   FROM typed
@@ -68,7 +68,7 @@ SELECT
   '' AS instance,
   qid,
   CASE
-    WHEN type = 'injection' THEN 'queued'
+    WHEN type = 'injection' THEN accepted_kind(said['msg_from'])
     WHEN type IN ('spam_complaint', 'list_unsubscribe', 'link_unsubscribe') THEN 'complaint'
     ELSE 'attempt'
   END AS kind,
@@ -87,13 +87,14 @@ SELECT
   END AS status,
   CASE
     WHEN type = 'delivery' THEN 250
-    ELSE coalesce(told_code(words), CASE WHEN regexp_matches(said['error_code'], '^[245][0-9]{2}$') THEN said['error_code']::INTEGER END)
+    ELSE coalesce(told_code(words), CASE WHEN regexp_matches(said['error_code'], '^[245][0-9]{2}$') THEN TRY_CAST(said['error_code'] AS INTEGER) END)
   END AS code,
   enhanced,
   CASE WHEN type IN ('bounce', 'delay', 'delivery') THEN TRY(said['queue_time'] * 1000) END AS delay,
   CASE WHEN type NOT IN ('delivery', 'injection') THEN words END AS reply,
   coalesce(said['transmission_id'], said['message_id']) AS message_id,
-  CASE WHEN type = 'injection' THEN said['msg_size'] END AS size
+  CASE WHEN type = 'injection' THEN said['msg_size'] END AS size,
+  CASE WHEN type = 'injection' THEN header_text('Event', type) END AS text
 FROM keyed
 WHERE contains(address, '@')
 UNION ALL BY NAME

@@ -17,7 +17,7 @@ WITH document AS (
       "code": "VARCHAR", "enhanced": "VARCHAR", "reply": "VARCHAR", "host": "VARCHAR", "queue_id": "VARCHAR",
       "relay": "VARCHAR", "relay_ip": "VARCHAR", "event_id": "VARCHAR", "delay": "DOUBLE", "subject": "VARCHAR"}]')) AS told
   FROM lines
-  WHERE trim(text) <> ''
+  WHERE filled(text)
 ),
 row_ AS (
   SELECT
@@ -59,7 +59,7 @@ judged AS (
       WHEN regexp_matches(word, '^[245][0-9]{2}$') THEN CASE left(word, 1) WHEN '2' THEN 'sent' WHEN '4' THEN 'deferred' ELSE 'bounced' END
     END AS state,
     coalesce(
-      nullif(trim(said['queue_id']), ''), nullif(trim(said['message_id'], '<> '), ''), nullif(said['event_id'], ''),
+      nullif(tight(said['queue_id']), ''), nullif(trim(said['message_id'], '<> '), ''), nullif(said['event_id'], ''),
       concat(address, '/', at_us)
     ) AS qid
   FROM row_
@@ -82,12 +82,12 @@ SELECT
   own_host AS host,
   '' AS instance,
   qid,
-  CASE WHEN state IN ('queued', 'complaint') THEN state ELSE 'attempt' END AS kind,
+  CASE state WHEN 'queued' THEN accepted_kind(said['sender']) WHEN 'complaint' THEN state ELSE 'attempt' END AS kind,
   line,
   bare_address(said['sender']) AS sender,
   CASE WHEN state <> 'queued' THEN address END AS recipient,
-  lower(nullif(trim(said['relay']), '')) AS relay,
-  nullif(trim(said['relay_ip']), '') AS relay_ip,
+  lower(nullif(tight(said['relay']), '')) AS relay,
+  nullif(tight(said['relay_ip']), '') AS relay_ip,
   CASE WHEN state NOT IN ('queued', 'complaint') THEN state END AS status,
   CASE WHEN state NOT IN ('queued', 'complaint') THEN coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, told_code(words)) END
     AS code,
@@ -95,9 +95,10 @@ SELECT
     WHEN state NOT IN ('queued', 'complaint')
       THEN coalesce(nullif(regexp_extract(said['enhanced'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), told_enhanced(words))
   END AS enhanced,
-  CASE WHEN state NOT IN ('queued', 'complaint') AND said['delay'] BETWEEN 0 AND 1e9 THEN CAST(said['delay'] * 1000000 AS BIGINT) END AS delay,
+  CASE WHEN state NOT IN ('queued', 'complaint') AND said['delay'] BETWEEN 0 AND 1e9 THEN TRY_CAST(said['delay'] * 1000000 AS BIGINT) END AS delay,
   CASE WHEN state NOT IN ('queued', 'complaint', 'sent') THEN words END AS reply,
-  nullif(trim(said['message_id']), '') AS message_id
+  nullif(tight(said['message_id']), '') AS message_id,
+  CASE WHEN state = 'queued' THEN header_text('Event', word) END AS text
 FROM checked
 WHERE unfit IS NULL AND state <> ''
 UNION ALL BY NAME
@@ -109,7 +110,7 @@ SELECT at_us, own_host AS host, '' AS instance, qid, 'header' AS kind, line, hea
 FROM (
   SELECT at_us, own_host, qid, line, unnest(map_entries(TRY(json_transform(text, '"MAP(VARCHAR, VARCHAR)"')))) AS entry
   FROM checked
-  WHERE unfit IS NULL AND state <> '' AND (contains(text, '"X-') OR contains(text, '"x-'))
+  WHERE unfit IS NULL AND state <> '' AND (contains(text, 'X-') OR contains(text, 'x-'))
 )
 WHERE starts_with(lower(entry['key']), 'x-') AND entry['value'] <> ''
 UNION ALL BY NAME

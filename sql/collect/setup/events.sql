@@ -1,10 +1,12 @@
 -- Purpose: what formats of self-contained records (webhooks, exports) share: the empty view `no_event` with the event
 --   columns in their order, and macros that read times, replies and addresses. Nothing here raises for bad text.
 --   moment_us(text): microseconds UTC of seconds or milliseconds since 1970, or of a time in ISO 8601.
---   one_line(text): without line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
+--   filled(text): not only spaces. tight(text): trim, which is slow where there is nothing to do. one_line(text): without
+--   line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
 --   told_code(text), told_enhanced(text): the codes that a reply begins with, or that follow `said: `.
 --   bare_address(text): `a@b` of `A B <a@b>`. bracketed(id): a Message-ID in the brackets that its header has.
---   header_text(name, value): the text of a `header` event.
+--   header_text(name, value): the text of a `header` event. accepted_kind(sender): the kind of an event that says that a
+--   mail was taken in: `queued`, but without a sender that would be a bounce of ours, so it is a header then.
 -- Parameters: none of `params`.
 -- Columns: of no_event, those of every format.
 CREATE OR REPLACE TEMP VIEW no_event AS
@@ -34,34 +36,49 @@ CREATE OR REPLACE TEMP MACRO moment_us(value) AS
     ELSE number_us(TRY_CAST(value AS DOUBLE))
   END;
 
+CREATE OR REPLACE TEMP MACRO filled(value) AS left(value, 1) > ' ' OR trim(value) <> '';
+
+CREATE OR REPLACE TEMP MACRO tight(value) AS
+  CASE WHEN left(value, 1) = ' ' OR suffix(value, ' ') THEN trim(value) ELSE value END;
+
 CREATE OR REPLACE TEMP MACRO one_line(value) AS
   CASE
     WHEN contains(value, chr(10)) OR contains(value, chr(13)) THEN trim(regexp_replace(value, '\s*[\r\n]+\s*', ' ', 'g'))
-    ELSE trim(value)
+    ELSE tight(value)
   END;
 
 CREATE OR REPLACE TEMP MACRO bare_reply(value) AS
   CASE
-    WHEN position(';' IN left(value, 24)) > 0
+    WHEN left(value, 1) > '9' AND contains(left(value, 24), ';')
       THEN one_line(regexp_replace(value, '^\s*(?i:smtp|x-[a-z0-9-]{1,16})\s*;\s*', ''))
     ELSE one_line(value)
   END;
 
-CREATE OR REPLACE TEMP MACRO told_code(value) AS TRY_CAST(
-  regexp_extract(left(value, 500), '(?:^|said: |refused to talk to me: )([245][0-9][0-9])(?:[ -]|$)', 1) AS INTEGER
-);
+CREATE OR REPLACE TEMP MACRO told_code(value) AS
+  CASE
+    WHEN left(value, 1) IN ('2', '4', '5') AND substring(value, 4, 1) IN (' ', '-', '') THEN TRY_CAST(left(value, 3) AS INTEGER)
+    WHEN contains(value, 'said: ') OR contains(value, 'talk to me: ') THEN TRY_CAST(
+      regexp_extract(left(value, 500), '(?:said: |refused to talk to me: )([245][0-9][0-9])(?:[ -]|$)', 1) AS INTEGER
+    )
+  END;
 
-CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS nullif(
-  regexp_extract(
-    left(value, 500),
-    '(?:^|said: |refused to talk to me: )(?:[245][0-9][0-9][ -]+)?[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1
-  ), ''
-);
+CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS
+  CASE
+    WHEN left(value, 1) IN ('2', '4', '5', '#', '(') THEN nullif(
+      regexp_extract(left(value, 24), '^(?:[245][0-9][0-9][ -]+)?[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1), ''
+    )
+    WHEN contains(value, 'said: ') OR contains(value, 'talk to me: ') THEN nullif(
+      regexp_extract(
+        left(value, 500),
+        '(?:said: |refused to talk to me: )[245][0-9][0-9][ -]+[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1
+      ), ''
+    )
+  END;
 
 CREATE OR REPLACE TEMP MACRO bare_address(value) AS
   CASE
     WHEN contains(value, '<') THEN regexp_extract(value, '<([^<>]*)>\s*$', 1)
-    ELSE trim(value)
+    ELSE tight(value)
   END;
 
 CREATE OR REPLACE TEMP MACRO bracketed(value) AS
@@ -69,5 +86,7 @@ CREATE OR REPLACE TEMP MACRO bracketed(value) AS
     WHEN value = '' OR starts_with(value, '<') THEN value
     ELSE '<' || value || '>'
   END;
+
+CREATE OR REPLACE TEMP MACRO accepted_kind(sender) AS CASE WHEN sender <> '' THEN 'queued' ELSE 'header' END;
 
 CREATE OR REPLACE TEMP MACRO header_text(name, value) AS left(concat('header ', name, ': ', one_line(value)), 2000);

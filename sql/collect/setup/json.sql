@@ -6,11 +6,15 @@
 -- Parameters: none.
 -- Columns: none.
 CREATE OR REPLACE TEMP MACRO listed(value) AS
-  CASE WHEN starts_with(ltrim(value), '[') THEN value ELSE concat('[', value, ']') END;
+  CASE
+    WHEN left(value, 1) = '{' THEN concat('[', value, ']')
+    WHEN starts_with(ltrim(value), '[') THEN value
+    ELSE concat('[', value, ']')
+  END;
 
 CREATE OR REPLACE TEMP MACRO listed_in(value, key) AS
   CASE
-    WHEN contains(value, concat('"', key, '"')) THEN coalesce(
+    WHEN contains(value, concat(key, '"')) THEN coalesce(
       TRY(CASE WHEN json_type(value, concat('$.', key)) = 'ARRAY' THEN json_extract(value, concat('$.', key))::VARCHAR END),
       listed(value)
     )
