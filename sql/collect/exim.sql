@@ -228,11 +228,18 @@ hosted AS (
         rest, '(?:[Rr]emote host|host|connected to|[Cc]onnect(?:ion)? to|^-?[0-9]+\):) ([^ \[\]]+ \[[0-9A-Fa-f.:]+\](?::[0-9]+)?)', 1
       )
     END AS via,
-    CASE class
-      WHEN 3 THEN replace(trim(substring(rest, position(': ' IN rest) + 2)), '\n', ' ')
-      WHEN 4 THEN replace(trim(rest), '\n', ' ')
+    CASE
+      WHEN class = 2 THEN NULL
+      WHEN contains(rest, ' DT=') OR contains(rest, ' H=') THEN  -- what other selectors put before and behind the reason
+        regexp_replace(
+          regexp_replace(replace(told_why, '\n', ' '), '^([A-Z][A-Za-z ]+) H=[^ ]+ \[[^\]]+\](?::[0-9]+)?(?: I=[^ ]+)?(?: DT=[0-9a-z.]+)?(: |$)', '\1\2'),
+          '(?: (?:DT|QT)=[0-9a-z.]+)+$', ''
+        )
+      ELSE replace(told_why, '\n', ' ')
     END AS reason
-  FROM cut
+  FROM (
+    SELECT *, CASE class WHEN 3 THEN trim(substring(rest, position(': ' IN rest) + 2)) WHEN 4 THEN trim(rest) END AS told_why FROM cut
+  )
 ),
 tried AS (
   SELECT
@@ -272,7 +279,12 @@ tried AS (
   FROM (
     SELECT
       *,
-      CASE WHEN contains(name, '@') AND left(name, 1) NOT IN ('|', '/', '>', ':') OR top = '' THEN name ELSE top END AS address,
+      CASE
+        WHEN top = '' THEN name
+        WHEN NOT contains(name, '@') OR ascii(name) IN (47, 58, 62, 124) THEN top
+        WHEN starts_with(top, '"') AND replace(top, '"', '') = name THEN top  -- "a b"@c stands as a b@c
+        ELSE name
+      END AS address,
       position(' [' IN via) AS open,
       position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close,
       CASE WHEN class = 2 THEN substring(tail, told + 5) END AS accepted,

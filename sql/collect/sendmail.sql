@@ -155,10 +155,7 @@ tried AS (
       WHEN via <> '' THEN lower(rtrim(trim(replace(via, ' (may be forged)', ''), '[] '), '.'))
       WHEN mailer_ > 0 THEN regexp_extract(substring(tail, mailer_ + 9, 40), '^[^, ]+')
     END AS relay,
-    CASE
-      WHEN via_open > 0 THEN lower(split_part(replace(substring(via, via_open + 2), 'IPv6:', ''), ']', 1))
-      WHEN starts_with(via, '[') THEN lower(split_part(replace(substring(via, 2), 'IPv6:', ''), ']', 1))
-    END AS relay_ip,
+    CASE WHEN via_open > 0 THEN lower(split_part(replace(substring(via, via_open + 2), 'IPv6:', ''), ']', 1)) END AS relay_ip,
     CASE
       WHEN starts_with(stat, 'Sent') THEN 'sent'
       WHEN starts_with(stat, 'Deferred') THEN 'deferred'
@@ -185,7 +182,7 @@ doubted AS (
   LEFT JOIN spoken
     ON tried.status = 'deferred' AND spoken.qid = substring(tried.text, tried.from_, tried.gap - 1)
     AND tried.line > spoken.line AND tried.at_us BETWEEN spoken.at_us AND spoken.at_us + 5000000
-    AND contains(lower(spoken.said), concat(' from ', tried.relay))
+    AND contains(lower(replace(spoken.said, ' from [', ' from ')), concat(' from ', tried.relay))
 ),
 rare AS (
   SELECT

@@ -20,14 +20,18 @@ WITH attempt AS (
       WHEN life.status IN ('expired', 'force-expired') THEN 'expired'
       ELSE 'deferred'
     END AS word,
-    CASE WHEN life.relay IN ('none', '') AND (
-      position('delivery temporarily suspended' IN life.reply) > 0
-      OR position('retry time not reached' IN life.reply) > 0  -- this one and the next three: Exim
-      OR position('retry timeout exceeded' IN life.reply) = 1
-      OR position('have been failing for a long time' IN life.reply) > 0
-      OR position('domain matches queue_smtp_domains' IN life.reply) = 1
-      OR life.reply IN ('Envelope expired', 'Envelope removed by administrator')  -- OpenSMTPD
-    ) THEN 1 ELSE 0 END AS copied,
+    CASE
+      WHEN life.relay_ip = '' AND position('Deferred: Connection ' IN life.reply) = 1 THEN 1  -- Sendmail: of a host tried before
+      WHEN life.relay IN ('none', '') AND (
+        position('delivery temporarily suspended' IN life.reply) > 0
+        OR position('retry time not reached' IN life.reply) > 0  -- this one and the next three: Exim
+        OR position('retry timeout exceeded' IN life.reply) = 1
+        OR position('have been failing for a long time' IN life.reply) > 0
+        OR position('domain matches queue_smtp_domains' IN life.reply) = 1
+        OR life.reply IN ('Envelope expired', 'Envelope removed by administrator')  -- OpenSMTPD
+      ) THEN 1
+      ELSE 0
+    END AS copied,
     CASE WHEN life.status <> 'sent' AND (
       position('message may be sent more than once' IN life.reply) > 0
       OR position('while sending end of data' IN life.reply) > 0
