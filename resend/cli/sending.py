@@ -15,6 +15,7 @@ import typer
 from resend.cli import freshness, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
+from resend.cli.control import operator
 from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
 from resend.cli.plans import PlanId
 from resend.cli.progress import Progress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from resend.executor.run import Run, RunSummary
+    from resend.flows.standing import Taken
     from resend.stores.home import Home
     from resend.stores.ledger import Ledger
     from resend.stores.rows import PlanRecord, ProviderStatus
@@ -63,6 +65,12 @@ def run(
     ] = None,
     blind: Annotated[bool, typer.Option("--blind", help="send through a relay whose log is not known")] = False,
     in_doubt: Annotated[InDoubt | None, typer.Option("--in-doubt", help="hold (default) or resend")] = None,
+    evidence_age: Annotated[
+        str, typer.Option("--evidence-age", metavar="T", help="go on with knowledge as old as this; audited")
+    ] = "",
+    provider_not_recovered: Annotated[
+        str, typer.Option("--provider-not-recovered", metavar="REASON", help="send though it still refuses; audited")
+    ] = "",
 ) -> Done:
     """Send a plan, paced. Stopped or killed, the same command resumes it; nothing is sent twice.
 
@@ -82,7 +90,14 @@ def run(
         record = find_plan(ledger, plan)
         count = confirm if confirm is not None else _confirmed(screen, record)
         options = RunOptions(
-            confirm=count, connections=connections, follow=follow, blind=blind, in_doubt=in_doubt or ""
+            confirm=count,
+            connections=connections,
+            follow=follow,
+            blind=blind,
+            in_doubt=in_doubt or "",
+            evidence_age=duration(evidence_age, "--evidence-age") if evidence_age else None,
+            not_recovered=provider_not_recovered.strip(),
+            who=operator(),
         )
         with Progress(screen, "run", "mails") as progress:
             shown = _Shown(progress, record.total, lambda: _ages(screen, home, where))
@@ -96,7 +111,7 @@ def catch_up(
     ctx: typer.Context,
     max_duration: Annotated[str, typer.Option("--max-duration", metavar="30m", help="stop after so long")] = "",
 ) -> Done:
-    """Send the rows of started plans that have become due. Safe from a timer.
+    """Send the rows of started plans that have become due, and what [catchup] takes by itself. Safe from a timer.
 
     Exits with 5 where a run is going on, with 3 where rows become due later.
     """
@@ -106,10 +121,25 @@ def catch_up(
     longest = duration(max_duration, "--max-duration") if max_duration else None
     config, home = existing(screen)
     where = zone(config)
-    with ledger_of(config, home) as ledger:
+    with ledger_of(config, home, create=bool(config.catchup.providers)) as ledger:
         with Progress(screen, "catch-up", "mails") as progress:
-            summary = send(home, config, ledger, max_duration=longest, progress=_Shown(progress, 0, lambda: None))
+            shown = _Shown(progress, 0, lambda: None)
+            summary, taken = send(home, config, ledger, max_duration=longest, progress=shown)
+        for item in taken:
+            _took(screen, item)
         return _ended(screen, ledger, summary, where, plan="", again="resend catch-up")
+
+
+def _took(screen: Screen, item: Taken) -> None:
+    plan = "" if item.plan is None else item.plan.id
+    mails = 0 if item.plan is None else item.plan.total
+    screen.row("standing", provider=item.provider, plan=plan, mails=mails, passed_over=item.passed_over)
+    if item.plan is None:
+        screen.line(f"standing policy: {item.provider}: {item.passed_over}")
+    else:
+        screen.line(
+            f"standing policy: {item.provider or 'begun before'}: {render.count(mails)} mails, plan {plan[:12]}"
+        )
 
 
 class _Shown:

@@ -1,18 +1,24 @@
-"""`catch-up`: sends the rows of started plans that have become due, with fresh knowledge of what must not be sent.
+"""`catch-up`: sends the rows of started plans that have become due, and what the standing policy takes.
 
-Safe from a timer: a second one ends with LockHeld, and a run that is going on is left alone. Takes in nothing new: the
-rows are those of plans that a person confirmed. Raises what the run raises.
+Safe from a timer: a second one ends with LockHeld, and a run that is going on is left alone. Knowledge of what must not
+be sent is refreshed first. Raises what the run and the standing policy raise.
 """
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from resend.config import Config
-from resend.errors import ConfigError
+from resend.errors import worst
 from resend.executor.run import RunSummary
 from resend.flows import run as sending
+from resend.flows.standing import WHO, Taken, standing_plans
 from resend.flows.vetoes import project_catalog, project_evidence
+from resend.model import PlanState
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 
@@ -24,15 +30,44 @@ def catch_up(
     *,
     max_duration: timedelta | None,
     progress: sending.Progress | None = None,
-) -> RunSummary:
-    """Project late arrivals and the catalog into the ledger, then send what is due, for at most `max_duration`."""
-    if config.catchup.providers or config.catchup.causes:
-        raise ConfigError(
-            "the standing policy is not in this version; catch-up sends the due rows of confirmed plans",
-            where="[catchup]",
-            next_step="take its providers and causes away",
-        )
+) -> tuple[RunSummary, Sequence[Taken]]:
+    """Project late arrivals and the catalog into the ledger, then send what is due, for at most `max_duration`.
+
+    Due rows go first; then the plans of the standing policy, begun ones before new ones, each like a plan that a person
+    confirmed.
+    """
+    started = time.monotonic()
     now = datetime.now(UTC)
     project_catalog(home, ledger, now)
     project_evidence(home, config, ledger, now)
-    return sending.catch_up(home, config, ledger, max_duration=max_duration, progress=progress)
+    whole = sending.catch_up(home, config, ledger, max_duration=max_duration, progress=progress)
+    found: list[Taken] = []
+    for item in chain(_begun(ledger), standing_plans(home, config, ledger, now=now)):
+        found.append(item)
+        if item.plan is None:
+            continue
+        left = None if max_duration is None else max_duration - timedelta(seconds=time.monotonic() - started)
+        if whole.stopped or (left is not None and left <= timedelta(0)):
+            break
+        options = sending.RunOptions(confirm=item.plan.total, who=WHO)
+        done = sending.run(home, config, ledger, item.plan.id, options, progress=progress, max_duration=left)
+        whole = _both(whole, done)
+    return whole, found
+
+
+def _begun(ledger: Ledger) -> Iterator[Taken]:
+    """Plans of the policy that an earlier catch-up left: made, or not sent to the end."""
+    for plan in ledger.plans():
+        if plan.reason.startswith(f"{WHO}: ") and plan.state in (PlanState.READY, PlanState.STARTED):
+            yield Taken(provider="", plan=plan)
+
+
+def _both(one: RunSummary, other: RunSummary) -> RunSummary:
+    due = [at for at in (one.next_due, other.next_due) if at is not None]
+    return RunSummary(
+        exit=worst(one.exit, other.exit),
+        counts=Counter(one.counts) + Counter(other.counts),
+        parked={**one.parked, **other.parked},
+        next_due=min(due, default=None),
+        stopped=one.stopped or other.stopped,
+    )

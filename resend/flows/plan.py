@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from resend.config import Config
@@ -225,7 +226,7 @@ def _draft(
     table = ProviderTable.load(config.providers)
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
         buckets, accepted = affected.counts(), affected.about.accepted()
-        candidates = list(_candidates(home, affected.rows(Bucket.RESEND), incident_id))
+        candidates = list(_candidates(home, _taken(affected.rows(Bucket.RESEND), options), incident_id))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
     unknown = sorted(set(options.rates) - set(profiles))
     if unknown and candidates:
@@ -242,6 +243,12 @@ def _draft(
         accepted=accepted,
     )
     return made, buckets, accepted
+
+
+def _taken(rows: Iterator[dict[str, Any]], options: Options) -> Iterator[dict[str, Any]]:
+    if options.standing is None:
+        return rows
+    return islice(filter(options.standing.takes, rows), options.standing.most)
 
 
 def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) -> Iterator[Candidate]:

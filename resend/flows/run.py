@@ -27,6 +27,7 @@ from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
+from resend.flows.recovery import unrecovered
 from resend.flows.vetoes import project_catalog
 from resend.linker.reconcile import FateTracker
 from resend.model import PlanState
@@ -36,6 +37,7 @@ from resend.policy.routes import routes
 from resend.stores import batches, doubt, fates, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
+from resend.stores.control import note
 from resend.stores.home import Home, exclusive
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile
@@ -59,10 +61,20 @@ class RunOptions:
     follow: Path | None = None
     blind: bool = False
     in_doubt: str = ""
+    evidence_age: timedelta | None = None  # raises [run] max_evidence_age; audited
+    not_recovered: str = ""  # why to send to a provider that still refuses; audited
+    who: str = "operator"
 
 
 def run(
-    home: Home, config: Config, ledger: Ledger, plan_ref: str, options: RunOptions, *, progress: Progress | None = None
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    plan_ref: str,
+    options: RunOptions,
+    *,
+    progress: Progress | None = None,
+    max_duration: timedelta | None = None,
 ) -> RunSummary:
     """Start or resume a plan, and send until nothing is left that is due within `[run] wait`."""
     plan = find_plan(ledger, plan_ref)
@@ -79,9 +91,12 @@ def run(
     with _alone(home, ledger):
         if plan.state is PlanState.READY:
             check_fresh(home, config, ledger, plan, now=now)
+            _check_recovered(home, config, ledger, plan, options, now)
             _start(home, ledger, plan, now)
+        if options.evidence_age is not None:
+            config = _with_age(config, ledger, plan, options, options.evidence_age, now)
         _recover(ledger, now, release=(options.in_doubt or config.run.in_doubt) == "resend", plan_id=plan.id)
-        return _execute(home, config, ledger, plan.id, options, progress, due_only=False)
+        return _execute(home, config, ledger, plan.id, options, progress, due_only=False, max_duration=max_duration)
 
 
 def catch_up(
@@ -94,6 +109,36 @@ def catch_up(
         return _execute(
             home, config, ledger, "", RunOptions(confirm=0), progress, due_only=True, max_duration=max_duration
         )
+
+
+def _check_recovered(
+    home: Home, config: Config, ledger: Ledger, plan: PlanRecord, options: RunOptions, now: datetime
+) -> None:
+    """Nothing starts into a provider that still refuses, unless a person says why."""
+    with PlanFile(home, plan.id) as frozen:
+        providers = {item.provider for item in frozen.batches()}
+    found = unrecovered(home, config, ledger, providers, now=now)
+    if found and not options.not_recovered:
+        name, said = next(iter(sorted(found.items())))
+        raise UsageError(
+            f"{name} has not recovered: {said}; nothing was sent",
+            where=f"plan {plan.id[:12]}",
+            next_step="collect the newest log and look at 'resend triage', or say why: --provider-not-recovered REASON",
+        )
+    with ledger.write() as conn:
+        for name, said in sorted(found.items()):
+            note(
+                conn, "not_recovered", plan_id=plan.id, provider=name, value=said, reason=options.not_recovered,
+                who=options.who, now=now,
+            )  # fmt: skip
+
+
+def _with_age(
+    config: Config, ledger: Ledger, plan: PlanRecord, options: RunOptions, age: timedelta, now: datetime
+) -> Config:
+    with ledger.write() as conn:
+        note(conn, "evidence_age", plan_id=plan.id, value=format_duration(age), who=options.who, now=now)
+    return config.model_copy(update={"run": config.run.model_copy(update={"max_evidence_age": age})})
 
 
 def _feedback(config: Config, options: RunOptions) -> None:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import duckdb
 
@@ -112,6 +113,29 @@ def open_incident(
     with ledger.write() as connection:
         add_incident(connection, record)
     return IncidentInfo(record=record, about=about, buckets=buckets)
+
+
+def taken(
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    selector: Selector,
+    wanted: Callable[[Mapping[str, Any]], bool],
+    *,
+    now: datetime,
+) -> int:
+    """How many mails of a selection are `wanted`, as things stand at `now`; opens nothing and writes nothing."""
+    files = outcomes(home, config, own=own_queue_ids(ledger))
+    with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
+        gather(con, home, config, files, ledger, selector)
+        with ledger.read() as connection:
+            place(con, home, connection, now=now)
+        cursor = con.cursor().execute("SELECT * FROM affected")
+        names = [column[0] for column in cursor.description or []]
+        count = 0
+        while chunk := cursor.fetchmany(2_048):
+            count += sum(wanted(dict(zip(names, row, strict=True))) for row in chunk)
+        return count
 
 
 def own_queue_ids(ledger: Ledger) -> list[tuple[str, int]]:

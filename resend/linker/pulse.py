@@ -110,13 +110,28 @@ def pulse(home: Home, config: Config, *, own: Own = (), now_us: int) -> Pulse:
     )
 
 
-def _providers(con: duckdb.DuckDBPyConnection, config: Config, until: int) -> tuple[ProviderPulse, ...]:
+def trends(home: Home, config: Config, *, own: Own = (), now_us: int) -> tuple[ProviderPulse, ...]:
+    """Only how attempts to each receiving system went, from the events alone; nothing where there is no evidence."""
+    with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
+        prepare(con, Evidence(home), config, own=own)
+        row = con.execute("SELECT max(at_us) FROM events WHERE kind = 'attempt' AND at_us <= ?", [now_us]).fetchone()
+        if row is None or row[0] is None:
+            return ()
+        sql.set_params(con, {"from_us": row[0] - _LOOK_BACK_US, "until_us": row[0]})
+        return tuple(_trends(con, config))
+
+
+def _trends(con: duckdb.DuckDBPyConnection, config: Config) -> list[ProviderPulse]:
     con.execute(f"CREATE TEMP TABLE recent AS {sql.load('triage/10_attempt')}")
     causes.providers(con, config, source="recent", table="provider_of_recent")
     found: dict[str, list[Sequence[int]]] = {}
     for provider, *row in con.execute(sql.load("triage/20_hour")).fetchall():
         found.setdefault(provider, []).append(row)
-    judged = [_judged(provider, rows) for provider, rows in found.items()]
+    return [_judged(provider, rows) for provider, rows in found.items()]
+
+
+def _providers(con: duckdb.DuckDBPyConnection, config: Config, until: int) -> tuple[ProviderPulse, ...]:
+    judged = _trends(con, config)
     begun = [
         (one.provider, until - (one.trend.first_bad + 1) * _HOUR_US, until - (one.trend.last_bad or 0) * _HOUR_US)
         for one in judged

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from resend.clock import from_micros, to_text
 from resend.errors import UsageError
-from resend.model import Identity, delivery_key
+from resend.model import Bucket, Confidence, Identity, OutcomeStatus, delivery_key
 from resend.planner import eta
 from resend.planner.order import Mail, Shape, place
 from resend.policy.content import ContentError, content_id
@@ -64,6 +64,31 @@ class Bodies(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a standing policy takes: final outcomes of these causes that came in between two times, at most so many."""
+
+    causes: tuple[str, ...]
+    from_us: int
+    to_us: int
+    most: int
+
+    def takes(self, row: Mapping[str, object]) -> bool:
+        """Whether a row of `affected` (linker/buckets) is one of them; only certain links are."""
+        arrived = row["arrived_at"]
+        return (
+            row["bucket"] == Bucket.RESEND
+            and row["confidence"] == Confidence.CERTAIN
+            and row["status"] in (OutcomeStatus.EXPIRED, OutcomeStatus.BOUNCED)
+            and row["cause"] in self.causes
+            and isinstance(arrived, int)
+            and self.from_us <= arrived < self.to_us
+        )
+
+    def canonical(self) -> dict[str, object]:
+        return {"causes": sorted(self.causes), "from_us": self.from_us, "to_us": self.to_us, "most": self.most}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the operator chose; part of the plan's identity."""
 
@@ -73,6 +98,7 @@ class Options:
     recipient_gap: timedelta = timedelta(minutes=10)
     again: bool = False
     reason: str = ""
+    standing: Standing | None = None
 
     def canonical(self) -> dict[str, object]:
         return {
@@ -82,7 +108,7 @@ class Options:
             "recipient_gap_s": int(self.recipient_gap.total_seconds()),
             "again": self.again,
             "reason": self.reason,
-        }
+        } | ({} if self.standing is None else {"standing": self.standing.canonical()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

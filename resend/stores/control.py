@@ -31,6 +31,26 @@ def post(
     return int(posted)
 
 
+def note(
+    conn: Connection,
+    what: str,
+    *,
+    plan_id: str = "",
+    provider: str = "",
+    value: str = "",
+    reason: str = "",
+    who: str,
+    now: datetime,
+) -> None:
+    """One row of the audit: what an operator allowed, and why."""
+    conn.execute(
+        insert(audit).values(
+            what=what, plan_id=plan_id, provider=provider, value=clean(value), reason=clean(reason), who=clean(who),
+            at=to_text(now),
+        )
+    )  # fmt: skip
+
+
 def unseen(conn: Connection) -> list[Control]:
     """Commands that no run has obeyed yet, oldest first."""
     rows = conn.execute(select(control).where(control.c.seen_at.is_(None)).order_by(control.c.id))

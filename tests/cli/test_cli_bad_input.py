@@ -11,9 +11,6 @@ import textwrap
 
 import pytest
 
-from resend.stores.home import Home
-from resend.stores.ledger import open_ledger
-
 LOG = "Nov 24 08:00:00 mx1 postfix/smtp[1]: 4ABC: to=<a@example.jp>, relay=none, delay=1, status=deferred (x)\n"
 
 
@@ -287,11 +284,3 @@ def test_options_that_do_not_fit(cli, place, argv, says):
     result = cli(*argv)
     assert result.exit == 2, result
     assert says in result.one_error()
-
-
-def test_a_standing_policy_is_refused_not_ignored(cli, place):
-    open_ledger("", Home(place / "home")).close()
-    (place / "resend.toml").write_text('[catchup]\nproviders = ["office365"]\n')
-    result = cli("catch-up")
-    assert result.exit == 2
-    assert "[catchup]" in result.one_error()

@@ -1,0 +1,196 @@
+"""The standing policy and the wait for a receiver's recovery, through the real commands and a real receiver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from resend.errors import Exit
+from resend.lab.receipts import read_receipts
+
+PORT = 18725 + os.getpid() % 2000
+BUSY = "host mx[52.1.1.1] said: 451 4.7.500 Server busy. Please try again later (in reply to RCPT TO command)"
+GONE = "host mx[52.1.1.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)"
+OK = "250 2.6.0 Queued mail for delivery"
+
+
+def toml(policy: str) -> str:
+    return f"""home = "home"
+tz = "UTC"
+[link]
+message_id = "release.{{release}}.{{recipient}}@mail.example.jp"
+[mx_map]
+"*" = "127.0.1.1:{PORT}"
+[run]
+wait = "1s"
+[providers.office365]
+rate = "500/s"
+start = "500/s"
+dwell = "100ms"
+{policy}
+"""
+
+
+POLICY = '[catchup]\nproviders = ["office365"]\nage_from = "1h"\nage_to = "24h"\nmax = 20\n'
+
+
+class Story:
+    """A log up to now: 30 mails that Office 365 throttled until they expired, then days as usual."""
+
+    def __init__(self, place: Path, ended: timedelta) -> None:
+        self.place = place
+        self.now = datetime.now(UTC) - ended
+        self.lines: list[tuple[datetime, str]] = []
+
+    def mail(self, number: int, ago: timedelta, tries: list[tuple[timedelta, str, str]], *, end: str) -> None:
+        """`tries`: (after arrival, status, reply); `end`: removed, expired, or still in the queue."""
+        qid, at = f"4B{number:08X}", self.now - ago
+        self.say(at, "smtpd[1]", f"{qid}: client=app[10.0.0.5]")
+        self.say(at, "cleanup[2]", f"{qid}: message-id=<release.R1.r{number}@mail.example.jp>")
+        self.say(at, "qmgr[3]", f"{qid}: from=<bounce@example.jp>, size=900, nrcpt=1 (queue active)")
+        for after, status, reply in tries:
+            relay = "corp.mail.protection.outlook.com[52.1.1.1]:25"
+            s = int(after.total_seconds())
+            self.say(
+                at + after,
+                "smtp[4]",
+                f"{qid}: to=<u{number}@corp.example>, relay={relay}, delay={s}, delays={s}/0/0/0, dsn=4.7.0,"
+                f" status={status} ({reply})",
+            )
+            at_end = at + after
+        if end == "expired":
+            self.say(at_end, "qmgr[3]", f"{qid}: from=<bounce@example.jp>, status=expired, returned to sender")
+        if end:
+            self.say(at_end, "qmgr[3]", f"{qid}: removed")
+
+    def say(self, at: datetime, program: str, text: str) -> None:
+        self.lines.append((at, f"{at.isoformat(timespec='milliseconds')} mta1 postfix/{program}: {text}"))
+
+    def write(self) -> None:
+        self.lines.sort()
+        (self.place / "mail.log").write_text("\n".join(line for _, line in self.lines) + "\n")
+
+
+def tell(story: Story, *, quiet: timedelta = timedelta(hours=3)) -> None:
+    """Throttling until `quiet` ago. 1-30 expired, 31-32 refused for good, 33 waits in the queue; the rest arrives."""
+    hour = timedelta(hours=1)
+    for number in range(1, 34):
+        ago = quiet + 4 * hour + timedelta(minutes=number)
+        if number <= 30:
+            story.mail(number, ago, [(0 * hour, "deferred", BUSY), (4 * hour, "deferred", BUSY)], end="expired")
+        elif number <= 32:
+            story.mail(number, ago, [(0 * hour, "bounced", GONE)], end="removed")
+        else:
+            story.mail(number, ago, [(0 * hour, "deferred", BUSY), (4 * hour, "deferred", BUSY)], end="")
+    for number in range(100, 400):
+        story.mail(number, timedelta(minutes=(number - 100) * 2.4), [(timedelta(seconds=1), "sent", OK)], end="removed")
+    story.write()
+
+
+def catalog(place: Path) -> None:
+    people = [*range(1, 34), *range(100, 400)]
+    (place / "releases.csv").write_text("id,customer,title,sender,template\nR1,C1,題名,pr@example.jp,r.eml.j2\n")
+    (place / "recipients.csv").write_text("id,address\n" + "".join(f"r{n},u{n}@corp.example\n" for n in people))
+    content = place / "content"
+    content.mkdir()
+    (content / "R1.eml.j2").write_text("Subject: {{ title }}\nTo: {{ rcpt }}\n\nText for {{ recipient }}\n")
+    (place / "releases.csv").write_text("id,customer,title,sender\nR1,C1,題名,pr@example.jp\n")
+
+
+@pytest.fixture
+def receiver(place: Path) -> Iterator[Path]:
+    behaviour = {"seed": 1, "pools": {"all": {"listen": [f"127.0.1.1:{PORT}"], "hostname": "mx.test"}}}
+    (place / "behaviour.json").write_text(json.dumps(behaviour))
+    lab = subprocess.Popen(
+        [sys.executable, "-m", "resend.lab.mx", "--behaviour", "behaviour.json", "--receipts", str(place / "receipts")],
+        cwd=place,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert lab.stdout is not None and json.loads(lab.stdout.readline())["type"] == "ready"
+        yield place / "receipts"
+    finally:
+        lab.send_signal(signal.SIGTERM)
+        lab.wait(10)
+
+
+@pytest.fixture
+def ready(place, cli):
+    """`ready(policy, quiet)`: log and catalog collected under this configuration."""
+
+    def prepare(policy: str, *, ended: timedelta = timedelta(0), **options: timedelta) -> None:
+        (place / "resend.toml").write_text(toml(policy))
+        tell(Story(place, ended), **options)
+        catalog(place)
+        assert cli("collect", "mail.log").exit == 0
+        loaded = cli(
+            *("catalog", "load", "--releases", "releases.csv", "--recipients", "recipients.csv", "--content", "content")
+        )
+        assert loaded.exit == 0, loaded.err
+
+    return prepare
+
+
+def test_the_policy_takes_what_failed_for_good_up_to_its_cap_and_once(cli, ready, receiver):
+    ready(POLICY)
+    first = cli("catch-up", "--json")
+    assert first.exit in (Exit.DONE, Exit.LEFT), first.err
+    (row,) = first.of("standing")
+    assert (row["provider"], row["mails"], row["passed_over"]) == ("office365", 20, "")
+    second = cli("catch-up", "--json")
+    assert [row["mails"] for row in second.of("standing")] == [10]
+    third = cli("catch-up", "--json")
+    assert [row["passed_over"] for row in third.of("standing")] == ["nothing to take"]
+    sent = [receipt.rcpt for receipt in read_receipts(receiver)]
+    assert sorted(sent) == sorted(f"u{n}@corp.example" for n in range(1, 31))  # not the refused, not the queued
+    assert cli("check").exit == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "quiet", "said"),
+    [
+        (POLICY, timedelta(minutes=30), "must be quiet for 2h"),
+        (POLICY, timedelta(hours=3), ""),
+        (POLICY.replace('"24h"', '"2h"'), timedelta(hours=3), "nothing to take"),
+        (POLICY + 'causes = ["greylisted"]\n', timedelta(hours=3), "nothing to take"),
+    ],
+)
+def test_a_condition_that_does_not_hold_is_said(cli, ready, receiver, policy, quiet, said):
+    ready(policy, quiet=quiet)
+    found = cli("catch-up", "--json").of("standing")
+    assert [said in row["passed_over"] for row in found] == [True]
+    assert bool(list(read_receipts(receiver))) == (not said)
+
+
+def test_old_evidence_carries_no_decision(cli, ready, receiver):
+    ready(POLICY, ended=timedelta(minutes=20))  # [run] max_evidence_age is 15 minutes
+    found = cli("catch-up", "--json").of("standing")
+    assert ["collect first" in row["passed_over"] for row in found] == [True]
+
+
+@pytest.mark.parametrize("policy", ['[catchup]\ncauses = ["throttled"]\n', POLICY + 'causes = ["mailbox_gone"]\n'])
+def test_a_policy_that_cannot_be_is_a_wrong_configuration(cli, ready, policy):
+    ready(policy)
+    assert cli("incident", "open", "x").exit == 0  # a ledger to catch up on
+    found = cli("catch-up")
+    assert found.exit == Exit.USAGE and "[catchup]" in found.one_error()
+
+
+def test_nothing_starts_into_a_receiver_that_still_refuses(cli, ready, receiver):
+    ready("", quiet=timedelta(minutes=20))
+    assert cli("incident", "open", "x", "--provider", "office365").exit == 0
+    made = cli("plan", "make", "x", "--json").summary
+    refused = cli("run", made["id"], "--confirm", str(made["count"]))
+    assert refused.exit == Exit.USAGE and "--provider-not-recovered" in refused.one_error()
+    assert list(read_receipts(receiver)) == []
+    done = cli("run", made["id"], "--confirm", str(made["count"]), "--provider-not-recovered", "they say it is mended")
+    assert done.exit in (Exit.DONE, Exit.LEFT), done.err
+    assert len(list(read_receipts(receiver))) == made["count"]
