@@ -112,8 +112,9 @@ class Evidence:
 
     def _sweep(self, manifest: Manifest) -> None:
         before = time.time() - _SWEEP_AFTER_S
+        named = set(manifest.live(manifest.parts)) - manifest.packed().keys() | manifest.packs.keys()
         for path in self.parts.iterdir():
-            if path.stem not in manifest.parts and path.stat().st_mtime < before:
+            if path.stem not in named and path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)
 
     def sources(self) -> list[SourceInfo]:
@@ -167,11 +168,12 @@ class Evidence:
             )
 
     def _attach_parts(self, con: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
-        if not manifest.parts:
+        live = sorted(manifest.live(manifest.parts))
+        if not live:
             columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in EVENT_COLUMNS.items())
             con.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT {columns}, NULL::VARCHAR AS part WHERE false")
             return
-        everything = self._scan(sorted(manifest.parts))
+        everything = self._scan(manifest, live)
         overlapping = manifest.overlaps()
         if not overlapping:
             con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {everything}")
@@ -180,19 +182,39 @@ class Evidence:
         key = ", ".join(name for name in EVENT_COLUMNS if name != "line")
         con.execute(
             f"CREATE OR REPLACE TEMP VIEW overlapping AS SELECT part, line, host, at_us, hash({key}) AS hash"
-            f" FROM ({self._scan(overlapping)}) WHERE kind <> 'rejected'"
+            f" FROM ({self._scan(manifest, overlapping)}) WHERE kind <> 'rejected'"
         )
         con.execute("CREATE OR REPLACE TEMP TABLE duplicate AS " + sql.load("collect/duplicate"))
         con.execute(
             f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM ({everything}) ANTI JOIN duplicate USING (part, line)"
         )
 
-    def _scan(self, parts: Sequence[str]) -> str:
-        files = ", ".join(sql.quote(self._present(self.part_path(part))) for part in parts)
-        return (
-            f"SELECT {WITHOUT_NULL}, split_part(parse_filename(filename), '.', 1) AS part"
-            f" FROM read_parquet([{files}], filename = true)"
-        )
+    def _scan(self, manifest: Manifest, parts: Sequence[str]) -> str:
+        """The events of these parts: of files of their own, and of packs that hold them, perhaps among others."""
+        pack_of = manifest.packed()
+        loose = [part for part in parts if part not in pack_of]
+        wanted: dict[str, list[str]] = {}
+        for part in parts:
+            if part in pack_of:
+                wanted.setdefault(pack_of[part], []).append(part)
+        whole = [pack for pack, inside in wanted.items() if len(inside) == len(manifest.packs[pack])]
+        queries = []
+        if loose:
+            queries.append(
+                f"SELECT {WITHOUT_NULL}, split_part(parse_filename(filename), '.', 1) AS part FROM {self._read(loose)}"
+            )
+        if whole:
+            queries.append(f"SELECT {WITHOUT_NULL}, part FROM {self._read(whole)}")
+        queries += [
+            f"SELECT {WITHOUT_NULL}, part FROM {self._read([pack])} WHERE part IN ({', '.join(map(sql.quote, inside))})"
+            for pack, inside in wanted.items()
+            if pack not in whole
+        ]
+        return " UNION ALL ".join(queries)
+
+    def _read(self, names: Sequence[str]) -> str:
+        files = ", ".join(sql.quote(self._present(self.part_path(name))) for name in names)
+        return f"read_parquet([{files}], filename = true)"
 
     def _present(self, path: Path) -> Path:
         if not path.is_file():

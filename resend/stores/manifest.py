@@ -84,6 +84,8 @@ class Manifest:
     sources: dict[str, Source] = field(default_factory=dict)  # by path
     parts: dict[str, PartInfo] = field(default_factory=dict)
     snapshots: dict[str, SnapshotInfo] = field(default_factory=dict)
+    packs: dict[str, list[str]] = field(default_factory=dict)  # file of a whole day -> the parts in it (compact)
+    pruned: list[str] = field(default_factory=list)  # parts that stay known, and whose events were removed (prune)
 
     @staticmethod
     def from_json(text: str) -> Manifest:
@@ -99,14 +101,17 @@ class Manifest:
                 for name, item in raw["parts"].items()
             },
             snapshots={name: SnapshotInfo(**item) for name, item in raw["snapshots"].items()},
+            packs={name: list(parts) for name, parts in raw.get("packs", {}).items()},
+            pruned=list(raw.get("pruned", [])),
         )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def id(self) -> str:
-        """Hash of the content: the same evidence gives the same id, in whatever order it was collected."""
+        """Hash of the content: the same evidence gives the same id, in whatever order it was collected or packed."""
         lines = [f"part {name}" for name in sorted(self.parts)]
+        lines += [f"pruned {name}" for name in sorted(self.pruned)]
         lines += sorted(f"source {source.path} {source.blocks}" for source in self.sources.values())
         lines += [f"snapshot {name} {info.taken_at}" for name, info in sorted(self.snapshots.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -133,6 +138,18 @@ class Manifest:
         used = {part for source in self.sources.values() for part, _ in source.blocks}
         for part in [name for name in self.parts if name not in used]:
             del self.parts[part]
+        self.pruned[:] = [part for part in self.pruned if part in self.parts]
+        for pack in [name for name, parts in self.packs.items() if not self.live(parts)]:
+            del self.packs[pack]
+
+    def live(self, parts: Iterable[str]) -> list[str]:
+        """Those of `parts` that count and whose events are there."""
+        gone = set(self.pruned)
+        return [part for part in parts if part in self.parts and part not in gone]
+
+    def packed(self) -> dict[str, str]:
+        """The pack of each part that is in one."""
+        return {part: pack for pack, parts in self.packs.items() for part in parts}
 
     def source_infos(self) -> list[SourceInfo]:
         return [self._info(source) for source in sorted(self.sources.values(), key=lambda item: item.path)]
