@@ -11,50 +11,57 @@
 -- Parameters: ref_year, ref_month, ref_day (stand for the time of an event without one). Reads lines(line, text).
 -- Columns: those of sql/collect/postfix.sql.
 WITH wrapped AS (
+  -- What is none of the usual bare events, as the texts that may be some.
   SELECT
     line,
     text,
     CASE
       WHEN contains(text, 'Records"') OR contains(text, 'Messages"') THEN TRY(list_transform(
-        json_transform(
-          coalesce(json_extract(text, '$.Records'), json_extract(text, '$.Messages')),
-          '["JSON"]'
-        ),
+        json_transform(coalesce(json_extract(text, '$.Records'), json_extract(text, '$.Messages')), '["JSON"]'),
         lambda record: coalesce(record ->> '$.Sns', record ->> '$.body', record ->> '$.Body')
       ))
       WHEN contains(text, '}{') THEN string_split(replace(text, '}{', concat('}', chr(10), '{')), chr(10))
-      ELSE [text]
     END AS inside
   FROM lines
-  WHERE filled(text)
-),
-opened AS (
-  SELECT line, text, unnest(coalesce(inside, [text])) AS body FROM wrapped
+  WHERE filled(text) AND (NOT regexp_matches(left(text, 24), '^\{ ?"(?:eventType|notificationType)"') OR contains(text, '}{'))
 ),
 enveloped AS (
   SELECT
     line,
     text,
     body,
+    unnest(coalesce(
+      CASE
+        WHEN contains(body, 'Message"') OR contains(body, 'detail"') THEN TRY(json_transform(
+          listed(body), '[{"Message": "VARCHAR", "detail": "VARCHAR", "Timestamp": "VARCHAR", "time": "VARCHAR"}]'
+        ))
+      END, [NULL]
+    )) AS envelope
+  FROM (SELECT line, text, unnest(coalesce(inside, [text])) AS body FROM wrapped)
+),
+bare AS (
+  SELECT
+    line,
+    text,
     CASE
-      WHEN contains(body, 'Message"') OR contains(body, 'detail"') THEN TRY(json_transform(
-        listed(body), '[{"Message": "VARCHAR", "detail": "VARCHAR", "Timestamp": "VARCHAR", "time": "VARCHAR"}]'
-      ))
-      ELSE [NULL]
-    END AS envelopes
-  FROM opened
+      -- SNS itself says in plain words that a topic was subscribed or tested
+      WHEN left(ltrim(envelope['Message']), 1) IN ('{', '[') THEN envelope['Message']
+      ELSE coalesce(envelope['detail'], body)
+    END AS body,
+    coalesce(envelope['Timestamp'], envelope['time']) AS told_at
+  FROM enveloped
+  UNION ALL
+  SELECT line, text, text AS body, NULL AS told_at
+  FROM lines
+  WHERE regexp_matches(left(text, 24), '^\{ ?"(?:eventType|notificationType)"') AND NOT contains(text, '}{')
 ),
 document AS (
   SELECT
     line,
     text,
-    coalesce(envelope['Timestamp'], envelope['time']) AS told_at,
-    TRY(json_transform(
-      listed(CASE
-        -- SNS itself says in plain words that a topic was subscribed or tested
-        WHEN left(ltrim(envelope['Message']), 1) IN ('{', '[') THEN envelope['Message']
-        ELSE coalesce(envelope['detail'], body)
-      END),
+    told_at,
+    unnest(coalesce(TRY(json_transform(
+      listed(body),
       '[{"eventType": "VARCHAR", "notificationType": "VARCHAR",
         "mail": {"timestamp": "VARCHAR", "source": "VARCHAR", "messageId": "VARCHAR", "destination": ["VARCHAR"],
           "headers": [{"name": "VARCHAR", "value": "VARCHAR"}], "commonHeaders": {"messageId": "VARCHAR"}},
@@ -67,66 +74,87 @@ document AS (
         "complaint": {"timestamp": "VARCHAR",
           "complainedRecipients": [{"emailAddress": "VARCHAR", "status": "VARCHAR", "diagnosticCode": "VARCHAR"}]},
         "reject": {"reason": "VARCHAR"}, "failure": {"errorMessage": "VARCHAR"}}]'
-    )) AS told
-  FROM (SELECT line, text, body, unnest(coalesce(envelopes, [NULL])) AS envelope FROM enveloped)
+    )), [{'eventType': 'broken'}])) AS said
+  FROM bare
+),
+typed AS (
+  SELECT *, coalesce(said['eventType'], said['notificationType']) AS type, said['mail'] AS mail FROM document
 ),
 event AS (
+  -- only what is needed from here on: the records are long
   SELECT
     line,
-    text,
-    said,
+    CASE WHEN type = 'broken' THEN left(text, 2000) WHEN len(people) > 0 THEN NULL ELSE left(text, 2000) END AS lost,
     type,
-    coalesce(said['mail']['messageId'], '') AS id,
-    moment_us(said['mail']['timestamp']) AS begun_us,
+    coalesce(id, '') AS id,
+    begun_us,
     coalesce(
-      moment_us(CASE type
+      moment_us(event_at), moment_us(told_at), begun_us, epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
+    ) AS at_us,
+    coalesce(named, id) AS message_id,
+    bare_address(source) AS sender,
+    people,
+    headers,
+    reason,
+    bounce_type,
+    bounce_sort,
+    remote_ip,
+    reporter
+  FROM (
+    SELECT
+      line,
+      text,
+      told_at,
+      type,
+      mail['messageId'] AS id,
+      mail['source'] AS source,
+      moment_us(mail['timestamp']) AS begun_us,
+      CASE WHEN type <> 'Complaint' AND mail['headers'] IS NOT NULL
+        THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-')) END AS headers,
+      coalesce(
+        mail['commonHeaders']['messageId'],
+        list_filter(mail['headers'], lambda header: lower(header['name']) = 'message-id')[1]['value']
+      ) AS named,
+      CASE type
         WHEN 'Bounce' THEN said['bounce']['timestamp']
         WHEN 'Delivery' THEN said['delivery']['timestamp']
         WHEN 'DeliveryDelay' THEN said['deliveryDelay']['timestamp']
         WHEN 'Complaint' THEN said['complaint']['timestamp']
-        WHEN 'Send' THEN said['mail']['timestamp']
-      END),
-      moment_us(told_at),
-      moment_us(said['mail']['timestamp']),
-      epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
-    ) AS at_us,
-    coalesce(
-      said['mail']['commonHeaders']['messageId'],
-      list_filter(said['mail']['headers'], lambda header: lower(header['name']) = 'message-id')[1]['value'],
-      said['mail']['messageId']
-    ) AS message_id,
-    CASE type
-      WHEN 'Bounce' THEN said['bounce']['bouncedRecipients']
-      WHEN 'DeliveryDelay' THEN said['deliveryDelay']['delayedRecipients']
-      WHEN 'Complaint' THEN said['complaint']['complainedRecipients']
-      ELSE list_transform(
-        coalesce(CASE WHEN type = 'Delivery' THEN said['delivery']['recipients'] END, said['mail']['destination'], [NULL]),
-        lambda address: {'emailAddress': address, 'status': NULL::VARCHAR, 'diagnosticCode': NULL::VARCHAR}
-      )
-    END AS recipients
-  FROM (
-    SELECT *, coalesce(said['eventType'], said['notificationType']) AS type
-    FROM (SELECT line, text, told_at, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+        WHEN 'Send' THEN mail['timestamp']
+      END AS event_at,
+      CASE type
+        WHEN 'Bounce' THEN said['bounce']['bouncedRecipients']
+        WHEN 'DeliveryDelay' THEN said['deliveryDelay']['delayedRecipients']
+        WHEN 'Complaint' THEN said['complaint']['complainedRecipients']
+        ELSE list_transform(
+          coalesce(CASE WHEN type = 'Delivery' THEN said['delivery']['recipients'] END, mail['destination']),
+          lambda address: {'emailAddress': address, 'status': NULL::VARCHAR, 'diagnosticCode': NULL::VARCHAR}
+        )
+      END AS people,
+      CASE type
+        WHEN 'Delivery' THEN said['delivery']['smtpResponse']
+        WHEN 'DeliveryDelay' THEN said['deliveryDelay']['delayType']
+        WHEN 'Bounce' THEN concat_ws(': ', said['bounce']['bounceType'], said['bounce']['bounceSubType'])
+        WHEN 'Reject' THEN concat('rejected by SES: ', said['reject']['reason'])
+        WHEN 'Rendering Failure' THEN concat('rendering failure: ', said['failure']['errorMessage'])
+      END AS reason,
+      said['bounce']['bounceType'] AS bounce_type,
+      said['bounce']['bounceSubType'] AS bounce_sort,
+      CASE type WHEN 'Delivery' THEN said['delivery']['remoteMtaIp'] WHEN 'Bounce' THEN said['bounce']['remoteMtaIp'] END
+        AS remote_ip,
+      said['bounce']['reportingMTA'] AS reporter
+    FROM typed
+    WHERE type IN ('Bounce', 'DeliveryDelay', 'Delivery', 'Send', 'Reject', 'Rendering Failure', 'Complaint', 'broken')
   )
   CROSS JOIN params
-  WHERE type IN ('Bounce', 'DeliveryDelay', 'Delivery', 'Send', 'Reject', 'Rendering Failure', 'Complaint')
 ),
 worded AS (
   SELECT
     *,
     bare_address(rcpt['emailAddress']) AS address,
-    nullif(regexp_extract(coalesce(rcpt['status'], ''), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$'), '') AS dsn,
-    CASE type
-      WHEN 'Bounce' THEN coalesce(
-        bare_reply(nullif(rcpt['diagnosticCode'], '')),
-        concat_ws(': ', said['bounce']['bounceType'], said['bounce']['bounceSubType'])
-      )
-      WHEN 'DeliveryDelay' THEN coalesce(bare_reply(nullif(rcpt['diagnosticCode'], '')), said['deliveryDelay']['delayType'])
-      WHEN 'Reject' THEN concat('rejected by SES: ', said['reject']['reason'])
-      WHEN 'Rendering Failure' THEN concat('rendering failure: ', one_line(said['failure']['errorMessage']))
-      WHEN 'Delivery' THEN one_line(said['delivery']['smtpResponse'])
-    END AS words
-  FROM (SELECT *, unnest(CASE WHEN len(recipients) > 0 THEN recipients ELSE [NULL] END) AS rcpt FROM event)
+    CASE WHEN rcpt['status'] <> '' THEN nullif(regexp_extract(rcpt['status'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$'), '') END AS dsn,
+    coalesce(bare_reply(nullif(rcpt['diagnosticCode'], '')), one_line(reason)) AS words
+  FROM (SELECT *, unnest(people) AS rcpt FROM event WHERE type <> 'broken')
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
@@ -135,22 +163,20 @@ SELECT
   'ses' AS host,
   '' AS instance,
   CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE id END AS qid,
-  CASE type WHEN 'Send' THEN accepted_kind(said['mail']['source']) WHEN 'Complaint' THEN 'complaint' ELSE 'attempt' END AS kind,
+  CASE type WHEN 'Send' THEN accepted_kind(sender) WHEN 'Complaint' THEN 'complaint' ELSE 'attempt' END AS kind,
   line,
-  bare_address(said['mail']['source']) AS sender,
+  sender,
   CASE WHEN type <> 'Send' THEN address END AS recipient,
-  CASE type WHEN 'Delivery' THEN said['delivery']['remoteMtaIp'] WHEN 'Bounce' THEN said['bounce']['remoteMtaIp'] END
-    AS relay_ip,
+  remote_ip AS relay_ip,
   CASE type
     WHEN 'Delivery' THEN 'sent'
     WHEN 'DeliveryDelay' THEN 'deferred'
     WHEN 'Bounce' THEN CASE
-      WHEN said['bounce']['bounceType'] = 'Transient' AND (
-        said['bounce']['bounceSubType'] = 'CustomTimeoutExceeded' OR told_code(words) BETWEEN 400 AND 499
+      WHEN bounce_type = 'Transient' AND (
+        bounce_sort = 'CustomTimeoutExceeded' OR told_code(words) BETWEEN 400 AND 499
         OR starts_with(dsn, '4.') OR dsn = '5.4.7'
       ) THEN 'expired'
-      WHEN said['bounce']['remoteMtaIp'] <> '' OR contains(said['bounce']['reportingMTA'], 'amazonses.com')
-        OR contains(lower(said['bounce']['bounceSubType']), 'suppress') THEN 'bounced'
+      WHEN remote_ip <> '' OR contains(reporter, 'amazonses.com') OR contains(lower(bounce_sort), 'suppress') THEN 'bounced'
       ELSE 'returned'
     END
     WHEN 'Reject' THEN 'bounced'
@@ -161,17 +187,21 @@ SELECT
   CASE WHEN type NOT IN ('Send', 'Complaint') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type <> 'Delivery' THEN words END AS reply,
   message_id,
-  CASE WHEN type = 'Send' THEN header_text('Event', type) END AS text
+  CASE WHEN type = 'Send' THEN 'header Event: Send' END AS text
 FROM worded
 WHERE contains(address, '@')
 UNION ALL BY NAME
 SELECT at_us, 'ses' AS host, '' AS instance, id AS qid, 'header' AS kind, line, header_text(header['name'], header['value']) AS text
-FROM (SELECT line, at_us, id, unnest(said['mail']['headers']) AS header FROM event WHERE id <> '' AND type <> 'Complaint')
-WHERE starts_with(lower(header['name']), 'x-')
+FROM (SELECT line, at_us, id, unnest(headers) AS header FROM event WHERE len(headers) > 0 AND id <> '')
 UNION ALL BY NAME
-SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
+SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, text
 FROM (
-  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
+  SELECT line, CASE type WHEN 'broken' THEN unfit(lost) ELSE 'no recipient' END AS reply, lost AS text
+  FROM event
+  WHERE lost IS NOT NULL AND type <> 'Complaint'
   UNION ALL
-  SELECT line, 'no recipient' AS reply, text FROM worded WHERE coalesce(position('@' IN address), 0) = 0 AND type <> 'Complaint'
+  SELECT worded.line, 'no recipient' AS reply, left(lines.text, 2000) AS text
+  FROM worded
+  JOIN lines USING (line)
+  WHERE coalesce(position('@' IN address), 0) = 0 AND type <> 'Complaint'
 )
