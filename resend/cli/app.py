@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "collect": ("evidence", "read mail logs into the evidence"),
         "sources": ("evidence", "what was collected, with exact line counts"),
         "outcomes": ("evidence", "the last word on single mails"),
+        "evidence": ("retention", "pack finished days, remove what is old"),
         "explain": ("explain", "the cause of an SMTP reply"),
         "catalog": ("catalog", "load releases, recipients, send log, suppressions"),
     },

@@ -55,7 +55,10 @@ class Suspected:
 def suppressions(
     home: Home, config: Config, ledger: Ledger, ref: str, *, now: datetime
 ) -> tuple[IncidentRecord, list[Suspected]]:
-    """Every address whose mail bounced or expired in an incident, those to lift first, hard bounces before the rest. `now` is aware UTC."""
+    """Every address whose mail bounced or expired in an incident; those to lift first, hard bounces before the rest.
+
+    `now` is aware UTC.
+    """
     record = find_incident(ledger, ref)
     with rebucket(home, ledger, record.id, now=now) as affected:
         con = affected.con
