@@ -27,7 +27,7 @@ def receivers(seed: int, *, to_resend: int, port: int = 0) -> Behaviour:
             name="office365",
             listen=(f"127.0.1.1:{port}", f"127.0.1.2:{port}"),
             hostname="TYCJPN01FT012.mail.protection.outlook.com",
-            rate=Rate(per_second=HIDDEN_PER_SECOND, burst=30),
+            rate=Rate(per_second=HIDDEN_PER_SECOND, burst=5),
             block=Block(after=100, reset_s=5.0, for_s=600.0),
             faults=(lost,),
         )
@@ -76,7 +76,7 @@ def config(addresses: dict[str, str], *, yahoo_relay: str = "") -> dict[str, Any
             "office365": {
                 "rate": "200/s",
                 "connections": 8,
-                "start": "60/s",
+                "start": "100/s",
                 "dwell": "1s",
                 "cooldown": "2s",
                 "floor": "5/s",
