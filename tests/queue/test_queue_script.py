@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from datetime import UTC, datetime
@@ -247,6 +248,15 @@ def test_any_queue_is_read_as_it_is(host: Host, given_: list[dict[str, Any]]) ->
     rows = made(*copies)
     assert rows.left_out == 0
     assert host.run(rows, *items) == expected
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+@pytest.mark.parametrize("action", list(QueueAct))
+def test_shellcheck_has_nothing_to_say(tmp_path: Path, action: QueueAct) -> None:
+    path = tmp_path / "act.sh"
+    path.write_text(made(copy(1), action=action).text)
+    done = subprocess.run(["shellcheck", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
 
 
 def test_results_are_read_whole_or_not_at_all() -> None:
