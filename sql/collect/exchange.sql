@@ -12,7 +12,7 @@
 -- Parameters: heading VARCHAR. Reads lines(line, text).
 -- Columns: those of sql/collect/postfix.sql. host is `exchange-online`; qid the network message id, else the message-id.
 WITH heading AS (
-  SELECT trim(heading) AS heading, list_transform(csv_names(heading), lambda name: regexp_replace(name, '[^a-z0-9]', '', 'g')) AS names
+  SELECT heading, list_transform(csv_names(heading), lambda name: regexp_replace(name, '[^a-z0-9]', '', 'g')) AS names
   FROM params
 ),
 place AS (
@@ -44,9 +44,9 @@ record AS (
   SELECT
     line,
     text,
-    trim(fields[at_place]) AS at_text,
+    fields[at_place] AS at_text,
     bare_address(fields[sender_place]) AS sender,
-    trim(fields[recipient_place]) AS recipients,
+    fields[recipient_place] AS recipients,
     field_text(fields[words_place]) AS words,
     field_text(fields[event_place]) AS event,
     field_text(fields[status_place]) AS status,
@@ -56,9 +56,9 @@ record AS (
     TRY_CAST(fields[size_place] AS BIGINT) AS size,
     field_text(fields[id_place]) AS message_id,
     field_text(fields[trace_place]) AS trace
-  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND NOT starts_with(text, '#'))
+  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
   CROSS JOIN place
-  WHERE trim(text) <> heading
+  WHERE text <> heading
 ),
 stated AS (
   SELECT

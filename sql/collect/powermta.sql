@@ -39,105 +39,118 @@ place AS (
     list_position(names, 'envid') AS env_place,
     list_position(names, 'header_message-id') AS id_place,
     -- whatever else the sender wants to find a mail by
-    list_filter(
-      list_zip(names, generate_series(1, len(names))),
-      lambda item: item[1] IN ('jobid', 'envid') OR (starts_with(item[1], 'header_') AND item[1] <> 'header_message-id')
+    list_transform(
+      list_filter(
+        list_zip(names, generate_series(1, len(names))),
+        lambda item: item[1] IN ('jobid', 'envid') OR (starts_with(item[1], 'header_') AND item[1] <> 'header_message-id')
+      ),
+      lambda item: {
+        'name': CASE item[1] WHEN 'jobid' THEN 'jobId' WHEN 'envid' THEN 'envId' ELSE substring(item[1], 8) END,
+        'place': item[2]
+      }
     ) AS tags
   FROM heading
-),
-record AS (
-  SELECT line, text, csv_fields(text) AS fields
-  FROM lines
-  WHERE NOT starts_with(text, '#') AND NOT starts_with(text, 'type,') AND NOT starts_with(text, '"type"') AND filled(text)
 ),
 named AS (
   SELECT
     line,
     text,
-    fields,
-    host,
-    tags,
-    CASE lower(trim(fields[1]))
+    coalesce(nullif(host, ''), 'powermta') AS host,
+    CASE lower(fields[1])
       WHEN 'd' THEN 'd' WHEN 'b' THEN 'b' WHEN 't' THEN 't' WHEN 'r' THEN 'r' WHEN 'f' THEN 'f' WHEN 'rb' THEN 'rb'
       WHEN 'rs' THEN 'rs' WHEN 'tq' THEN 'tq' WHEN 'delivery' THEN 'd' WHEN 'bounce' THEN 'b' WHEN 'transient' THEN 't'
       WHEN 'transient-queue' THEN 'tq' WHEN 'received' THEN 'r' WHEN 'feedback-loop' THEN 'f' WHEN 'remote-bounce' THEN 'rb'
       WHEN 'remote-status' THEN 'rs'
     END AS type,
-    moment_us(trim(fields[at_place])) AS at_us,
+    moment_us(fields[at_place]) AS at_us,
     fields[begun_place] AS begun,
+    moment_us(fields[begun_place]) AS begun_us,
     bare_address(fields[orig_place]) AS sender,
     bare_address(fields[rcpt_place]) AS address,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
     bare_reply(fields[diag_place]) AS words,
-    fields[mta_place] AS mta,
+    lower(fields[mta_place]) AS mta,
     lower(fields[category_place]) AS category,
-    field_text(fields[ip_place]) AS ip,
-    fields[size_place] AS size,
-    field_text(fields[job_place]) AS job,
-    field_text(fields[env_place]) AS env,
-    field_text(fields[id_place]) AS message_id
-  FROM record
+    nullif(fields[ip_place], '') AS ip,
+    TRY_CAST(fields[size_place] AS BIGINT) AS size,
+    nullif(fields[job_place], '') AS job,
+    nullif(fields[env_place], '') AS env,
+    nullif(fields[id_place], '') AS message_id,
+    fields,
+    tags
+  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
   CROSS JOIN place
+  WHERE lower(fields[1]) <> 'type'
 ),
 keyed AS (
+  -- only what is needed from here on
   SELECT
-    *,
-    coalesce(nullif(host, ''), 'powermta') AS own_host,
+    * EXCLUDE (text, fields, tags),
+    CASE
+      WHEN type IN ('d', 'r', 'f') AND NOT coalesce(at_us - begun_us > 60000000, false) THEN NULL
+      WHEN len(tags) > 0 THEN list_filter(
+        list_transform(tags, lambda tag: header_text(tag['name'], nullif(fields[tag['place']], ''))),
+        lambda label: NOT suffix(label, ': ')
+      )
+    END AS labels,
     CASE
       WHEN message_id <> '' THEN trim(message_id, '<>')
       WHEN job <> '' OR env <> '' THEN concat_ws('/', env, job, sender, address)
       ELSE concat_ws('/', begun, sender, address)
     END AS qid,
-    CASE
-      WHEN type IS NULL THEN 'unknown record type'
-      WHEN coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
-      WHEN at_us IS NULL THEN 'no time'
-    END AS unfit
-  FROM named
-  WHERE type IS DISTINCT FROM 'tq'
+    CASE WHEN unfit IS NOT NULL THEN left(text, 2000) END AS lost
+  FROM (
+    SELECT
+      *,
+      CASE
+        WHEN type IS NULL THEN 'unknown record type'
+        WHEN coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
+        WHEN at_us IS NULL THEN 'no time'
+      END AS unfit
+    FROM named
+    WHERE type IS DISTINCT FROM 'tq'
+  )
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
 SELECT
   at_us,
-  own_host AS host,
+  host,
   '' AS instance,
   qid,
   CASE type WHEN 'r' THEN 'begin' WHEN 'f' THEN 'complaint' ELSE 'attempt' END AS kind,
   line,
   sender,
   CASE WHEN type <> 'r' THEN address END AS recipient,
-  CASE WHEN type IN ('d', 'b', 't') THEN lower(split_part(trim(mta), ' ', 1)) END AS relay,
+  CASE WHEN type IN ('d', 'b', 't') THEN split_part(mta, ' ', 1) END AS relay,
   CASE
-    WHEN type IN ('d', 'b', 't') THEN coalesce(nullif(regexp_extract(mta, '\(([0-9a-fA-F.:]+)\)', 1), ''), ip)
+    WHEN type IN ('d', 'b', 't') THEN coalesce(ip, nullif(regexp_extract(mta, '\(([0-9a-f.:]+)\)', 1), ''))
   END AS relay_ip,
-  CASE
-    WHEN type = 'd' THEN 'sent'
-    WHEN type = 't' THEN 'deferred'
-    WHEN type = 'b' THEN CASE WHEN category = 'message-expired' OR left(dsn, 5) IN ('4.4.7', '5.4.7') THEN 'expired' ELSE 'bounced' END
-    WHEN type = 'rb' THEN 'returned'
-    WHEN type = 'rs' THEN CASE WHEN action = 'failed' THEN 'returned' ELSE 'sent' END
+  CASE type
+    WHEN 'd' THEN 'sent'
+    WHEN 't' THEN 'deferred'
+    WHEN 'b' THEN CASE WHEN category = 'message-expired' OR left(dsn, 5) IN ('4.4.7', '5.4.7') THEN 'expired' ELSE 'bounced' END
+    WHEN 'rb' THEN 'returned'
+    WHEN 'rs' THEN CASE WHEN action = 'failed' THEN 'returned' ELSE 'sent' END
   END AS status,
   CASE WHEN type <> 'r' THEN told_code(words) END AS code,
   CASE
     WHEN type IN ('r', 'f') THEN NULL
     ELSE coalesce(nullif(regexp_extract(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), told_enhanced(words))
   END AS enhanced,
-  CASE WHEN type IN ('d', 'b', 't') AND at_us >= moment_us(begun) THEN at_us - moment_us(begun) END AS delay,
+  CASE WHEN type IN ('d', 'b', 't') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type IN ('b', 't', 'rb') OR type = 'rs' AND action = 'failed'
-    THEN coalesce(nullif(words, ''), nullif(concat_ws(' ', nullif(trim(dsn), ''), nullif(category, '')), '')) END AS reply,
+    THEN coalesce(nullif(words, ''), nullif(concat_ws(' ', nullif(tight(dsn), ''), nullif(category, '')), '')) END AS reply,
   bracketed(message_id) AS message_id,
-  TRY_CAST(size AS BIGINT) AS size
+  size
 FROM keyed
 WHERE unfit IS NULL AND (type <> 'rs' OR action IN ('failed', 'delivered', 'relayed'))
 UNION ALL BY NAME
-SELECT
-  at_us, own_host AS host, '' AS instance, qid, 'header' AS kind, line,
-  header_text(CASE tag[1] WHEN 'jobid' THEN 'jobId' WHEN 'envid' THEN 'envId' ELSE substring(tag[1], 8) END, fields[tag[2]]) AS text
-FROM (SELECT *, unnest(tags) AS tag FROM keyed WHERE unfit IS NULL AND type <> 'f')
-WHERE fields[tag[2]] <> ''
+SELECT at_us, host, '' AS instance, qid, 'header' AS kind, line, unnest(labels) AS text
+FROM keyed
+WHERE unfit IS NULL AND len(labels) > 0 AND type <> 'f'
 UNION ALL BY NAME
-SELECT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, unfit AS reply, left(text, 2000) AS text
+SELECT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, unfit AS reply, lost AS text
 FROM keyed
 WHERE unfit IS NOT NULL

@@ -95,7 +95,7 @@ FROM (SELECT line, named, unnest(map_entries(named)) AS entry FROM (
   WHERE told IS NOT NULL AND (contains(text, 'X-') OR contains(text, 'x-'))
 ))
 WHERE starts_with(lower(entry['key']), 'x-') AND coalesce(named['sg_message_id'], named['smtp-id']) <> ''
-  AND named['event'] IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL
+  AND named['event'] IN ('delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL
 UNION ALL BY NAME
 SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
 FROM (

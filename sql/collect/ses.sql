@@ -2,6 +2,7 @@
 --   string `Message` of an SNS notification, inside the records of a Lambda call or an SQS dump, as `detail` of EventBridge,
 --   or as Firehose writes them (objects one after the other, a line or not). A bounce that SES reports for another server
 --   than its own came after a delivery. A complaint becomes a `complaint`; opens, clicks and subscriptions say nothing here.
+--   Headers are kept of mails that failed or took longer than a minute.
 -- Format: ses, events and notifications of Amazon SES
 -- Version: 1
 -- Input: json
@@ -109,7 +110,7 @@ event AS (
       mail['messageId'] AS id,
       mail['source'] AS source,
       moment_us(mail['timestamp']) AS begun_us,
-      CASE WHEN type <> 'Complaint' AND mail['headers'] IS NOT NULL
+      CASE WHEN type NOT IN ('Complaint', 'Send') AND mail['headers'] IS NOT NULL
         THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-')) END AS headers,
       coalesce(
         mail['commonHeaders']['messageId'],
@@ -192,7 +193,11 @@ FROM worded
 WHERE contains(address, '@')
 UNION ALL BY NAME
 SELECT at_us, 'ses' AS host, '' AS instance, id AS qid, 'header' AS kind, line, header_text(header['name'], header['value']) AS text
-FROM (SELECT line, at_us, id, unnest(headers) AS header FROM event WHERE len(headers) > 0 AND id <> '')
+FROM (
+  SELECT line, at_us, id, unnest(headers) AS header
+  FROM event
+  WHERE len(headers) > 0 AND id <> '' AND (type <> 'Delivery' OR at_us - begun_us > 60000000)
+)
 UNION ALL BY NAME
 SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, text
 FROM (

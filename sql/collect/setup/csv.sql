@@ -3,18 +3,22 @@
 --   with list_position. field_text(text): NULL where a field is empty.
 -- Parameters: none.
 -- Columns: none.
+-- Between quotes, the pieces with even places, commas are hidden; a piece of nothing between two of them was a doubled quote.
+CREATE OR REPLACE TEMP MACRO csv_pieces(pieces) AS list_transform(
+  string_split(
+    array_to_string(list_transform(pieces, lambda piece, place:
+      CASE
+        WHEN place % 2 = 0 THEN replace(piece, ',', chr(1))
+        WHEN piece = '' AND place > 1 AND place < len(pieces) THEN '"'
+        ELSE piece
+      END), ''),
+    ','
+  ),
+  lambda field: replace(field, chr(1), ',')
+);
+
 CREATE OR REPLACE TEMP MACRO csv_fields(value) AS
-  CASE
-    WHEN NOT contains(value, '"') THEN string_split(value, ',')
-    ELSE list_transform(
-      regexp_extract_all(concat(',', value), ',("(?:[^"]|"")*"|[^,]*)', 1),
-      lambda field: CASE
-        WHEN starts_with(field, '"') AND suffix(field, '"') AND length(field) > 1
-          THEN replace(substring(field, 2, length(field) - 2), '""', '"')
-        ELSE field
-      END
-    )
-  END;
+  CASE WHEN contains(value, '"') THEN csv_pieces(string_split(value, '"')) ELSE string_split(value, ',') END;
 
 CREATE OR REPLACE TEMP MACRO csv_names(heading) AS
   list_transform(csv_fields(heading), lambda name: lower(trim(name, ' ?')));

@@ -49,7 +49,9 @@ CREATE OR REPLACE TEMP MACRO one_line(value) AS
 
 CREATE OR REPLACE TEMP MACRO bare_reply(value) AS
   CASE
-    WHEN left(value, 1) > '9' AND contains(left(value, 24), ';')
+    WHEN left(value, 1) BETWEEN '0' AND '9' THEN one_line(value)
+    WHEN starts_with(value, 'smtp;') THEN one_line(substring(value, CASE WHEN substring(value, 6, 1) = ' ' THEN 7 ELSE 6 END))
+    WHEN contains(left(value, 24), ';')
       THEN one_line(regexp_replace(value, '^\s*(?i:smtp|x-[a-z0-9-]{1,16})\s*;\s*', ''))
     ELSE one_line(value)
   END;
@@ -64,6 +66,9 @@ CREATE OR REPLACE TEMP MACRO told_code(value) AS
 
 CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS
   CASE
+    WHEN left(value, 1) IN ('2', '4', '5') AND substring(value, 6, 1) = '.' THEN nullif(
+      regexp_extract(substring(value, 5, 12), '^([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1), ''
+    )
     WHEN left(value, 1) IN ('2', '4', '5', '#', '(') THEN nullif(
       regexp_extract(left(value, 24), '^(?:[245][0-9][0-9][ -]+)?[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1), ''
     )
