@@ -109,6 +109,12 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "comments": lambda n: FROM + b"Content-Type: text/html\n\n" + b"<!--" * (n // 4),
     "encoded words": lambda n: b"Subject: " + b"=?utf-8?q?" * (n // 10) + b"\n" + FROM + b"\nx",
     "codes": lambda n: FROM + b"\n<a@example.jp>:\n" + b"550 x\n551 y\n" * (n // 12),
+    "words before an address": lambda n: FROM + b"\n" + (b"recipient" + b" " * 1900 + b"x@\n") * (n // 1_900),
+    "dashes": lambda n: FROM + b"\n<a@example.jp>:\n" + (b"-" * 1_900 + b"x\n") * (n // 1_900),
+    "blank lines": lambda n: FROM + b"\nx\n" + b"\n \n" * (n // 3),
+    "many with one transcript": lambda n: (
+        FROM + b"\n" + b"<a@example.jp>\n" * (n // 40) + b"\n" + (b"550 " + b"a.b" * 600 + b"\n") * (n // 3_600)
+    ),
     "IP addresses": lambda n: FROM + b"\n<a@example.jp>: 550 " + b"1.2.3." * (n // 6),
 }
 

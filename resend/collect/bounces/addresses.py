@@ -11,7 +11,10 @@ import re
 ADDRESS_MAX = 320  # characters
 
 # A local part may begin and end with dots (docomo, au), and hold letters of any script (RFC 6531).
-ADDRESS = r"""(?:"[^"\n<>]{1,64}"|[\w!#$%&'*+/=?^`{|}~.-]{1,128})@(?:[\w-]{1,63}\.){0,20}[\w-]{1,63}"""
+ADDRESS = (
+    r"""(?:"[^"\x00-\x1f\x7f-\x9f\u2028\u2029<>]{1,64}"|[\w!#$%&'*+/=?^`{|}~.-]{1,128})"""
+    r"""@(?:[\w-]{1,63}\.){0,20}[\w-]{1,63}"""
+)
 _ADDRESS = re.compile(ADDRESS)
 _ANGLED = re.compile(r"<([^<>\n]{1,320})>")
 _TYPED = re.compile(r"\s*([A-Za-z][\w.-]{0,40})\s*;\s*(.*)", re.DOTALL)

@@ -28,8 +28,8 @@ def read(mail: Mail, part: Part | None, original: Original, base: Report) -> Rep
             fields[name][-1] = one_line(f"{fields[name][-1]} {line}")
             continue
         name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if colon and name:
+        name = name.strip().lower() if colon else ""
+        if name:
             fields.setdefault(name, []).append(one_line(value))
 
     def first(*names: str) -> str:

@@ -35,6 +35,8 @@ def read(text: str, base: Report) -> Report | None:
     failed = (
         [_failed(person, kind) for person in people if isinstance(person, dict)] if isinstance(people, list) else []
     )
+    if not any(one.recipient for one in failed):
+        return None
     headers = {
         str(h.get("name", "")).lower(): str(h.get("value", ""))
         for h in _list(mail.get("headers"))

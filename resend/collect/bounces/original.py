@@ -11,7 +11,7 @@ from datetime import datetime
 
 from resend.collect.bounces.addresses import address_of, addresses_of
 from resend.collect.bounces.mime import Fields
-from resend.collect.bounces.words import date, field_date, field_text
+from resend.collect.bounces.words import date, field_date, field_text, one_line
 
 HEADERS_MAX = 64
 HEADER_MAX = 998  # characters of a value
@@ -29,9 +29,11 @@ _STANDARD = frozenset(
 )
 _QUOTED_ID = re.compile(r"message[ -](?:id|identifier)[^:<\n]{0,30}:\s*(<[^<>\s]{1,990}>)", re.I)
 _QUOTED_SUBJECT = re.compile(
-    r"^\s{0,40}(?:the message )?(?:subject|件名)(?: was)?\s{0,10}[:：]\s{0,40}(\S.{0,900})$", re.I | re.M
+    r"^[ \t]{0,40}(?:the message )?(?:subject|件名)(?: was)?\s{0,10}[:：]\s{0,40}(\S.{0,900})$", re.I | re.M
 )
-_QUOTED_DATE = re.compile(r"^\s{0,40}(?:the message )?(?:date|sent)(?: was)?\s{0,10}:\s{0,40}(\S.{0,80})$", re.I | re.M)
+_QUOTED_DATE = re.compile(
+    r"^[ \t]{0,40}(?:the message )?(?:date|sent)(?: was)?\s{0,10}:\s{0,40}(\S.{0,80})$", re.I | re.M
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def message_id(value: bytes) -> str:
     """A Message-ID as written, with its brackets; what has none comes as it is."""
     match = _MESSAGE_ID.search(value)
     if match:
-        return match.group().decode("utf-8", "replace")
+        return one_line(match.group().decode("utf-8", "replace"))
     return field_text(value.split(b" ")[0] if b"@" in value else value)[:HEADER_MAX]
 
 
@@ -80,9 +82,10 @@ def read_original(fields: Fields) -> Original:
 
 def quoted_original(text: str) -> Original:
     """From the report's own text, where it tells the mail's fields instead of returning them."""
+    text = text[:20_000]
     found, subject, sent = _QUOTED_ID.search(text), _QUOTED_SUBJECT.search(text), _QUOTED_DATE.search(text)
     return Original(
-        message_id=found.group(1) if found else "",
-        subject=subject.group(1).strip() if subject else "",
+        message_id=one_line(found.group(1)) if found else "",
+        subject=one_line(subject.group(1)) if subject else "",
         date=date(sent.group(1).encode("utf-8", "replace")) if sent else None,
     )

@@ -27,6 +27,7 @@ LINES_MAX = 4_000
 LINE_MAX = 2_000  # characters
 RECORDS_MAX = 2_000
 RECORD_LINES_MAX = 60
+AROUND_MAX = 32 << 10  # characters of what is said about several addresses together
 
 _KNOWN = frozenset(
     {"received", "return-path", "message-id", "from", "to", "subject", "date", "mime-version", "content-type"}
@@ -34,12 +35,17 @@ _KNOWN = frozenset(
 _HEADER_START = re.compile(
     r"^(?:Received|Return-Path|Message-Id|DKIM-Signature|X-Received|From|To|Date|Subject|MIME-Version):", re.I | re.M
 )
-_LEAD = r"^\s*(?:[>*•・\-–+]{1,4}\s+|\d{1,3}[.)]\s+)?"
+# Of lines without white space at both ends: two runs of white space that may each be long cost the product of both.
+_LEAD = r"^(?:[>*•・\-–+]{1,4}\s{1,20}|\d{1,3}[.)]\s{1,20})?"
 _AT_START = re.compile(_LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:)?({ADDRESS})["'>\])]{{0,2}}(.*)$""")
-_NAMED = re.compile(rf"^\s*[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s*[:：]?\s*$")
-_LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s*([:(].*|)$")
-_LABELLED = re.compile(rf"^\s*([^:：<>@\n]{{2,80}}?)\s*[:：]?\s*[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s*(.*)$")
-_AFTER = re.compile(rf"^\s*(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\))?\s*(.*)$")
+_NAMED = re.compile(rf"^[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s{{0,9}}[:：]?$")
+_LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
+_WITHIN = re.compile(ADDRESS)
+_DASHES = frozenset({"--", "==", "**", "-=", "=-"})
+_NO_LABEL = re.compile(r"[:：<>@]")
+_AFTER = re.compile(rf"^(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\))")
+_NEXT = re.compile(rf"[,;]\s{{0,20}}[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s{{0,20}}")
+_NAME_ON = re.compile(r"^\s{2,40}[^@<>:]{1,80} on \d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b")  # Exchange 2000 and 2003
 _CONTINUES = re.compile(r"[:：;,(\[]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
 _WITH_CODE = re.compile(rf"^\s*[245][0-5]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
 _CODE = re.compile(r"\b[245][0-5]\d\b")
@@ -49,7 +55,6 @@ _SENTENCE = re.compile(
     rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"^\s*[-_=*#]{5,}\s*$|^\s*[-=*]{2,}.*[-=*]{2,}\s*$|^-{3,}[\w ]{1,60}$")
 
 
 @dataclass(slots=True)
@@ -113,19 +118,20 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
     heads = [
         (at, head)
         for at, line in enumerate(lines)
-        if "@" in line or "<" in line
-        for head in [_head(line, aside)]
+        for head in [_head(line, aside) if "@" in line or "<" in line else _by_name(lines, at)]
         if head and not _asked(lines, at)
     ]
     if not heads:
         return []
-    ends = [at for at, _ in heads[1:]] + [len(lines)]
+    places = [at for at, _ in heads]
     records: list[Record] = []
     waiting: list[Record] = []
     shared: dict[str, int] = {}
-    for (at, (addresses, rest)), end in list(zip(heads, ends, strict=True))[:RECORDS_MAX]:
-        body = _body(lines, at + 1, min(end, at + RECORD_LINES_MAX))
-        said = "\n".join([rest, *body]).strip()
+    for number, (at, (addresses, rest)) in enumerate(heads[:RECORDS_MAX]):
+        end = places[number + 1] if number + 1 < len(places) else len(lines)
+        said = "\n".join([rest, *_body(lines, at + 1, min(end, at + RECORD_LINES_MAX))]).strip()
+        if not said:
+            said = _reason_before(lines, places[: number + 1])
         new = [Record(address, said) for address in addresses]
         records += new
         waiting += new
@@ -138,41 +144,65 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
         if shared.get(record.text, 0) > 1:
             record.text = _own_lines(record)
     if any(not record.text for record in records) or not any(_CODE.search(record.text) for record in records):
-        _from_around(lines, heads[0][0], heads[-1][0], records)
+        _from_around(lines, places, records)
     return records
 
 
 def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
     """The addresses that a line begins to tell about, and what it says of them; None for any other line."""
+    line = line.strip()
     match = _AT_START.match(line)
     if match:
-        address, rest = match.group(1), _AFTER.sub(r"\1", match.group(2)).strip()
-        if address_of(address) in aside and not rest:
+        address, rest = address_of(match.group(1)) or match.group(1), _AFTER.sub("", match.group(2).strip()).strip()
+        if address in aside and not rest:
             return None
-        if rest.startswith((",", ";")) and "@" in rest:
-            return [address, *addresses_of(rest)], ""
         if not rest or _CONTINUES.match(rest) or _CODE.search(rest):
-            return [address_of(address) or address], rest.lstrip(":：,;.- ")
+            return _listed(address, rest)
         return None
     match = _NAMED.match(line)
-    if match and not line.lstrip()[:3].isdigit() and not NOT_LABELS.search(line.partition("<")[0]):
+    if match and not line[:3].isdigit() and not NOT_LABELS.search(line.partition("<")[0]):
         return [address_of(match.group(1))], ""
-    match = _LABELLED.match(line)
-    if (
-        match
-        and len(match.group(3)) < 300
-        and not match.group(1)[:3].isdigit()
-        and LABELS.search(match.group(1))
-        and not NOT_LABELS.search(match.group(1))
-    ):
-        rest = match.group(3).strip()
-        if not rest or not rest[0].isalpha() or not rest.isascii():
-            said = rest.lstrip(":：,;.- ")
-            return [address_of(match.group(2))], said or (match.group(1) if CALLED.search(match.group(1)) else "")
+    match = _WITHIN.search(line)
+    label = line[: match.start()].rstrip("\"'<( ").rstrip(":： ") if match else ""
+    if match and 1 < len(label) <= 80 and not _NO_LABEL.search(label) and _is_label(label):
+        rest = line[match.end() :].lstrip("\"'>)").strip()
+        if len(rest) < 300 and (not rest or not rest[0].isalpha() or not rest.isascii()):
+            addresses, said = _listed(address_of(match.group()), rest)
+            return addresses, said or (label if CALLED.search(label) else "")
     match = _LOCAL.match(line)
     if match:
         return [match.group(1)], match.group(2).lstrip(": ")
     return None
+
+
+def _by_name(lines: list[str], at: int) -> tuple[list[str], str] | None:
+    """A recipient that is told by name, where the lines after it tell the address."""
+    if not _NAME_ON.match(lines[at]):
+        return None
+    said = []
+    for line in lines[at + 1 : at + 8]:
+        if not line.strip():
+            break
+        said.append(line)
+    address = address_of("\n".join(line for line in said if "@" in line))
+    return ([address], "") if address else None
+
+
+def _is_label(words: str) -> bool:
+    """Whether words before an address say that it failed; a reply code is no such word."""
+    return not words[:3].isdigit() and bool(LABELS.search(words)) and not NOT_LABELS.search(words)
+
+
+def _listed(address: str, rest: str) -> tuple[list[str], str]:
+    """More addresses after the first one, with commas between, and what is said after the last."""
+    addresses = [address]
+    while rest[:1] in (",", ";"):
+        match = _NEXT.match(rest)
+        if match is None:
+            break
+        addresses.append(match.group(1))
+        rest = rest[match.end() :]
+    return addresses, rest.lstrip(":：,;.- ")
 
 
 def _body(lines: list[str], start: int, end: int) -> list[str]:
@@ -183,7 +213,7 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
         line = lines[at]
         if CLOSES.search(line):
             break
-        if _RULE.match(line):
+        if _is_rule(line):
             if any(said.strip() for said in found) and not EXPLAINS.search(line):
                 break
         elif line.strip():
@@ -191,7 +221,8 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
         else:
             following = next((text for text in lines[at + 1 : at + 3] if text.strip()), "")
             if not (
-                EXPLAINS.search(following[:200])
+                (found and found[-1].rstrip().endswith(":"))
+                or EXPLAINS.search(following[:200])
                 or (not found and FAILS.search(following[:200]))
                 or _CODE.search(following[:60])
                 or following.lstrip().startswith(("<<<", ">>>"))
@@ -200,6 +231,17 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
             found.append("")
         at += 1
     return found
+
+
+def _is_rule(line: str) -> bool:
+    """Whether a line parts a text: dashes alone, or around a heading."""
+    bare = line.strip()
+    if len(bare) >= 5 and not bare.strip("-_=*#"):
+        return True
+    if bare[:2] in _DASHES and bare[-2:] in _DASHES and len(bare) > 3:
+        return True
+    heading = bare.lstrip("-")
+    return len(bare) - len(heading) > 2 and 0 < len(heading) <= 60 and heading.replace(" ", "").isalnum()
 
 
 def _own_lines(record: Record) -> str:
@@ -217,23 +259,38 @@ def _asked(lines: list[str], at: int) -> bool:
     return bool(ASKS.search(before)) and not FAILS.search(before) and not _CODE.search(before)
 
 
-def _from_around(lines: list[str], first: int, last: int, records: list[Record]) -> None:
+def _from_around(lines: list[str], heads: list[int], records: list[Record]) -> None:
     """Texts of records that say nothing themselves: a transcript after them, else what the report says before."""
-    after = "\n".join(line for line in lines[last + 1 : last + 400] if not _RULE.match(line) or EXPLAINS.search(line))
-    before = "\n".join(line for line in lines[max(0, first - 40) : first] if not IDLE.search(line.strip()))
+    first, last = heads[0], heads[-1]
+    follows = [line for line in lines[last + 1 : last + 400] if not _is_rule(line) or EXPLAINS.search(line)]
+    after = "\n".join(follows)[:AROUND_MAX]
+    before = "\n".join(line for line in lines[max(0, first - 40) : first] if not IDLE.search(line.strip()))[
+        -AROUND_MAX:
+    ]
     coded = bool(_CODE.search(after)) or "..." in after
+    around = (after if coded else before).split("\n")
     explains = next((at for at in range(last + 1, min(len(lines), last + 40)) if EXPLAINS.search(lines[at])), None)
     explained = "" if explains is None else "\n".join(_body(lines, explains, explains + RECORD_LINES_MAX))
     for record in records:
         if record.text and (_CODE.search(record.text) or not coded):
             continue
-        own = [line for line in after.split("\n") if record.address in line]
-        if coded and len(records) > 1 and own:
+        own = [line for line in around if record.address in line and _CODE.search(line)]
+        if len(records) > 1 and own:
             record.text = "\n".join(own)
         elif coded:
             record.text = after
         elif not record.text:
             record.text = explained or (before if FAILS.search(before) else f"{before}\n{after}")
+
+
+def _reason_before(lines: list[str], heads: list[int]) -> str:
+    """The lines directly above the last of these heads: some systems tell the reason first (Notes)."""
+    at, floor = heads[-1], heads[-2] if len(heads) > 1 else -1
+    start = at
+    while start - 1 > floor and lines[start - 1].strip() and not _is_rule(lines[start - 1]) and at - start < 10:
+        start -= 1
+    said = "\n".join(lines[start:at])
+    return "" if said.rstrip().endswith((":", "：")) or IDLE.search(said.strip()) else said
 
 
 def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:
@@ -270,7 +327,7 @@ def _by_session(lines: list[str]) -> list[Record]:
 
 def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
     """An address within a sentence that says that it failed."""
-    paragraphs = [part for part in re.split(r"\n\s{0,200}\n", text[: LINE_MAX * 20]) if part.strip()]
+    paragraphs = [part for part in re.split(r"\n[ \t]{0,80}\n", text[: LINE_MAX * 20]) if part.strip()]
     for at, paragraph in enumerate(paragraphs[:200]):
         flat = " ".join(paragraph.split())
         if "@" not in flat or not FAILS.search(flat):

@@ -326,4 +326,9 @@ def _with_original(report: Report, original: Original) -> Report:
 
 def _unique(recipients: list[Failed]) -> list[Failed]:
     """Each recipient once: reports repeat them."""
-    return list({(failed.recipient.lower(), failed.action): failed for failed in reversed(recipients)}.values())[::-1]
+    return list(
+        {
+            (failed.recipient.lower(), failed.original_recipient.lower(), failed.action): failed
+            for failed in reversed(recipients)
+        }.values()
+    )[::-1]

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from resend.collect.bounces.addresses import ip_of
 from resend.collect.bounces.phrases import EXPLAINS, IDLE
 from resend.collect.bounces.words import LINE_MAX, one_line
 from resend.policy.replies import codes
 
+TEXT_MAX = 64 << 10  # characters that a reply is looked for in
 _CODE = re.compile(
     r"(?:^\s{0,40}(?:(?:[\w ]{0,12}<<<|reason:|\(reason:|error:|out:|smtp;|#|2\d\d[ -]\S{1,80})\s{0,10}){0,3}"
-    r"|[:;'\"(<\[#]\s{0,10}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
+    r"|[:;'\"(<\[#]\s{0,10}|\],\s{0,3}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
     r"#?([45][0-5]\d)(?=[ \-:;,]|\s*$|<)(?! ?(?:seconds|minutes|hours|days|bytes|[km]b)\b)",
     re.IGNORECASE,
 )
@@ -33,6 +35,7 @@ _EMPTY_WORDS = re.compile(
     r"\.\.\. (?:service unavailable|remote protocol error)|^\S+ (?:\S+ )?service unavailable", re.IGNORECASE
 )
 _ENHANCED_AT_START = re.compile(r"^\s{0,40}(?:<<<\s{0,10}|#)?([245]\.\d{1,3}\.\d{1,3})(?=[\s:])")
+_HASHED = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b")
 _EXPIRED = re.compile(r"\b[45]\.4\.7\b|\bexpired\b|\bunable to deliver in\b|giving up", re.IGNORECASE)
 _INNER = re.compile(r"<([45][0-5]\d [45]\.\d{1,3}\.\d{1,3} [^<>]{1,500})>")
 _HOST = re.compile(
@@ -98,11 +101,12 @@ class Reply:
         return 4 * bool(self.code) + 2 * meaning + bool(self.text)
 
 
+@lru_cache(maxsize=32)
 def read_reply(text: str) -> Reply:
     """The reply in a text that may tell a whole session. Without a code in it the text's own words are the reply."""
     if not text.strip():
         return Reply()
-    text = text[: 50 * LINE_MAX]
+    text = text[:TEXT_MAX]
     for pattern, plain in _REWRITTEN:
         text = pattern.sub(plain, text)
     lines = [line[:LINE_MAX] for line in text.split("\n")[:200]]
@@ -117,6 +121,11 @@ def read_reply(text: str) -> Reply:
     if inner:
         said = inner.group(1)
     code, status = codes(said)
+    if code < 400:  # of what went well before
+        code, status = 0, status if status[:1] in ("4", "5") else ""
+    if not status:
+        hinted = _HASHED.search(text)
+        status = hinted.group(1) if hinted and (not code or hinted.group(1)[0] == str(code)[0]) else ""
     return Reply(
         text=with_stage(one_line(said), text),
         code=code,
@@ -173,7 +182,7 @@ def _unquoted(said: str, before: str) -> str:
     for mark in ("'", '"'):
         if opened == mark and mark in said:
             return said.rpartition(mark)[0]
-    for left, right in ("()", "[]"):
+    for left, right in ("()", "[]", "<>"):
         if left in before and said.endswith(right) and said.count(right) > said.count(left):
             return said[:-1]
     return said
@@ -189,7 +198,7 @@ def with_stage(said: str, text: str) -> str:
 
 def host_in(text: str) -> str:
     """The receiver's host name that a text tells, in lower case; "" where it tells none."""
-    text = text[:20_000]
+    text = text[:8_000]
     match = _HOST_WITH_IP.search(text) or _HOST.search(text)
     return match.group(1).lower() if match else ""
 

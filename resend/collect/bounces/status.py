@@ -96,8 +96,12 @@ def _recipient(found: Status, current: dict[str, str], name: str, blank: bool) -
 
 def failed_of(fields: dict[str, str], mail: dict[str, str]) -> Failed | None:
     """What a report says of one recipient; None where it names nobody."""
-    original = typed(fields.get("original-recipient", ""))
-    recipient = typed(fields.get("final-recipient", "")) or typed(fields.get("x-actual-recipient", "")) or original
+    final, original = typed(fields.get("final-recipient", "")), typed(fields.get("original-recipient", ""))
+    actual = typed(fields.get("x-actual-recipient", ""))
+    if "@" in actual and final:  # sendmail's Final-Recipient is an alias as it came, once for each member
+        original = original or final
+        final = actual
+    recipient = final or actual or original
     if not recipient:
         return None
     diagnostic = one_line(_DIAGNOSTIC_TYPE.sub("", fields.get("diagnostic-code", ""), count=1))
