@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 app = typer_app()
 _SHOWN = 200  # outcomes on screen; --json gives all
+_FIRST = 20  # gaps and rejected lines that are shown
 _STATUSES = "only this status: " + ", ".join(OutcomeStatus)
 
 
@@ -57,6 +58,9 @@ def collect(
     from_config: Annotated[
         bool, typer.Option("--from-config", help="the delivery tables of [collect.tables] too")
     ] = False,
+    explain: Annotated[
+        str, typer.Option("--explain", metavar="FILE:LINE", help="say how one line is understood; writes nothing")
+    ] = "",
 ) -> Done:
     """Read logs, bounces and exports into the evidence. Safe to run again: only what is new is read.
 
@@ -66,6 +70,8 @@ def collect(
     from resend.flows.vetoes import refresh_evidence_vetoes
 
     screen = screen_of(ctx)
+    if explain:
+        return _explain(screen, explain, bool(paths), asked=format_, tz=tz, year=year, host=host)
     if not paths and not from_config and queue is None:
         raise UsageError("nothing to collect", next_step="name logs or folders: resend collect /var/log/mail.log*")
     config, home = workplace(screen)
@@ -108,12 +114,95 @@ def collect(
     return Done(Exit.LEFT if found.rejected else Exit.DONE, summary)
 
 
+def _explain(screen: Screen, place: str, more: bool, *, asked: str, tz: str, year: int, host: str) -> Done:
+    from resend.collect.explain import FIELDS, KINDS
+    from resend.collect.explain import explain as explain_line
+    from resend.stores.evidence import Evidence
+
+    if more:
+        raise UsageError("--explain takes one line and collects nothing", next_step="leave the paths out")
+    config, home = workplace(screen)
+    where = zone(config)
+    sources_ = Evidence(home).manifest().sources
+    found = explain_line(place, sources_, asked=asked, tz=tz, zone=config.tz, year=year, host=host)
+    screen.row(
+        "line",
+        place=found.place,
+        format=found.format.name,
+        envelope=found.envelope.name if found.envelope else "",
+        verdict=found.verdict,
+        why=found.why,
+        text=found.text,
+        inside=found.inside,
+        events=[
+            {"at": from_us(event["at_us"]) if event["kind"] != "rejected" else None}
+            | {name: value for name, value in event.items() if name not in ("at_us", "line")}
+            for event in found.events
+        ],
+    )
+    wrapped = f", in {found.envelope.title}" if found.envelope else ""
+    screen.line(f"{found.place}  {found.format.name}: {found.format.title}{wrapped}")
+    for text in filter(None, (found.text, found.inside)):
+        for line in render.wrap(text, screen.columns - 2):
+            screen.line(f"  {line}")
+    screen.line(f"{found.verdict}: {found.why}" if found.why else found.verdict)
+    for event in found.events:
+        screen.line()
+        screen.line(KINDS[event["kind"]])
+        if event["kind"] != "rejected":
+            screen.line(f"  {'time':<15} {render.at(from_us(event['at_us']), where)} {config.tz}")
+        for name, words in FIELDS.items():
+            if name in event:
+                value = render.span(event[name] / 1e6) if name == "delay" else str(event[name])
+                first, *rest = render.wrap(value, screen.columns - 18) or [""]
+                screen.line(f"  {words:<15} {first}")
+                for line in rest:
+                    screen.line(f"  {'':<15} {line}")
+    return Done(summary={"verdict": found.verdict, "events": len(found.events)})
+
+
 @app.command()
-def sources(ctx: typer.Context) -> Done:
+def sources(
+    ctx: typer.Context,
+    rejected: Annotated[bool, typer.Option("--rejected", help="the first lines that were not understood")] = False,
+) -> Done:
     """Show what was collected: per file its lines, how many were understood, the time range and the gaps."""
     screen = screen_of(ctx)
     config, home = existing(screen)
-    return Done(summary={"sources": _sources(screen, config, home)})
+    count = _sources(screen, config, home)
+    _gaps(screen, config, home)
+    lines = _rejected(screen, home) if count and (rejected or screen.json) else []
+    return Done(summary={"sources": count, "rejected_lines": lines})
+
+
+def _gaps(screen: Screen, config: Config, home: Home) -> None:
+    """Windows in which lines are missing: what became of mails then may be unknown."""
+    from resend.stores.evidence import Evidence
+
+    where = zone(config)
+    windows = Evidence(home).manifest().loss_windows()
+    for host, start, end in windows:
+        screen.row("gap", host=host, **{"from": from_us(start), "to": from_us(end)})
+    if windows:
+        screen.heading("Gaps: lines are missing")
+    for host, start, end in windows[:_FIRST]:
+        screen.line(f"{host}  {render.at(from_us(start), where)} to {render.at(from_us(end), where)}")
+    if len(windows) > _FIRST:
+        screen.line(f"... and {render.count(len(windows) - _FIRST)} more; --json shows all")
+
+
+def _rejected(screen: Screen, home: Home) -> list[str]:
+    """The first lines that look like mail and were not understood, with their places."""
+    from resend.collect.explain import rejected
+    from resend.stores.evidence import Evidence
+
+    lines = [screen.masked(line) for line in rejected(Evidence(home), _FIRST)]
+    if lines:
+        screen.heading("Not understood")
+    for line in lines:
+        screen.line(line)
+    screen.line("next: resend collect --explain FILE:LINE" if lines else "no line was rejected")
+    return lines
 
 
 def _sources(screen: Screen, config: Config, home: Home) -> int:

@@ -198,3 +198,17 @@ def parse_lines(data: bytes, how: Reading) -> list[dict[str, object]]:
     cursor = con.execute(f"SELECT {WITHOUT_NULL} FROM ({query}) ORDER BY line")
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def beginning(data: bytes, how: Reading) -> tuple[str, str]:
+    """Of a single line: its text without the wrapping and, of a syslog, the program that it names (else "")."""
+    con = _connection()
+    _prepare(con, data, how)
+    row = con.execute("SELECT text FROM lines").fetchone()
+    text = "" if row is None else str(row[0])
+    if formats()[how.format].input is not Input.SYSLOG:
+        return text, ""
+    row = con.execute(
+        "SELECT regexp_extract(substring(text, start, colon - start), '^[^ ]+ (.*?)(?:\\[|$)', 1) FROM stamped"
+    ).fetchone()
+    return text, "" if row is None else str(row[0] or "")
