@@ -62,6 +62,7 @@ def holds(report: Report) -> None:
 @example(b"From \n")
 @example(b"Content-Type: multipart/report; boundary=\n\n--\n--\n")
 @example(b"Content-Type: text/plain; charset=utf-7\n\n\xff+")
+@example(b"Content-Type: text/plain; charset=undefined\n\n\xff")
 @example(b"Content-Type: text/plain; charset=base64\n\n\xff")
 @example(b"Subject: =?utf-16?b?2AA=?=\nFrom: postmaster\n\n<a@b>: 550 \xed\xa0\x80")
 @example(b"Date: Tue, 99 Feb 99999 99:99:99 +9999\n\n")

@@ -136,9 +136,9 @@ EXPLAINS = _any(
 )
 
 DAEMONS = _any(
-    r"mailer-?daemon|mail delivery|mail ?administrator|mail system|postmaster|daemon@",
+    r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@",
     r"delivery (?:sub)?system|smtp-?gateway",
-    r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|bounces?@|spam firewall|maildelivery|^$|^<>$",
+    r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|spam firewall|maildelivery|^$|^<>$",
 )
 ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re.IGNORECASE)  # a person about a report
 REPORT_SUBJECT = _any(

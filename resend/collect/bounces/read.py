@@ -253,6 +253,8 @@ def _kind(recipients: list[Failed], fields: Fields, text: str, *, by_report: boo
 def _suspicious(fields: Fields) -> bool:
     """Whether a mail may be a mail system's: by whom it is from, to where it answers, what it calls itself."""
     sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
+    if fields.first("list-unsubscribe", "list-post") and not fields.first("x-failed-recipients"):
+        return False  # mail to many; a mail system writes to one
     return bool(
         DAEMONS.search(sender)
         or field_text(fields.first("return-path")) == "<>"
@@ -260,7 +262,7 @@ def _suspicious(fields: Fields) -> bool:
             "x-failed-recipients", "x-ms-embedded-report", "x-ms-exchange-message-is-ndr", "x-bounced-address"
         )
         or (REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject))
-        or (b"auto-" in fields.first("auto-submitted").lower())
+        or fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-generated (fail"))
         or b"report" in fields.first("content-type")[:40].lower()
     )
 

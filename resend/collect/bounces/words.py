@@ -29,6 +29,9 @@ _ALIASES |= {
     "gbk": "gb18030",
     "iso-8859-1": "cp1252",
 }
+_NO_CHARSETS = frozenset(
+    {"unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined", "charmap", "mbcs", "oem"}
+)
 _JIS = re.compile(rb"\x1b(?:\$[@B]|\$\([DOPQ]|\([BJI])")
 _ENCODED_WORD = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]{1,20})?\?([bBqQ])\?([^?\s]{0,4000})\?=")
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
@@ -94,12 +97,7 @@ def _codec(charset: str) -> str:
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         return ""
-    if not getattr(info, "_is_text_encoding", True) or info.name in (
-        "unicode_escape",
-        "raw_unicode_escape",
-        "idna",
-        "punycode",
-    ):
+    if not getattr(info, "_is_text_encoding", True) or info.name.replace("_", "-") in _NO_CHARSETS:
         return ""
     return info.name
 
