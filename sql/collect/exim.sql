@@ -298,7 +298,7 @@ rare AS (
     CASE class WHEN 5 THEN 'removed' WHEN 6 THEN CASE flag WHEN 'rem' THEN 'removed' ELSE 'expired' END WHEN 8 THEN 'loss' ELSE 'rejected' END
       AS kind,
     CASE WHEN class = 6 AND flag = 'rem' THEN 'deleted' WHEN class = 6 THEN 'expired' END AS status,
-    CASE WHEN class = 9 THEN CASE WHEN start IS NULL THEN 'no time stamp' ELSE 'not understood' END END AS reply
+    CASE WHEN class = 9 THEN CASE WHEN start IS NULL AND said <> 1 OR colon IS NULL AND said IS NULL THEN 'no time stamp' ELSE 'not understood' END END AS reply
   FROM sorted
   WHERE class > 4 AND (class <> 8 OR regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages'))
 ),
@@ -322,21 +322,21 @@ SELECT
   CASE WHEN unread OR class = 8 THEN '' ELSE substring(text, id, width) END AS qid,
   CASE WHEN unread THEN 'rejected' ELSE kind END AS kind,
   line,
-  sender,
-  recipient,
-  orig_to,
-  relay,
-  relay_ip,
-  relay_port,
-  status,
-  CASE WHEN code BETWEEN 200 AND 599 THEN code END AS code,
-  enhanced,
-  delay,
+  CASE WHEN NOT unread THEN sender END AS sender,
+  CASE WHEN NOT unread THEN recipient END AS recipient,
+  CASE WHEN NOT unread THEN orig_to END AS orig_to,
+  CASE WHEN NOT unread THEN relay END AS relay,
+  CASE WHEN NOT unread THEN relay_ip END AS relay_ip,
+  CASE WHEN NOT unread THEN relay_port END AS relay_port,
+  CASE WHEN NOT unread THEN status END AS status,
+  CASE WHEN NOT unread AND code BETWEEN 200 AND 599 THEN code END AS code,
+  CASE WHEN NOT unread THEN enhanced END AS enhanced,
+  CASE WHEN NOT unread THEN delay END AS delay,
   CASE WHEN unread AND class < 8 AND at_us IS NULL THEN 'no such time' ELSE reply END AS reply,
-  message_id,
-  next_qid,
-  size,
-  nrcpt,
+  CASE WHEN NOT unread THEN message_id END AS message_id,
+  CASE WHEN NOT unread THEN next_qid END AS next_qid,
+  CASE WHEN NOT unread THEN size END AS size,
+  CASE WHEN NOT unread THEN nrcpt END AS nrcpt,
   CASE WHEN unread OR class = 8 THEN left(text, 2000) ELSE note END AS text
 FROM (SELECT *, kind = 'rejected' OR (at_us IS NULL AND class < 8) AS unread FROM united)
 CROSS JOIN params

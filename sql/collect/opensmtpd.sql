@@ -129,18 +129,18 @@ tried AS (
 came AS (
   SELECT
     line, text, start, at_us, colon, class, mail AS evpid,
-    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}') THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
-    CASE WHEN class <> 4 AND from_ > 0 THEN nullif(split_part(substring(tail, from_ + 7), '>', 1), '@') END AS sender,
+    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}$') THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
+    CASE WHEN class <> 4 AND from_ > 0 AND from_said <> '@' THEN from_said WHEN class <> 4 AND from_ > 0 THEN '' END AS sender,
     CASE WHEN size_ > 0 THEN TRY_CAST(regexp_extract(substring(tail, size_ + 6, 20), '^[0-9]+') AS BIGINT) END AS size,
     CASE WHEN class = 4 THEN TRY_CAST(regexp_extract(tail, ' nrcpt=([0-9]+)', 1) AS INTEGER) END AS nrcpt,
-    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}') THEN 'not understood' END AS reply
+    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}$') THEN 'not understood' END AS reply
   FROM (
     SELECT
       *,
       position(' from=<' IN tail) AS from_,
+      split_part(substring(tail, position(' from=<' IN tail) + 7), '>', 1) AS from_said,
       position(' size=' IN tail) AS size_,
-      CASE class WHEN 3 THEN substring(tail, 21, 8) WHEN 4 THEN substring(tail, 20, 8) WHEN 6 THEN substring(tail, 27, 8)
-        ELSE regexp_extract(tail, ' msgid=([0-9a-f]{8})', 1) END AS mail
+      substring(tail, CASE class WHEN 3 THEN 21 WHEN 4 THEN 20 WHEN 5 THEN position(' msgid=' IN tail) + 7 ELSE 27 END, 8) AS mail
     FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class BETWEEN 3 AND 6)
   )
 ),

@@ -71,7 +71,7 @@ entering AS (
 arrived AS (
   SELECT
     line, text, start, at_us, colon, gap, from_, class, own_qid,
-    CASE WHEN size_ = 0 THEN 'rejected' WHEN numbers LIKE '%, nrcpts=0,%' THEN NULL ELSE 'queued' END AS kind,
+    CASE WHEN size_ = 0 THEN CASE WHEN own_qid IS NULL THEN 'rejected' END WHEN numbers LIKE '%, nrcpts=0,%' THEN NULL ELSE 'queued' END AS kind,
     CASE
       WHEN size_ = 0 THEN NULL
       WHEN suffix(from_said, '>') THEN regexp_extract(from_said, '<([^<>]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1)
@@ -149,7 +149,7 @@ tried AS (
       WHEN starts_with(lower(stat), 'queued') THEN NULL
       ELSE 'attempt'
     END AS kind,
-    unnest(CASE WHEN len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
+    unnest(CASE WHEN stat_ = 0 OR to_end < 5 OR len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
     CASE
       WHEN via_open > 0 THEN lower(rtrim(trim(left(via, via_open - 1), '[] '), '.'))
       WHEN via <> '' THEN lower(rtrim(trim(replace(via, ' (may be forged)', ''), '[] '), '.'))
@@ -176,7 +176,7 @@ doubted AS (
     tried.* EXCLUDE (reply, named),
     -- `Taro <a@b>`, `<a@b>`, a@b
     CASE WHEN suffix(named, '>') AND contains(named, '<')
-      THEN regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1) ELSE named END AS recipient,
+      THEN coalesce(nullif(regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1), ''), named) ELSE named END AS recipient,
     CASE WHEN spoken.said IS NOT NULL THEN concat(tried.reply, ' (', spoken.said, ')') ELSE tried.reply END AS reply
   FROM tried
   LEFT JOIN spoken
