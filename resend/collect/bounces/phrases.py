@@ -135,6 +135,9 @@ EXPLAINS = _any(
     r"remote host said|error (?:message|was)|原因|理由|причин",
 )
 
+# Notices that systems write in the reader's language: a mark that stands in all of them, and what they say.
+NOTICES = (("groups.google.com/support", "no permission to post to this group, or it is not there"),)
+
 DAEMONS = _any(
     r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@",
     r"delivery (?:sub)?system|smtp-?gateway",

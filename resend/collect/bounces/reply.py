@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from resend.collect.bounces.addresses import ip_of
-from resend.collect.bounces.phrases import EXPLAINS, IDLE
+from resend.collect.bounces.phrases import EXPLAINS, IDLE, NOTICES
 from resend.collect.bounces.words import LINE_MAX, one_line
 from resend.policy.replies import codes
 
@@ -113,7 +113,8 @@ def read_reply(text: str) -> Reply:
     found = _replies(lines)
     said = next((reply for reply in found if not _EXPIRED.search(reply[:200])), found[0] if found else "")
     if not said:
-        said = _words(lines)
+        notice = next((f"{meaning}: " for mark, meaning in NOTICES if mark in text), "")
+        said = notice + _words(lines)
     elif _EMPTY_WORDS.search(said[:400]) and len(found) == 1:
         words = _words([line for line in lines if not _CODE.search(line)])
         said = f"{said} ({words})" if words else said
