@@ -152,10 +152,10 @@ def _providers(con: duckdb.DuckDBPyConnection, config: Config, until: int) -> tu
 def _judged(provider: str, rows: Sequence[Sequence[int]]) -> ProviderPulse:
     """`rows`: the columns of sql/triage/20_hour after the provider, one row an hour that had attempts."""
     hours = [Span(0, 0)] * (1 + max(row[0] for row in rows))
-    for hour, tries, deferred, refused, *_ in rows:
-        hours[hour] = Span(int(tries), int(deferred + refused))
+    for hour, *counts in rows:
+        hours[hour] = Span(*map(int, counts[:4]))
     last = next((row for row in rows if row[0] == 0), None)
-    quarter = Span(int(last[4]), int(last[5])) if last else Span(0, 0)
+    quarter = Span(*map(int, last[5:9])) if last else Span(0, 0)
     before = hours[1 : 1 + _DAY_HOURS]
     return ProviderPulse(
         provider=provider,
@@ -163,8 +163,8 @@ def _judged(provider: str, rows: Sequence[Sequence[int]]) -> ProviderPulse:
         quarter=quarter,
         hour=hours[0],
         before=Span(sum(span.tries for span in before), sum(span.failed for span in before)),
-        last_failed_at=max((row[6] for row in rows if row[6] is not None), default=None),
-        last_sent_at=max((row[7] for row in rows if row[7] is not None), default=None),
+        last_failed_at=max((row[9] for row in rows if row[9] is not None), default=None),
+        last_sent_at=max((row[10] for row in rows if row[10] is not None), default=None),
     )
 
 

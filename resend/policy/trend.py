@@ -1,7 +1,9 @@
 """Whether a receiving system is refusing more than it usually does, and since when: the judgement behind `triage`.
 
 Pure: counts of attempts in, a state with its reason out. A share is compared with the receiver's own quiet hours by an
-exact binomial tail, so five of five failures count and one of three does not. Raises nothing.
+exact binomial tail, so five of five failures count and one of three does not. Fresh mail is judged by itself. Retries
+fail again and again, so at night a few of them are most of the attempts: with them, failures are held against as much
+mail as is usual in such a time. Raises nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ _ENOUGH_TRIES = 20  # fewer attempts show neither a usual share nor that all is 
 _USUAL_LEAST = 0.005  # a receiver that never failed may fail once in 200
 _USUAL_MOST = 0.10  # a log that holds nothing but the incident must not make it usual
 _USUAL_UNKNOWN = 0.05
+_MORE = 0.02  # than twice the usual share: less is no incident
+_MORE_OF_RETRIES = 0.10  # the same mail counts again and again
 _AROUND = 4  # hours before or after, where one alone has too little mail
 _PAUSE_HOURS = 12  # a night without mail is part of the incident, a longer pause ends it
 
@@ -31,10 +35,20 @@ class TrendState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Attempts of one stretch of time, and how many of them failed."""
+    """Attempts of one stretch of time, how many failed, and the same of fresh mail (None: all of it was fresh)."""
 
     tries: int
     failed: int
+    fresh_tries: int | None = None
+    fresh_failed: int | None = None
+
+    @property
+    def fresh(self) -> tuple[int, int]:
+        """(tries, failed) without retries."""
+        return (
+            self.tries if self.fresh_tries is None else self.fresh_tries,
+            self.failed if self.fresh_failed is None else self.fresh_failed,
+        )
 
     @property
     def share(self) -> float:
@@ -61,8 +75,9 @@ def judge(hours: Sequence[Span], quarter: Span) -> Trend:
     <TrendState.OVER: 'over'>
     """
     usual = usual_share(hours)
-    bad = [number for number in range(len(hours)) if _bad_hour(hours, number, usual)]
-    now_bad = is_bad(quarter, usual)
+    typical = sorted(span.tries for span in hours)[len(hours) // 2] if hours else 0
+    bad = [number for number in range(len(hours)) if _bad_hour(hours, number, usual, typical)]
+    now_bad = _is_bad(quarter, usual, typical // 4)
     if now_bad and (not bad or bad[0] != 0):
         bad = [0, *bad]
     if not bad:
@@ -71,15 +86,22 @@ def judge(hours: Sequence[Span], quarter: Span) -> Trend:
     return Trend(state=state, reason=reason, usual=usual, first_bad=_first(bad), last_bad=bad[0])
 
 
-def _bad_hour(hours: Sequence[Span], number: int, usual: float) -> bool:
+def _bad_hour(hours: Sequence[Span], number: int, usual: float, typical: int) -> bool:
     """An hour that is bad by itself, or one of several with little mail that are bad together."""
-    if is_bad(hours[number], usual):
+    if _is_bad(hours[number], usual, typical):
         return True
-    if not _matters(hours[number].share, usual):
+    if not matters(*hours[number].fresh, usual):
         return False
     return any(
-        is_bad(Span(sum(span.tries for span in around), sum(span.failed for span in around)), usual)
+        is_bad(sum(span.fresh[0] for span in around), sum(span.fresh[1] for span in around), usual)
         for around in (hours[max(0, number - _AROUND) : number + 1], hours[number : number + 1 + _AROUND])
+    )
+
+
+def _is_bad(span: Span, usual: float, typical: int) -> bool:
+    with_retries = max(span.tries, typical), span.failed
+    return is_bad(*span.fresh, usual) or (
+        is_bad(*with_retries, usual) and span.failed >= (2 * usual + _MORE_OF_RETRIES) * with_retries[0]
     )
 
 
@@ -107,21 +129,21 @@ def _first(bad: Sequence[int]) -> int:
 
 
 def usual_share(hours: Sequence[Span]) -> float:
-    """The share of failures in the better hours of a receiver: their lower quartile, within bounds."""
-    shares = sorted(span.share for span in hours if span.tries >= _ENOUGH_TRIES)
+    """The share of fresh mail that fails in the better hours of a receiver: their lower quartile, within bounds."""
+    counts = [span.fresh for span in hours]
+    shares = sorted(failed / tries for tries, failed in counts if tries >= _ENOUGH_TRIES)
     found = shares[len(shares) // 4] if shares else _USUAL_UNKNOWN
     return min(max(found, _USUAL_LEAST), _USUAL_MOST)
 
 
-def is_bad(span: Span, usual: float) -> bool:
-    """Whether so many failures are neither chance nor too few to matter: twice the usual share and a point."""
-    if span.failed < _FEWEST_FAILURES or not _matters(span.share, usual):
-        return False
-    return tail(span.failed, span.tries, usual) < _CHANCE
+def is_bad(tries: int, failed: int, usual: float) -> bool:
+    """Whether so many failures are neither chance nor too few to matter."""
+    return failed >= _FEWEST_FAILURES and matters(tries, failed, usual) and tail(failed, tries, usual) < _CHANCE
 
 
-def _matters(share: float, usual: float) -> bool:
-    return share >= 2 * usual + 0.01
+def matters(tries: int, failed: int, usual: float) -> bool:
+    """Twice the usual share and two points more."""
+    return tries > 0 and failed / tries >= 2 * usual + _MORE
 
 
 def tail(failed: int, tries: int, share: float) -> float:

@@ -3,7 +3,8 @@
 --   made); deferrals about one mailbox (x.2.x: full, locked), which say nothing of the receiver and come again at each retry.
 -- Parameters: from_us, until_us (of the evidence to look at), microseconds UTC. Reads events, own_host(address).
 -- Columns: slot (0: the last 15 minutes), domain, relay, relay_ip (where the line names none: the receiver that the reply
---   names), tries, deferred, refused, last_failed_at, last_sent_at (NULL: none).
+--   names), tries, deferred, refused, fresh_tries, fresh_failed (of mail that came within the four
+--   minutes before: no retries, which mail hosts make after five), last_failed_at, last_sent_at (NULL: none).
 WITH attempt AS (
   SELECT
     (params.until_us - events.at_us) - (params.until_us - events.at_us) % 900000000 AS back_us,
@@ -13,6 +14,7 @@ WITH attempt AS (
     events.at_us,
     events.reply,
     events.enhanced,
+    CASE WHEN coalesce(events.delay, 0) <= 240000000 THEN 1 ELSE 0 END AS fresh,
     CASE
       WHEN events.status = 'sent' THEN 'sent'
       WHEN events.status IN ('bounced', 'expired', 'force-expired', 'returned') THEN 'refused'
@@ -55,6 +57,8 @@ SELECT
   count(*) AS tries,
   sum(CASE WHEN word = 'deferred' THEN 1 ELSE 0 END) AS deferred,
   sum(CASE WHEN word = 'refused' THEN 1 ELSE 0 END) AS refused,
+  sum(fresh) AS fresh_tries,
+  sum(CASE WHEN word <> 'sent' THEN fresh ELSE 0 END) AS fresh_failed,
   max(CASE WHEN word <> 'sent' THEN at_us END) AS last_failed_at,
   max(CASE WHEN word = 'sent' THEN at_us END) AS last_sent_at
 FROM attempt
