@@ -17,98 +17,118 @@ WITH document AS (
   SELECT
     line,
     text,
-    posted,
-    CASE
-      WHEN posted THEN [to_json({
-        'event': form_field(text, 'event'), 'recipient': form_field(text, 'recipient'),
-        'timestamp': form_field(text, 'timestamp'), 'code': form_field(text, 'code'), 'error': form_field(text, 'error'),
-        'description': form_field(text, 'description'), 'reason': form_field(text, 'reason'),
-        'sender': form_field(text, 'sender'), 'message-headers': form_field(text, 'message-headers'),
-        'Message-Id': coalesce(form_field(text, 'Message-Id'), form_field(text, 'message-id'))
-      })::JSON]
-      ELSE TRY(json_transform(listed_in(text, 'items'), '["JSON"]'))
-    END AS told
-  FROM (
-    SELECT line, text, left(ltrim(text), 1) NOT IN ('{', '[', '"') AND regexp_matches(text, '(?:^|&)event=') AS posted
-    FROM lines
-    WHERE filled(text)
-  )
+    unnest(coalesce(
+      CASE
+        WHEN contains(text, 'event-data"') THEN list_transform(
+          TRY(json_transform(listed(text), '[{"event-data": {
+          "event": "VARCHAR", "timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
+          "message": {"headers": {"message-id": "VARCHAR", "to": "VARCHAR", "subject": "VARCHAR"}, "size": "BIGINT"},
+          "envelope": {"sender": "VARCHAR"}, "flags": {"is-delayed-bounce": "VARCHAR"},
+          "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
+          "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
+            "enhanced-code": "VARCHAR"},
+          "user-variables": "MAP(VARCHAR, VARCHAR)", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
+          "code": "VARCHAR", "error": "VARCHAR", "description": "VARCHAR"}}]')), lambda item: item['event-data']
+        )
+        ELSE TRY(json_transform(
+          CASE
+            WHEN left(text, 1) NOT IN ('{', '[', '"') AND regexp_matches(text, '(?:^|&)event=') THEN concat('[', to_json({
+              'event': form_field(text, 'event'), 'recipient': form_field(text, 'recipient'),
+              'timestamp': form_field(text, 'timestamp'), 'code': form_field(text, 'code'), 'error': form_field(text, 'error'),
+              'description': form_field(text, 'description'), 'reason': form_field(text, 'reason'),
+              'sender': form_field(text, 'sender'), 'message-headers': form_field(text, 'message-headers'),
+              'Message-Id': coalesce(form_field(text, 'Message-Id'), form_field(text, 'message-id'))
+            }), ']')
+            WHEN contains(text, 'log-level"') THEN listed_in(text, 'items')
+            ELSE listed_in(replace(text, '"message-id":', '"Message-Id":'), 'items')
+          END,
+          '[{
+          "event": "VARCHAR", "timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
+          "message": {"headers": {"message-id": "VARCHAR", "to": "VARCHAR", "subject": "VARCHAR"}, "size": "BIGINT"},
+          "envelope": {"sender": "VARCHAR"}, "flags": {"is-delayed-bounce": "VARCHAR"},
+          "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
+          "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
+            "enhanced-code": "VARCHAR"},
+          "user-variables": "MAP(VARCHAR, VARCHAR)", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
+          "code": "VARCHAR", "error": "VARCHAR", "description": "VARCHAR"}]'
+        ))
+      END, [{'event': 'broken'}]
+    )) AS said
+  FROM lines
+  WHERE filled(text)
+),
+typed AS (
+  SELECT *, first_of(said['event']) AS type, said['delivery-status'] AS answer, said['message'] AS message
+  FROM document
+  CROSS JOIN params
 ),
 event AS (
   SELECT
     line,
     text,
-    at_us,
-    type,
     said,
-    variables,
-    old['message-headers'] AS headers,
+    type,
+    answer,
+    message['size'] AS size,
+    coalesce(
+      moment_us(first_of(said['timestamp'])), moment_us(TRY(said['timestamp'] ->> '$[1]')),
+      epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
+    ) AS at_us,
     CASE
-      WHEN said['recipient'] IS NOT NULL THEN [trim(first_of(said['recipient']))]
-      WHEN type = 'rejected' THEN regexp_extract_all(said['message']['headers']['to'], '[^\s<>,;"]+@[^\s<>,;"]+')
+      WHEN said['recipient'] IS NOT NULL THEN [tight(first_of(said['recipient']))]
+      WHEN type = 'rejected' THEN regexp_extract_all(message['headers']['to'], '[^\s<>,;"]+@[^\s<>,;"]+')
     END AS addresses,
     coalesce(
-      said['message']['headers']['message-id'], old['message-id'],
-      CASE WHEN old['message-headers'] IS NOT NULL THEN list_filter(
-        TRY(json_transform(old['message-headers'], '[["VARCHAR"]]')), lambda header: lower(header[1]) = 'message-id'
+      message['headers']['message-id'], first_of(said['Message-Id']),
+      CASE WHEN said['message-headers'] IS NOT NULL THEN list_filter(
+        TRY(json_transform(said['message-headers'], '[["VARCHAR"]]')), lambda header: lower(header[1]) = 'message-id'
       )[1][2] END
     ) AS message_id,
-    coalesce(said['envelope']['sender'], old['sender']) AS sender,
-    TRY_CAST(coalesce(said['delivery-status']['code'], old['code']) AS INTEGER) AS code,
-    coalesce(said['delivery-status']['enhanced-code'], old['code']) AS dsn,
-    one_line(coalesce(
-      nullif(said['delivery-status']['message'], ''), nullif(old['error'], ''), nullif(said['delivery-status']['description'], ''),
-      nullif(old['description'], ''), nullif(said['reject']['description'], ''), said['reject']['reason'], said['reason'], ''
-    )) AS words
-  FROM (
-    SELECT
-      *,
-      first_of(said['event']) AS type,
-      coalesce(
-        moment_us(first_of(said['timestamp'])), moment_us(TRY(said['timestamp'] ->> '$[1]')),
-        epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
-      ) AS at_us,
-      CASE WHEN said['message'] IS NULL THEN {
-        'message-id': first_of(coalesce(body ->> '$."Message-Id"', body ->> '$."message-id"')),
-        'message-headers': body ->> '$."message-headers"',
-        'sender': first_of(body ->> '$.sender'), 'code': first_of(body ->> '$.code'),
-        'error': first_of(body ->> '$.error'), 'description': first_of(body ->> '$.description')
-      } END AS old
-    FROM (
-      SELECT
-        line,
-        text,
-        body,
-        json_transform(body, '{
-          "event": "VARCHAR", "timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
-          "message": {"headers": {"message-id": "VARCHAR", "to": "VARCHAR"}, "size": "BIGINT"}, "envelope": {"sender": "VARCHAR"},
-          "flags": {"is-delayed-bounce": "VARCHAR"}, "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
-          "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
-            "attempt-no": "VARCHAR", "enhanced-code": "VARCHAR"}}') AS said,
-        CASE WHEN contains(text, 'user-variables"') THEN json_transform(body, '{"user-variables": "MAP(VARCHAR, VARCHAR)"}')
-        END['user-variables'] AS variables
-      FROM (
-        SELECT line, text, coalesce(body -> '$."event-data"', body) AS body
-        FROM (SELECT line, text, unnest(told) AS body FROM document WHERE told IS NOT NULL)
-      )
-      WHERE json_type(body) = 'OBJECT'
-    )
-    CROSS JOIN params
-  )
+    bare_address(coalesce(said['envelope']['sender'], first_of(said['sender']))) AS sender,
+    coalesce(answer['enhanced-code'], said['code']) AS dsn,
+    TRY_CAST(coalesce(answer['code'], first_of(said['code'])) AS INTEGER) AS code,
+    CASE WHEN type IN ('failed', 'rejected', 'bounced', 'dropped') THEN coalesce(
+      nullif(answer['message'], ''), nullif(first_of(said['error']), ''), nullif(answer['description'], ''),
+      nullif(first_of(said['description']), ''), nullif(said['reject']['description'], ''), said['reject']['reason'], said['reason'], ''
+    ) END AS told
+  FROM typed
   WHERE type IN (
-    'accepted', 'delivered', 'failed', 'rejected', 'complained', 'unsubscribed', 'bounced', 'dropped'
+    'accepted', 'delivered', 'failed', 'rejected', 'complained', 'unsubscribed', 'bounced', 'dropped', 'broken'
   )
 ),
+answered AS (
+  SELECT *, bare_reply(told) AS words FROM event
+),
 worded AS (
+  -- only what is needed from here on: the records are long
   SELECT
-    *,
+    line,
+    type,
+    at_us,
+    address,
+    message_id,
     coalesce(nullif(trim(message_id, '<> '), ''), concat(address, '/', at_us)) AS qid,
+    sender,
+    size,
+    code,
+    dsn,
+    said['severity'] AS severity,
+    said['reason'] AS reason,
+    said['flags']['is-delayed-bounce'] AS delayed,
+    answer['mx-host'] AS mx,
+    CASE WHEN type <> 'accepted' THEN map_entries(said['user-variables']) END AS variables,
+    CASE WHEN said['message-headers'] IS NOT NULL THEN list_filter(
+      TRY(json_transform(said['message-headers'], '[["VARCHAR"]]')),
+      lambda header: starts_with(lower(header[1]), 'x-') AND NOT starts_with(lower(header[1]), 'x-mailgun-')
+    ) END AS headers,
     CASE
-      WHEN code BETWEEN 200 AND 599 AND words <> '' AND NOT starts_with(bare_reply(words), code::VARCHAR)
-        THEN concat(code, ' ', bare_reply(words))
-      ELSE bare_reply(words)
-    END AS reply
-  FROM (SELECT *, unnest(CASE WHEN len(addresses) > 0 THEN addresses ELSE [NULL] END) AS address FROM event)
+      WHEN code BETWEEN 200 AND 599 AND words <> '' AND NOT starts_with(words, code::VARCHAR) THEN concat(code, ' ', words)
+      ELSE words
+    END AS reply,
+    CASE
+      WHEN type = 'broken' OR (type <> 'accepted' AND coalesce(position('@' IN address), 0) = 0) THEN left(text, 2000)
+    END AS lost
+  FROM (SELECT *, unnest(CASE WHEN len(addresses) > 0 THEN addresses ELSE [NULL] END) AS address FROM answered)
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
@@ -123,44 +143,39 @@ SELECT
     ELSE 'attempt'
   END AS kind,
   line,
-  bare_address(sender) AS sender,
+  sender,
   CASE WHEN type <> 'accepted' THEN address END AS recipient,
-  lower(said['delivery-status']['mx-host']) AS relay,
+  lower(mx) AS relay,
   CASE
     WHEN type = 'delivered' THEN 'sent'
     WHEN type = 'rejected' THEN 'bounced'
-    WHEN type = 'failed' AND said['severity'] = 'temporary' THEN 'deferred'
-    WHEN type IN ('failed', 'dropped') AND said['reason'] = 'old' THEN 'expired'
-    WHEN type = 'dropped' OR starts_with(said['reason'], 'suppress-') THEN 'bounced'
-    WHEN type = 'bounced' OR said['flags']['is-delayed-bounce'] = 'true' THEN 'returned'
+    WHEN type = 'failed' AND severity = 'temporary' THEN 'deferred'
+    WHEN type IN ('failed', 'dropped') AND reason = 'old' THEN 'expired'
+    WHEN type = 'dropped' OR starts_with(reason, 'suppress-') THEN 'bounced'
+    WHEN type = 'bounced' OR delayed = 'true' THEN 'returned'
     WHEN type = 'failed'
-      THEN CASE WHEN said['delivery-status']['mx-host'] <> '' OR said['flags']['is-delayed-bounce'] = 'false' THEN 'bounced' ELSE 'returned' END
+      THEN CASE WHEN mx <> '' OR delayed = 'false' THEN 'bounced' ELSE 'returned' END
   END AS status,
   coalesce(CASE WHEN code BETWEEN 200 AND 599 THEN code END, told_code(reply)) AS code,
   coalesce(
     CASE WHEN regexp_matches(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN dsn END, told_enhanced(reply)
   ) AS enhanced,
-  CASE WHEN type IN ('failed', 'rejected', 'bounced', 'dropped') THEN reply END AS reply,
+  reply,
   bracketed(message_id) AS message_id,
-  said['message']['size'] AS size,
-  CASE WHEN type = 'accepted' THEN header_text('Event', type) END AS text
+  size,
+  CASE WHEN type = 'accepted' THEN 'header Event: accepted' END AS text
 FROM worded
 WHERE contains(address, '@') OR type = 'accepted' AND message_id <> ''
 UNION ALL BY NAME
 SELECT at_us, 'mailgun' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
-FROM (SELECT at_us, qid, line, unnest(map_entries(variables)) AS entry FROM worded WHERE variables IS NOT NULL)
+FROM (SELECT at_us, qid, line, unnest(variables) AS entry FROM worded WHERE len(variables) > 0 AND lost IS NULL)
 UNION ALL BY NAME
 SELECT at_us, 'mailgun' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(header[1], header[2]) AS text
-FROM (
-  SELECT at_us, qid, line, unnest(TRY(json_transform(headers, '[["VARCHAR"]]'))) AS header FROM worded WHERE headers IS NOT NULL
-)
-WHERE starts_with(lower(header[1]), 'x-') AND NOT starts_with(lower(header[1]), 'x-mailgun-')
+FROM (SELECT at_us, qid, line, unnest(headers) AS header FROM worded WHERE len(headers) > 0 AND lost IS NULL)
 UNION ALL BY NAME
-SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
-FROM (
-  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
-  UNION ALL
-  SELECT line, 'no recipient' AS reply, text
-  FROM worded
-  WHERE coalesce(position('@' IN address), 0) = 0 AND type <> 'accepted'
-)
+SELECT DISTINCT
+  0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line,
+  CASE type WHEN 'broken' THEN unfit(lost) ELSE 'no recipient' END AS reply,
+  lost AS text
+FROM worded
+WHERE lost IS NOT NULL
