@@ -412,7 +412,8 @@ EXPORTS: Sequence[tuple[str, Callable[[random.Random], Iterator[str]], Sequence[
         (
             r"^(?P<what>\w+),(?P<at>[^,]*),(?P<queued>[^,]*),(?P<sender>[^,]*),(?P<to>[^,]*),[^,]*,(?P<action>[^,]*),"
             r"(?P<enhanced>[\d.]*)[^,]*,(?:smtp;)?(?P<reply>(?P<code>\d*)[^,]*),(?P<relay>[^ ,]*)"
-            r" ?(?:\((?P<ip>[^)]*)\))?,(?P<category>[^,]*),(?:[^,]*,){6}(?P<size>[^,]*),[^,]*,(?P<job>[^,]*),(?P<env>[^,]*),",
+            r" ?(?:\((?P<ip>[^)]*)\))?,(?P<category>[^,]*),(?:[^,]*,){6}(?P<size>[^,]*),[^,]*,"
+            r"(?P<job>[^,]*),(?P<env>[^,]*),",
         ),
         "%Y-%m-%d %H:%M:%S%z",
         _PMTA,

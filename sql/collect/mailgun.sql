@@ -116,7 +116,9 @@ worded AS (
     said['reason'] AS reason,
     said['flags']['is-delayed-bounce'] AS delayed,
     answer['mx-host'] AS mx,
-    CASE WHEN type <> 'accepted' THEN map_entries(said['user-variables']) END AS variables,
+    CASE WHEN type NOT IN ('accepted', 'complained', 'unsubscribed') THEN list_concat(
+      map_entries(said['user-variables']), [{'key': 'Subject', 'value': said['message']['headers']['subject']}]
+    ) END AS variables,
     CASE WHEN said['message-headers'] IS NOT NULL THEN list_filter(
       TRY(json_transform(said['message-headers'], '[["VARCHAR"]]')),
       lambda header: starts_with(lower(header[1]), 'x-') AND NOT starts_with(lower(header[1]), 'x-mailgun-')
@@ -169,6 +171,7 @@ WHERE contains(address, '@') OR type = 'accepted' AND message_id <> ''
 UNION ALL BY NAME
 SELECT at_us, 'mailgun' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
 FROM (SELECT at_us, qid, line, unnest(variables) AS entry FROM worded WHERE len(variables) > 0 AND lost IS NULL)
+WHERE entry['value'] <> ''
 UNION ALL BY NAME
 SELECT at_us, 'mailgun' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(header[1], header[2]) AS text
 FROM (SELECT at_us, qid, line, unnest(headers) AS header FROM worded WHERE len(headers) > 0 AND lost IS NULL)

@@ -18,6 +18,7 @@ WITH document AS (
       '[{"RecordType": "VARCHAR", "Type": "VARCHAR", "MessageID": "VARCHAR", "Email": "VARCHAR", "Recipient": "VARCHAR",
         "From": "VARCHAR", "BouncedAt": "VARCHAR", "DeliveredAt": "VARCHAR", "ChangedAt": "VARCHAR", "Details": "VARCHAR",
         "Description": "VARCHAR", "SuppressSending": "VARCHAR", "SuppressionReason": "VARCHAR",
+        "Subject": "VARCHAR",
         "Metadata": "MAP(VARCHAR, VARCHAR)"}]'
     )) AS told
   FROM lines
@@ -87,7 +88,10 @@ FROM keyed
 WHERE contains(address, '@')
 UNION ALL BY NAME
 SELECT at_us, 'postmark' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
-FROM (SELECT at_us, qid, line, unnest(map_entries(said['Metadata'])) AS entry FROM keyed WHERE type <> 'SpamComplaint')
+FROM (SELECT at_us, qid, line, unnest(list_concat(
+  map_entries(said['Metadata']), [{'key': 'Subject', 'value': said['Subject']}]
+)) AS entry FROM keyed WHERE type NOT IN ('SpamComplaint', 'Unsubscribe'))
+WHERE entry['value'] <> ''
 UNION ALL BY NAME
 SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
 FROM (

@@ -111,7 +111,7 @@ event AS (
       mail['source'] AS source,
       moment_us(mail['timestamp']) AS begun_us,
       CASE WHEN type NOT IN ('Complaint', 'Send') AND mail['headers'] IS NOT NULL
-        THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-')) END AS headers,
+        THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-') OR header['name'] = 'Subject') END AS headers,
       coalesce(
         mail['commonHeaders']['messageId'],
         list_filter(mail['headers'], lambda header: lower(header['name']) = 'message-id')[1]['value']

@@ -20,19 +20,19 @@ WITH document AS (
           TRY(json_transform(listed(text), '[{"msys": {"message_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
         "msg_from": "VARCHAR", "raw_reason": "VARCHAR", "reason": "VARCHAR", "error_code": "VARCHAR", "ip_address": "VARCHAR",
         "queue_time": "BIGINT", "msg_size": "BIGINT", "message_id": "VARCHAR", "transmission_id": "VARCHAR",
-        "rcpt_meta": "MAP(VARCHAR, VARCHAR)"}, "gen_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
+        "rcpt_meta": "MAP(VARCHAR, VARCHAR)", "subject": "VARCHAR"}, "gen_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
         "msg_from": "VARCHAR", "raw_reason": "VARCHAR", "reason": "VARCHAR", "error_code": "VARCHAR", "ip_address": "VARCHAR",
         "queue_time": "BIGINT", "msg_size": "BIGINT", "message_id": "VARCHAR", "transmission_id": "VARCHAR",
-        "rcpt_meta": "MAP(VARCHAR, VARCHAR)"}, "unsubscribe_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
+        "rcpt_meta": "MAP(VARCHAR, VARCHAR)", "subject": "VARCHAR"}, "unsubscribe_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
         "msg_from": "VARCHAR", "raw_reason": "VARCHAR", "reason": "VARCHAR", "error_code": "VARCHAR", "ip_address": "VARCHAR",
         "queue_time": "BIGINT", "msg_size": "BIGINT", "message_id": "VARCHAR", "transmission_id": "VARCHAR",
-        "rcpt_meta": "MAP(VARCHAR, VARCHAR)"}}}]')),
+        "rcpt_meta": "MAP(VARCHAR, VARCHAR)", "subject": "VARCHAR"}}}]')),
           lambda item: coalesce(item['msys']['message_event'], item['msys']['gen_event'], item['msys']['unsubscribe_event'])
         )
         ELSE TRY(json_transform(listed_in(text, 'results'), '[{"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
         "msg_from": "VARCHAR", "raw_reason": "VARCHAR", "reason": "VARCHAR", "error_code": "VARCHAR", "ip_address": "VARCHAR",
         "queue_time": "BIGINT", "msg_size": "BIGINT", "message_id": "VARCHAR", "transmission_id": "VARCHAR",
-        "rcpt_meta": "MAP(VARCHAR, VARCHAR)"}]'))
+        "rcpt_meta": "MAP(VARCHAR, VARCHAR)", "subject": "VARCHAR"}]'))
       END, [{'type': 'broken'}]
     )) AS said
   FROM lines
@@ -52,7 +52,9 @@ event AS (
     said['queue_time'] AS queue_ms,
     said['msg_size'] AS size,
     coalesce(said['transmission_id'], said['message_id']) AS message_id,
-    CASE WHEN type <> 'injection' AND (type <> 'delivery' OR said['queue_time'] > 60000) THEN map_entries(said['rcpt_meta']) END AS meta,
+    CASE WHEN type <> 'injection' AND (type <> 'delivery' OR said['queue_time'] > 60000) THEN list_concat(
+      map_entries(said['rcpt_meta']), [{'key': 'Subject', 'value': said['subject']}]
+    ) END AS meta,
     words,
     told_enhanced(words) AS enhanced,
     CASE WHEN type = 'broken' OR coalesce(position('@' IN address), 0) = 0 THEN left(text, 2000) END AS lost
@@ -120,6 +122,7 @@ WHERE lost IS NULL
 UNION ALL BY NAME
 SELECT at_us, 'sparkpost' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
 FROM (SELECT at_us, qid, line, unnest(meta) AS entry FROM event WHERE len(meta) > 0 AND lost IS NULL)
+WHERE entry['value'] <> ''
 UNION ALL BY NAME
 SELECT DISTINCT
   0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line,
