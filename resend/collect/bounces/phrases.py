@@ -50,7 +50,6 @@ IDLE = _any(
     r"^this (?:is|message was) (?:an? )?(?:automatically|created automatically|the (?:mail|qmail|postfix))",
     r"^learn more (?:here|at)",
     r"^message from\s",
-    r"^\((?:ultimately generated|expanded|generated) from",
     r"^[-=_*]{2,40}\s?[A-Za-z][A-Za-z ]{0,60}[-=_*]{0,40}$",
     r"^this is a (?:mime|multi)",
     r"^続けて",

@@ -23,7 +23,7 @@ from resend.collect.bounces.phrases import (
     SUCCEEDS,
 )
 from resend.collect.bounces.prose import Record, cut_original, read_records
-from resend.collect.bounces.reply import Reply, read_reply, reporter_in
+from resend.collect.bounces.reply import Reply, expanded_from, read_reply, reporter_in
 from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
 from resend.collect.bounces.status import Status, failed_of, read_status, status_text
 from resend.collect.bounces.words import field_date, field_text, part_text
@@ -69,6 +69,7 @@ class _Parts:
 
     def __init__(self, mail: Mail) -> None:
         self.status = ""
+        self.in_words = False  # the status stands in the text, not in a part of its own
         self.receipt = ""  # of a reader (RFC 8098)
         self.feedback: Part | None = None
         self._returned: list[Part] = []
@@ -95,7 +96,7 @@ class _Parts:
             text = "\n\n".join(part_text(part) for part in marked_up[:5])
         self.text, inline, self.inline = cut_original(text.replace("\r\n", "\n").replace("\r", "\n"))
         if not self.status and status_text(self.text):
-            self.status = status_text(self.text)
+            self.status, self.in_words = status_text(self.text), True
             self.text = self.text[: len(self.text) - len(self.status)]
         if headers is None and self._returned:
             headers = parse(self._returned[0].body).fields
@@ -119,12 +120,14 @@ class _Parts:
 
 def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int]) -> Report:
     status = read_status(parts.status) if parts.status else Status()
-    recipients = [failed for fields in status.recipients if (failed := failed_of(fields, status.mail)) is not None]
-    by_report = bool(recipients)
     suspicious = _suspicious(mail.fields)
+    recipients = [failed for fields in status.recipients if (failed := failed_of(fields, status.mail)) is not None]
+    if parts.in_words and not suspicious:
+        recipients = []  # somebody quotes a report
+    by_report = bool(recipients)
     if parts.receipt and not recipients:
         return _no_failure(mail.fields, base, "", parts.receipt)
-    if not recipients and not parts.status and (_automatic(mail.fields) or not suspicious):
+    if not recipients and (parts.in_words or not parts.status) and (_automatic(mail.fields) or not suspicious):
         return _no_failure(mail.fields, base, "it does not come from a mail system")
     records = read_records(parts.text, _aside(mail.fields, parts.original))
     if recipients:
@@ -184,6 +187,7 @@ def _told(failed: Failed, by_address: dict[str, Record], only: Record | None, te
     better = told if told.weight > own.weight or (cut and told.weight == own.weight) else own
     return replace(
         failed,
+        original_recipient=failed.original_recipient or (expanded_from(record.text) if record else ""),
         reply=better.text or failed.reply,
         code=better.code or own.code,
         status=_status(failed.status, better.status, own.status),
@@ -211,7 +215,11 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
         return [], ""
     fails = bool(called or named or FAILS.search(text) or DELAYS.search(text))
     if replies and (fails or any(reply.code >= 400 for _, reply in replies)):
-        return [_failed(record.address, reply) for record, reply in replies], "the text names who failed"
+        found = [replace(_failed(r.address, reply), original_recipient=expanded_from(r.text)) for r, reply in replies]
+        told = {record.address for record in records}
+        if told < set(named):  # the text leaves some out
+            found += [_failed(address, replies[0][1]) for address in named if address not in told]
+        return found, "the text names who failed"
     if not fails:
         return [], ""
     reply = read_reply(parts.text)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from resend.collect.bounces.addresses import ip_of
+from resend.collect.bounces.addresses import address_of, ip_of
 from resend.collect.bounces.phrases import EXPLAINS, IDLE, NOTICES
 from resend.collect.bounces.words import LINE_MAX, one_line
 from resend.policy.replies import codes
@@ -23,6 +23,9 @@ _CODE = re.compile(
 )
 _QUOTED_CODE = re.compile(r"(?:returned|said:?|was:?) {0,4}['\"]?#?[45][0-5]\d\b", re.IGNORECASE)
 _HEADING = re.compile(r"^[^\n]{3,200}[:：]\s*$")
+_EXPANDED = re.compile(
+    r"^\s{0,40}\((?:ultimately )?(?:generated|expanded) from:? ([^()\n]{1,340})\):?", re.IGNORECASE | re.MULTILINE
+)
 _REWRITTEN = (  # codes in shapes of their own, as replies
     (re.compile(r"ERROR_CODE ?:([245]\d\d), ERROR_CODE ?:([245]\.\d{1,3}\.\d{1,3})?[ ,]*"), r": \1 \2 "),  # Zoho
     (re.compile(r"(?<![\d.])([45][0-5]\d): ?(?=[:<\w])"), r"\1 "),  # Yahoo
@@ -107,6 +110,7 @@ def read_reply(text: str) -> Reply:
     if not text.strip():
         return Reply()
     text = text[:TEXT_MAX]
+    text = _EXPANDED.sub("", text)
     for pattern, plain in _REWRITTEN:
         text = pattern.sub(plain, text)
     lines = [line[:LINE_MAX] for line in text.split("\n")[:200]]
@@ -135,6 +139,12 @@ def read_reply(text: str) -> Reply:
         ip=ip_of(text),
         truncated=len(said) >= LINE_MAX,
     )
+
+
+def expanded_from(text: str) -> str:
+    """The address that an alias or list expanded to the one that failed; "" where the text tells none."""
+    match = _EXPANDED.search(text[:4_000])
+    return address_of(match.group(1)) if match else ""
 
 
 def _words(lines: list[str]) -> str:
