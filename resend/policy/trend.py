@@ -20,7 +20,8 @@ _USUAL_LEAST = 0.005  # a receiver that never failed may fail once in 200
 _USUAL_MOST = 0.10  # a log that holds nothing but the incident must not make it usual
 _USUAL_UNKNOWN = 0.05
 _MORE = 0.02  # than twice the usual share: less is no incident
-_MORE_OF_RETRIES = 0.10  # the same mail counts again and again
+_MORE_OF_RETRIES = 0.10  # the same mail counts again and again ...
+_ENOUGH_RETRIES = 20  # ... so a handful of stuck mails is none either
 _AROUND = 4  # hours before or after, where one alone has too little mail
 _PAUSE_HOURS = 12  # a night without mail is part of the incident, a longer pause ends it
 
@@ -99,10 +100,11 @@ def _bad_hour(hours: Sequence[Span], number: int, usual: float, typical: int) ->
 
 
 def _is_bad(span: Span, usual: float, typical: int) -> bool:
-    with_retries = max(span.tries, typical), span.failed
-    return is_bad(*span.fresh, usual) or (
-        is_bad(*with_retries, usual) and span.failed >= (2 * usual + _MORE_OF_RETRIES) * with_retries[0]
-    )
+    if is_bad(*span.fresh, usual):
+        return True
+    tries = max(span.tries, typical)
+    enough = max(_ENOUGH_RETRIES, (2 * usual + _MORE_OF_RETRIES) * tries)
+    return span.failed >= enough and is_bad(tries, span.failed, usual)
 
 
 def _state(hours: Sequence[Span], quarter: Span, latest: int, now_bad: bool) -> tuple[TrendState, str]:
@@ -164,6 +166,8 @@ def tail(failed: int, tries: int, share: float) -> float:
         + failed * math.log(share)
         + (tries - failed) * math.log1p(-share)
     )
+    if not term:  # too small for a float: far above the mean, or far below
+        return 0.0 if failed > tries * share else 1.0
     for number in range(failed, tries + 1):
         total += term
         if term < total * 1e-12:  # above the mean the terms only fall
