@@ -147,6 +147,8 @@ class _Run:
         parsed = done.parsed
         if parsed is None or done.part in self._manifest.parts:
             self._summary.known_parts += 1
+            if done.temporary is not None:  # of an equal block, a moment ago
+                done.temporary.unlink(missing_ok=True)
         else:
             assert done.temporary is not None
             self._evidence.adopt(done.temporary, done.part)
@@ -165,6 +167,11 @@ class _Run:
         file.done.append((done.part, file.lines + 1))
         file.lines += info.lines
         file.size += done.length
+        if done.missing:
+            self._summary.warnings.append(
+                f"{file.path}: moved away or cut shorter while it was read: {done.missing:,} bytes are missing;"
+                " collect it again, and what it was rotated to"
+            )
         for name in ("lines", "parsed", "ignored", "rejected"):
             setattr(self._summary, name, getattr(self._summary, name) + getattr(info, name))
         self._seen += done.length

@@ -1,4 +1,4 @@
-"""Opens what an operator points at: plain, .gz or .zst files and folders of them, and cuts their bytes into blocks.
+"""Opens what an operator points at: files, plain, .gz, .bz2, .xz or .zst, and folders of them; cuts bytes into blocks.
 
 Text is UTF-8 from here on: UTF-16 (exports of Exchange) is known by its byte order mark.
 
@@ -9,12 +9,14 @@ InputError for what cannot be read; a compressed file that ends early gives the 
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
+import lzma
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,10 +25,13 @@ from resend.errors import InputError
 
 BLOCK_BYTES = 16 << 20
 LINE_MAX = 64 << 20  # a block without a newline for this long is no log: it is cut there
-_RATIO_MAX = 1000  # decompressed to compressed; logs reach about 30, a bomb 1,000
+_RATIO_MAX = 300  # decompressed to compressed; logs reach about 30, a bomb of gzip 1,000, of others more
 _RATIO_FROM = 256 << 20  # below this a high ratio is harmless
 _CHUNK = 1 << 20
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP, _ZSTD, _BZIP2, _XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zX"
+_XZ_MEMORY = 256 << 20  # a dictionary can ask for 4 GiB; xz -9 asks for 64 MiB
+_ARCHIVES = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+_TAR, _TAR_AT = b"ustar", 257
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -38,14 +43,29 @@ class Block:
     offset: int
     length: int
     data: bytes | None = None
+    file: tuple[int, int] | None = None  # device and inode: a rotation gives its name to another file
 
     def read(self) -> bytes:
-        """The bytes. A file that was cut shorter meanwhile gives what is left of them."""
+        """The bytes. Of a file that is gone by now or was cut shorter, what is left of them; none of another file."""
         if self.data is not None:
             return self.data
-        with self.path.open("rb") as handle:
-            handle.seek(self.offset)
-            return handle.read(self.length)
+        for path in self._places():
+            with suppress(OSError), path.open("rb") as handle:
+                if self.file in (None, _identity(os.fstat(handle.fileno()))):
+                    handle.seek(self.offset)
+                    return handle.read(self.length)
+        return b""
+
+    def _places(self) -> Iterator[Path]:
+        """Its name, then what it may have been renamed to."""
+        yield self.path
+        if self.file is not None:
+            with suppress(OSError), os.scandir(self.path.parent) as entries:
+                yield from [Path(entry.path) for entry in entries if entry.inode() == self.file[1]]
+
+
+def _identity(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino
 
 
 def is_maildir(path: Path) -> bool:
@@ -59,6 +79,12 @@ def expand(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
     for path in paths:
         if not path.exists():
             raise InputError("no such file", where=str(path), next_step="check the path; quote patterns for the shell")
+        if not (path.is_dir() or path.is_file()):
+            raise InputError(
+                "a pipe or a device is read only once, and never whole",
+                where=str(path),
+                next_step="write its bytes to a file, then collect that",
+            )
         if not path.is_dir() or is_maildir(path):
             found[path.resolve()] = (path, True)
             continue
@@ -103,6 +129,11 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         if magic[:2] == _GZIP:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield cast(BinaryIO, stream), False
+        elif magic[:3] == _BZIP2:
+            with bz2.BZ2File(raw) as packed:
+                yield cast(BinaryIO, packed), False
+        elif magic == _XZ:
+            yield cast(BinaryIO, _Xz(raw)), False
         elif magic == _ZSTD:
             yield _zstd(raw, path), False
         elif magic[:2] in _UTF16:
@@ -122,6 +153,29 @@ class _Utf16:
         data = self._raw.read(size)
         text = self._decoder.decode(data, final=not data)
         return text.encode("utf-8", "replace") or (self.read(size) if data else b"")
+
+
+class _Xz:
+    """The decompressed bytes of an .xz file, with a limit on the memory that its header can ask for."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decoder = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        while True:
+            given = b""
+            if self._decoder.eof:
+                given = self._decoder.unused_data.lstrip(b"\0") or self._raw.read(_CHUNK).lstrip(b"\0")
+                if not given:
+                    return b""
+                self._decoder = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+            elif self._decoder.needs_input:
+                given = self._raw.read(_CHUNK)
+                if not given:
+                    raise EOFError
+            if data := self._decoder.decompress(given, size):
+                return data
 
 
 def _zstd(raw: BinaryIO, path: Path) -> BinaryIO:
@@ -147,7 +201,10 @@ def _chunks(stream: BinaryIO, packed: int, where: str, warn: list[str]) -> Itera
             )
             return
         except Exception as error:  # zlib, gzip and zstandard each raise their own
-            if not isinstance(error, OSError | zlib.error) and type(error).__module__.split(".")[0] != "zstandard":
+            if (
+                not isinstance(error, OSError | zlib.error | lzma.LZMAError)
+                and type(error).__module__.split(".")[0] != "zstandard"
+            ):
                 raise
             warn.append(f"{where}: unreadable after {total:,} bytes ({error}); what came before is collected")
             return
@@ -168,7 +225,17 @@ def sample(path: Path, size: int) -> bytes:
             found += chunk
             if len(found) >= size:
                 break
+    _refuse_archive(found, path)
     return bytes(found[:size])
+
+
+def _refuse_archive(found: bytearray, path: Path) -> None:
+    """Archives are never opened: their names can lead anywhere, and their sizes are what they like."""
+    kind = _ARCHIVES.get(bytes(found[:4]), "tar" if found[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR else "")
+    if kind:
+        raise InputError(
+            f"an archive ({kind}): archives are not opened", where=str(path), next_step="extract it, collect the folder"
+        )
 
 
 def last_bytes(path: Path, size: int) -> bytes:
@@ -185,16 +252,19 @@ def last_bytes(path: Path, size: int) -> bytes:
 
 def blocks(path: Path, warn: list[str]) -> Iterator[Block]:
     """The file's blocks in order, as long as it was when opened. What ends it early is put into `warn`."""
-    with _opened(path) as (stream, plain):
-        size = path.stat().st_size
-        if plain:
-            yield from _plain_blocks(path, stream, size)
-        else:
-            yield from _packed_blocks(path, stream, size, warn)
+    try:
+        with _opened(path) as (stream, plain):
+            state = os.fstat(stream.fileno()) if plain else path.stat()
+            if plain:
+                yield from _plain_blocks(path, stream, state)
+            else:
+                yield from _packed_blocks(path, stream, state.st_size, warn)
+    except (InputError, FileNotFoundError) as error:
+        warn.append(f"{path}: gone or closed to us since it was looked at, nothing of it is collected ({error})")
 
 
-def _plain_blocks(path: Path, stream: BinaryIO, size: int) -> Iterator[Block]:
-    offset = 0
+def _plain_blocks(path: Path, stream: BinaryIO, state: os.stat_result) -> Iterator[Block]:
+    offset, size = 0, state.st_size
     while offset < size:
         end = offset + BLOCK_BYTES
         if end < size:
@@ -202,7 +272,7 @@ def _plain_blocks(path: Path, stream: BinaryIO, size: int) -> Iterator[Block]:
             rest = stream.readline(LINE_MAX - BLOCK_BYTES + 1)
             end += len(rest) - 1
         end = min(end, size)
-        yield Block(path, offset, end - offset)
+        yield Block(path, offset, end - offset, file=_identity(state))
         offset = end
 
 

@@ -7,15 +7,20 @@ needs no second process. A worker reads its block from the file by itself where 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import duckdb
 
 from resend.collect import parse
 from resend.collect.files import Block
@@ -23,8 +28,11 @@ from resend.errors import StoreError
 
 WORKERS_MAX = 4
 _HEAD_BYTES = 200
+_ROOM = 1 << 20  # bytes; a part that fails with less room fails for lack of it
+_SAID = 200  # of an error, as it is shown
 
 _known: frozenset[str] = frozenset()
+_number = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +47,44 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A part: its id, the first bytes of its block, and (None where it was known) its accounting and Parquet file."""
+    """A part: its id, the first bytes of its block, and (None where it was known) its accounting and Parquet file.
+
+    missing: bytes of the block that its file does not hold any more.
+    """
 
     part: str
     head: str
     length: int
     parsed: parse.Parsed | None
     temporary: Path | None
+    missing: int = 0
 
 
 def work(job: Job, known: frozenset[str] | None = None) -> Done:
-    """Hash, and parse what is not known."""
+    """Hash, and parse what is not known. Raises StoreError where the part cannot be written."""
     data = job.block.read()
+    missing = job.block.length - len(data)
     part = hashlib.sha256(job.how_id.encode() + data).hexdigest()[:40]
     head = hashlib.sha256(data[:_HEAD_BYTES].partition(b"\n")[0]).hexdigest()[:16]
     if part in (_known if known is None else known):
-        return Done(part, head, len(data), None, None)
-    temporary = job.parts / f".{part}.{os.getpid()}.tmp"
-    return Done(part, head, len(data), parse.parse_block(data, job.how, temporary), temporary)
+        return Done(part, head, len(data), None, None, missing)
+    # Equal blocks come twice, too: the first one's file may not be in its place yet.
+    temporary = job.parts / f".{part}.{os.getpid()}-{next(_number)}.tmp"
+    try:
+        return Done(part, head, len(data), parse.parse_block(data, job.how, temporary), temporary, missing)
+    except (duckdb.IOException, OSError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        why = "" if _free_bytes(job.parts) >= _ROOM else ": the disk is full"
+        raise StoreError(
+            f"the evidence cannot be written{why} ({str(error)[:_SAID]})",
+            where=str(job.parts),
+            next_step="make room, then run the same command again; what is collected so far is kept",
+        ) from None
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _start(known: frozenset[str]) -> None:
