@@ -5,7 +5,9 @@ Raises UsageError for options that do not fit; the stores and stages raise the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,7 +88,7 @@ def collect(
             host=host,
             queue=queue,
             from_config=from_config,
-            progress=progress,
+            progress=_paced(progress),
         )
     for warning in found.warnings:
         screen.note(f"warning: {screen.masked(warning)}")
@@ -112,6 +114,20 @@ def collect(
     if screen.json:
         _sources(screen, config, home)
     return Done(Exit.LEFT if found.rejected else Exit.DONE, summary)
+
+
+def _paced(progress: Progress) -> Callable[[int, int], None]:
+    """`progress` with the rate and the time left, where its lines are plain; the bar at a terminal shows them itself."""
+    started = time.monotonic()
+    bar = sys.stderr.isatty()
+
+    def call(done: int, total: int) -> None:
+        spent = time.monotonic() - started
+        rate = done / spent if spent > 0 else 0.0
+        left = f", {render.span((total - done) / rate)} left" if rate and done < total else ""
+        progress(done, total, "" if bar else f"{rate / 1e6:.1f} MB/s{left}")
+
+    return call
 
 
 def _explain(screen: Screen, place: str, more: bool, *, asked: str, tz: str, year: int, host: str) -> Done:
