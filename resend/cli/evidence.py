@@ -117,7 +117,7 @@ def collect(
 
 
 def _paced(progress: Progress) -> Callable[[int, int], None]:
-    """`progress` with the rate and the time left, where its lines are plain; the bar at a terminal shows them itself."""
+    """`progress` with the rate and the time left in its plain lines; the bar at a terminal shows them itself."""
     started = time.monotonic()
     bar = sys.stderr.isatty()
 
