@@ -117,7 +117,7 @@ def confirm(home: Home, ledger: Ledger, ref: str, path: Path, *, who: str, now: 
         raise UsageError(
             f"{len(later):,} of these mails were released by a script that was printed later",
             where=str(path),
-            next_step=f"run 'resend queue {record.name} --hold' and its script again",
+            next_step=f"run the script of 'resend queue {record.name} --hold' again, two minutes after that or later",
         )
     with rebucket(home, ledger, record.id, now=now) as affected:
         _check_rows(affected, result, path)
