@@ -59,6 +59,7 @@ named AS (
     concat(substring(recipient, 1, length(recipient) - length(domain)), lower(domain)) AS folded,
     CASE
       WHEN relay_ip <> '' THEN relay
+      WHEN position('.' IN relay) > 1 AND position('/' IN relay) = 0 AND position(' ' IN relay) = 0 THEN relay
       WHEN relay IN ('none', '') AND position('[' IN naming) > 1 AND position(' ' IN split_part(naming, '[', 1)) = 0
         THEN lower(split_part(naming, '[', 1))
       ELSE ''
