@@ -69,7 +69,8 @@ named AS (
     bare_address(fields[rcpt_place]) AS address,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
-    bare_reply(fields[diag_place]) AS words,
+    CASE WHEN starts_with(fields[diag_place], 'smtp;') THEN substring(fields[diag_place], 6) ELSE bare_reply(fields[diag_place]) END
+      AS words,
     lower(fields[mta_place]) AS mta,
     lower(fields[category_place]) AS category,
     nullif(fields[ip_place], '') AS ip,

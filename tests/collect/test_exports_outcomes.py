@@ -156,3 +156,19 @@ def test_webhooks_that_come_twice_or_late_change_nothing(
     log = tmp_path / "posts.jsonl"
     log.write_text("".join(json.dumps(post) + "\n" for post in posts), encoding="utf-8")
     assert last_words(log)["a@example.jp"]["status"] == "delivered"
+
+
+def test_a_receiver_without_an_address_names_the_provider(
+    tmp_path: Path, last_words: Callable[[Path], dict[str, dict[str, Any]]]
+) -> None:
+    event = {
+        "event": "failed",
+        "severity": "temporary",
+        "timestamp": 1795136402.25,
+        "recipient": "a@corp.example",
+        "message": {"headers": {"message-id": "1@s.example"}},
+        "delivery-status": {"code": 451, "message": "busy", "mx-host": "Corp-Example.mail.protection.outlook.com"},
+    }
+    log = tmp_path / "posts.jsonl"
+    log.write_text(json.dumps({"event-data": event}) + "\n", encoding="utf-8")
+    assert last_words(log)["a@corp.example"]["relay"] == "corp-example.mail.protection.outlook.com"
