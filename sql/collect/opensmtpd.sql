@@ -60,14 +60,17 @@ cut AS (
   SELECT
     *,
     split_part(substring(tail, from_ + 7), '>', 1) AS from_said,
-    CASE WHEN to_ > 0 THEN regexp_extract(substring(tail, to_ + 4), '^<("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>', 1) END AS to_said,
-    CASE WHEN contains(tail, ' rcpt=<') THEN regexp_extract(tail, ' rcpt=<("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>', 1) ELSE '' END AS rcpt_said,
+    CASE
+      WHEN to_ > 0 AND substring(tail, to_ + 5, 1) <> '"' THEN substring(tail, to_ + 5, position('>' IN substring(tail, to_ + 5)) - 1)
+      WHEN to_ > 0 THEN regexp_extract(substring(tail, to_ + 4), '^<("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>', 1) END AS to_said,
+    CASE WHEN position(' rcpt=<-> ' IN tail) > 0 THEN '' WHEN contains(tail, ' rcpt=<') THEN regexp_extract(tail, ' rcpt=<("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>', 1) ELSE '' END AS rcpt_said,
     CASE WHEN relay_ > 0 AND relay_ < stat_ THEN substring(tail, relay_ + 7, delay_ - relay_ - 7) END AS via,
     CASE WHEN delay_ > 0 THEN split_part(split_part(substring(tail, delay_ + 7, 24), ' ', 1), ',', 1) END AS took,
     CASE WHEN class = 2 THEN split_part(tail, ' ', 2) WHEN result_ > 0 THEN trim(split_part(substring(tail, result_ + 8, 12), ' ', 1), '"') END
       AS result,
     CASE
       WHEN stat_ = 0 THEN NULL
+      WHEN substring(tail, stat_ + 6, 1) = '"' AND suffix(tail, '"') THEN substring(tail, stat_ + 7, length(tail) - stat_ - 7)
       WHEN substring(tail, stat_ + 6, 1) = '"' THEN regexp_replace(substring(tail, stat_ + 7), '" *$', '')
       ELSE trim(substring(tail, stat_ + 6))
     END AS stat
@@ -77,7 +80,7 @@ tried AS (
   SELECT
     line, text, start, at_us, colon, class, evpid,
     CASE
-      WHEN stat_ = 0 OR coalesce(to_said, '') = '' OR NOT regexp_matches(evpid, '^[0-9a-f]{16}$') OR outcome IS NULL THEN 'rejected'
+      WHEN stat_ = 0 OR coalesce(to_said, '') = '' OR contains(evpid, ' ') OR length(evpid) <> 16 OR outcome IS NULL THEN 'rejected'
       ELSE 'attempt'
     END AS kind,
     CASE WHEN from_said IN ('', '@') THEN NULL ELSE from_said END AS sender,
@@ -99,7 +102,7 @@ tried AS (
     units_us(took) AS delay,
     CASE
       WHEN stat_ = 0 THEN 'cut short'
-      WHEN coalesce(to_said, '') = '' OR NOT regexp_matches(evpid, '^[0-9a-f]{16}$') OR outcome IS NULL THEN 'not understood'
+      WHEN coalesce(to_said, '') = '' OR contains(evpid, ' ') OR length(evpid) <> 16 OR outcome IS NULL THEN 'not understood'
       WHEN outcome <> 'sent' THEN nullif(stat, '')
     END AS reply,
     CASE WHEN outcome = 'sent' THEN next_queue_id(stat) END AS next_qid
@@ -108,6 +111,7 @@ tried AS (
       *,
       CASE
         WHEN via IS NULL THEN NULL
+        WHEN plain_ > 0 THEN {'before': '', 'ip': substring(via, 2, plain_ - 2), 'after': substring(via, plain_ + 2, length(via) - plain_ - 3)}
         ELSE regexp_extract(
           replace(via, 'IPv6:', ''),
           '^"?(?:([^ "\[\],()]*[^ "\[\],()0-9.:a-fA-F][^ "\[\],()]*|) ?)?(?:\[?([0-9a-fA-F.:]*[.:][0-9a-fA-F.:]*)\]?)(?: \(([^)]*)\))?[",]*$',
@@ -120,7 +124,12 @@ tried AS (
         WHEN 'ok' THEN 'sent' WHEN 'tempfail' THEN 'deferred' WHEN 'permfail' THEN 'bounced' WHEN 'loop' THEN 'bounced'
         WHEN 'expire' THEN 'expired' WHEN 'remove' THEN 'expired'
       END AS outcome
-    FROM cut
+    FROM (
+      -- "192.0.2.1 (mx.d)"
+      SELECT *, CASE WHEN ascii(substring(via, 2, 1)) BETWEEN 48 AND 57 AND suffix(via, ')"') AND NOT contains(via, '<') THEN position(' (' IN via) ELSE 0 END
+        AS plain_
+      FROM cut
+    )
   )
 ),
 -- smtp message msgid=c405e39a size=303 nrcpt=1 proto=ESMTP          smtp envelope evpid=c405e39ad6bbc64f from=<a@b> to=<c@d>
@@ -129,17 +138,18 @@ tried AS (
 came AS (
   SELECT
     line, text, start, at_us, colon, class, mail AS evpid,
-    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}$') THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
+    CASE WHEN contains(mail, ' ') OR length(mail) <> 8 THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
     CASE WHEN class <> 4 AND from_ > 0 AND from_said <> '@' THEN from_said WHEN class <> 4 AND from_ > 0 THEN '' END AS sender,
-    CASE WHEN size_ > 0 THEN TRY_CAST(regexp_extract(substring(tail, size_ + 6, 20), '^[0-9]+') AS BIGINT) END AS size,
+    CASE WHEN size_ > 0 THEN TRY_CAST(left(counted, position(' ' IN counted) - 1) AS BIGINT) END AS size,
     CASE WHEN class = 4 THEN TRY_CAST(regexp_extract(tail, ' nrcpt=([0-9]+)', 1) AS INTEGER) END AS nrcpt,
-    CASE WHEN NOT regexp_matches(mail, '^[0-9a-f]{8}$') THEN 'not understood' END AS reply
+    CASE WHEN contains(mail, ' ') OR length(mail) <> 8 THEN 'not understood' END AS reply
   FROM (
     SELECT
       *,
       position(' from=<' IN tail) AS from_,
       split_part(substring(tail, position(' from=<' IN tail) + 7), '>', 1) AS from_said,
       position(' size=' IN tail) AS size_,
+      replace(concat(substring(tail, position(' size=' IN tail) + 6, 20), ' '), ',', ' ') AS counted,
       substring(tail, CASE class WHEN 3 THEN 21 WHEN 4 THEN 20 WHEN 5 THEN position(' msgid=' IN tail) + 7 ELSE 27 END, 8) AS mail
     FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class BETWEEN 3 AND 6)
   )

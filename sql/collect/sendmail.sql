@@ -71,14 +71,15 @@ entering AS (
 arrived AS (
   SELECT
     line, text, start, at_us, colon, gap, from_, class, own_qid,
-    CASE WHEN size_ = 0 THEN CASE WHEN own_qid IS NULL THEN 'rejected' END WHEN numbers LIKE '%, nrcpts=0,%' THEN NULL ELSE 'queued' END AS kind,
+    CASE WHEN size_ = 0 THEN CASE WHEN own_qid IS NULL THEN 'rejected' END WHEN contains(numbers, ', nrcpts=0,') THEN NULL ELSE 'queued' END AS kind,
     CASE
       WHEN size_ = 0 THEN NULL
+      WHEN starts_with(from_said, '<') AND position('>' IN from_said) = size_ - 6 THEN substring(from_said, 2, size_ - 8)
       WHEN suffix(from_said, '>') THEN regexp_extract(from_said, '<([^<>]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1)
       ELSE from_said
     END AS sender,
     TRY_CAST(left(numbers, position(',' IN numbers) - 1) AS BIGINT) AS size,
-    TRY_CAST(split_part(split_part(numbers, ', nrcpts=', 2), ',', 1) AS INTEGER) AS nrcpt,
+    TRY_CAST(left(counted, position(',' IN counted) - 1) AS INTEGER) AS nrcpt,
     CASE
       WHEN id_ = 0 THEN NULL
       WHEN starts_with(id_said, '<') AND contains(id_said, '>') THEN left(id_said, position('>' IN id_said))
@@ -86,12 +87,15 @@ arrived AS (
     END AS message_id,
     CASE WHEN size_ = 0 THEN 'cut short' END AS reply
   FROM (
-    SELECT
-      *,
-      CASE WHEN size_ > 0 THEN substring(tail, 6, size_ - 6) END AS from_said,
-      CASE WHEN size_ > 0 THEN concat(substring(tail, size_ + 7, 48), ',') END AS numbers,
-      CASE WHEN id_ > 0 THEN substring(tail, id_ + 8) END AS id_said
-    FROM (SELECT *, position(', size=' IN tail) AS size_, position(', msgid=' IN tail) AS id_ FROM entering)
+    SELECT *, CASE WHEN contains(numbers, ', nrcpts=') THEN substring(numbers, position(', nrcpts=' IN numbers) + 9) END AS counted
+    FROM (
+      SELECT
+        *,
+        CASE WHEN size_ > 0 THEN substring(tail, 6, size_ - 6) END AS from_said,
+        CASE WHEN size_ > 0 THEN concat(substring(tail, size_ + 7, 48), ',') END AS numbers,
+        CASE WHEN id_ > 0 THEN substring(tail, id_ + 8) END AS id_said
+      FROM (SELECT *, position(', size=' IN tail) AS size_, position(', msgid=' IN tail) AS id_ FROM entering)
+    )
   )
 ),
 -- to=<a@b>,<c@d>, ctladdr=<e@f> (1/1), delay=00:00:01, xdelay=00:00:00, mailer=esmtp, pri=1, relay=mx.b. [192.0.2.1],
@@ -104,7 +108,11 @@ addressed AS (
     CASE WHEN stat_ > 0 THEN trim(substring(tail, stat_ + CASE WHEN substring(tail, stat_ + 1, 1) = ' ' THEN 7 ELSE 6 END)) END AS stat,
     CASE WHEN relay_ > 0 THEN substring(tail, relay_ + 8, CASE WHEN dsn_ > relay_ THEN dsn_ WHEN reply_ > relay_ THEN reply_ ELSE stat_ END
       - relay_ - 8) END AS via,
-    CASE WHEN dsn_ > 0 THEN regexp_extract(substring(tail, dsn_ + 6, 12), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}') ELSE '' END AS dsn,
+    CASE
+      WHEN dsn_ = 0 THEN ''
+      WHEN substring(tail, dsn_ + 11, 1) = ',' AND substring(tail, dsn_ + 7, 1) = '.' THEN substring(tail, dsn_ + 6, 5)
+      ELSE regexp_extract(substring(tail, dsn_ + 6, 12), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}')
+    END AS dsn,
     CASE WHEN reply_ > 0 AND stat_ > reply_ + 8 THEN substring(tail, reply_ + 8, stat_ - reply_ - 8) ELSE '' END AS replied
   FROM (
     SELECT
@@ -151,11 +159,17 @@ tried AS (
     END AS kind,
     unnest(CASE WHEN stat_ = 0 OR to_end < 5 OR len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
     CASE
+      WHEN via_open > 1 AND NOT starts_with(via, '[')
+        THEN lower(left(via, via_open - CASE WHEN substring(via, via_open - 1, 1) = '.' THEN 2 ELSE 1 END))
       WHEN via_open > 0 THEN lower(rtrim(trim(left(via, via_open - 1), '[] '), '.'))
       WHEN via <> '' THEN lower(rtrim(trim(replace(via, ' (may be forged)', ''), '[] '), '.'))
       WHEN mailer_ > 0 THEN regexp_extract(substring(tail, mailer_ + 9, 40), '^[^, ]+')
     END AS relay,
-    CASE WHEN via_open > 0 THEN lower(split_part(replace(substring(via, via_open + 2), 'IPv6:', ''), ']', 1)) END AS relay_ip,
+    CASE
+      WHEN via_open > 0 AND substring(via, via_open + 2, 1) <> 'I' THEN substring(via, via_open + 2, length(via) - via_open - 2
+        - CASE WHEN suffix(via, ']') THEN 0 ELSE length(via) - via_open - position(']' IN substring(via, via_open + 1)) END)
+      WHEN via_open > 0 THEN lower(split_part(replace(substring(via, via_open + 2), 'IPv6:', ''), ']', 1))
+    END AS relay_ip,
     CASE
       WHEN starts_with(stat, 'Sent') THEN 'sent'
       WHEN starts_with(stat, 'Deferred') THEN 'deferred'
@@ -175,7 +189,9 @@ doubted AS (
   SELECT
     tried.* EXCLUDE (reply, named),
     -- `Taro <a@b>`, `<a@b>`, a@b
-    CASE WHEN suffix(named, '>') AND contains(named, '<')
+    CASE WHEN starts_with(named, '<') AND position('>' IN named) = length(named) AND length(named) > 2 AND NOT contains(named, '"')
+        THEN substring(named, 2, length(named) - 2)
+      WHEN suffix(named, '>') AND contains(named, '<')
       THEN coalesce(nullif(regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1), ''), named) ELSE named END AS recipient,
     CASE WHEN spoken.said IS NOT NULL THEN concat(tried.reply, ' (', spoken.said, ')') ELSE tried.reply END AS reply
   FROM tried
