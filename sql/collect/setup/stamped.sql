@@ -11,7 +11,7 @@ WITH cut_off AS (
   -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
   SELECT
     line, text,
-    left(text, CASE WHEN ascii(text) < 58 THEN 11 WHEN substring(text, 16, 1) = '.' THEN 15 ELSE 21 END) AS mark
+    left(text, CASE WHEN ascii(text) < 58 THEN 11 ELSE 21 END) AS mark
   FROM lines
 ),
 mark AS (
@@ -23,7 +23,7 @@ mark AS (
     regexp_matches(mark, '^[0-9]{10}[.]') AS unix,
     regexp_extract(
       mark,
-      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})(?: (?:((?:19|20)[0-9]{2}) )?(<)?|$))',
+      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})(?: (?:((?:19|20)[0-9]{2}) )?(<)?|[.]))',
       ['whole', 'month', 'day', 'clock', 'year', 'priority']
     ) AS bsd
   FROM (SELECT DISTINCT mark FROM cut_off)
@@ -43,7 +43,7 @@ dated AS (
       ELSE 0
     END AS start,
     CASE WHEN spaced THEN 11 ELSE length(bsd['whole']) END AS skip,
-    CASE WHEN bsd['whole'] <> '' AND suffix(bsd['whole'], bsd['clock']) THEN true END AS precise,
+    CASE WHEN suffix(bsd['whole'], '.') THEN true END AS precise,
     CASE
       WHEN bsd['whole'] <> '' THEN epoch_us(coalesce(
         TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
