@@ -18,6 +18,7 @@ from resend.collect.bounces import Failed, Report, ReportKind, read_report
 
 _LENGTH = struct.Struct(">I")
 _SUBJECT = "Subject"
+_UNWANTED = frozenset(("", "abuse", "opt-out", "opt-out-list"))  # feedback types by which a recipient wants no more
 _SHOWN = 500  # bytes of a mail that could not be used
 
 
@@ -44,7 +45,11 @@ def as_lines(block: bytes) -> bytes:
 
 def _fields(mail: bytes) -> dict[str, Any]:
     report = read_report(mail)
-    fields: dict[str, Any] = {"kind": str(report.kind), "id": hashlib.sha256(mail).hexdigest()[:20]}
+    other = report.kind is ReportKind.COMPLAINT and report.feedback not in _UNWANTED
+    fields: dict[str, Any] = {
+        "kind": "other" if other else str(report.kind),
+        "id": hashlib.sha256(mail).hexdigest()[:20],
+    }
     if (error := _error(report)) != "":
         return fields | {"error": error, "text": mail[:_SHOWN].decode("utf-8", "replace")}
     return fields | {

@@ -13,35 +13,29 @@ from resend.clock import format_duration, from_micros, to_micros
 from resend.config import Config
 from resend.linker.incident import own_queue_ids
 from resend.linker.pulse import ProviderPulse, trends
-from resend.policy.trend import TrendState
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 
 QUIET = timedelta(hours=2)
-_HOURS = int(QUIET / timedelta(hours=1))
+_FEWEST, _SHARE = 5, 0.10  # failures in that time, and of all attempts, that are more than a few dead mailboxes
 
 
 def unrecovered(
     home: Home, config: Config, ledger: Ledger, providers: Collection[str], *, now: datetime
 ) -> dict[str, str]:
-    """Those of `providers` that refused more than usual in the last two hours of the evidence, and what it showed."""
+    """Those of `providers` that still refused in the last two hours of the evidence, and what it showed."""
     found = trends(home, config, own=own_queue_ids(ledger), now_us=to_micros(now))
-    return {one.provider: _said(one) for one in found if one.provider in providers and _is_bad(one)}
+    return {one.provider: _said(one) for one in found if one.provider in providers and _refuses(one)}
 
 
-def _is_bad(one: ProviderPulse) -> bool:
-    match one.trend.state:
-        case TrendState.NORMAL:
-            return False
-        case TrendState.ONGOING | TrendState.EASING:
-            return True
-        case TrendState.OVER | TrendState.UNCLEAR:
-            return one.trend.last_bad is not None and one.trend.last_bad < _HOURS
+def _refuses(one: ProviderPulse) -> bool:
+    span = one.two_hours
+    return span.failed >= _FEWEST and span.share >= _SHARE
 
 
 def _said(one: ProviderPulse) -> str:
     last = "" if one.last_failed_at is None else f", the last at {from_micros(one.last_failed_at):%Y-%m-%d %H:%M} UTC"
+    span = one.two_hours
     return (
-        f"{one.hour.failed:,} of {one.hour.tries:,} attempts failed in the last hour of the evidence"
-        f" ({one.trend.state}){last}; it must be quiet for {format_duration(QUIET)}"
+        f"{span.failed:,} of {span.tries:,} attempts failed in the last {format_duration(QUIET)} of the evidence{last}"
     )

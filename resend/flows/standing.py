@@ -2,7 +2,7 @@
 
 Off while `[catchup] providers` is empty. Each provider is looked at alone, and passed over with its reason where a
 condition does not hold: fresh evidence without a gap, two quiet hours, final outcomes, certain links, allowed causes.
-Mail that is still queued is never taken. What it takes becomes an incident and a plan like any other, so nothing is sent
+Mail that is still queued is never taken. What it takes becomes an incident and a plan like any other: nothing goes
 twice. Raises ConfigError for causes that no policy may resend; what opening and planning raise.
 """
 

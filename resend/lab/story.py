@@ -68,7 +68,7 @@ class Story:
         self.unlinked = max(3, affected // 500)
         world.plan_releases(world.mails - self.folded - self.unlinked)
         self.throttled_from = world.start + 9 * HOUR
-        self.throttled_to = world.end - 150 * MINUTE
+        self.throttled_to = world.end - 240 * MINUTE
         self.expire_before = self.throttled_to - 25 * HOUR - 30 * MINUTE  # what arrives later cannot expire in time
         self.held_at = self.throttled_to - 20 * MINUTE
         self.turn_of: dict[int, Turn] = {}

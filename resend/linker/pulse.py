@@ -36,6 +36,7 @@ class ProviderPulse:
     trend: Trend
     quarter: Span
     hour: Span
+    two_hours: Span
     before: Span
     last_failed_at: int | None
     last_sent_at: int | None
@@ -112,12 +113,14 @@ def pulse(home: Home, config: Config, *, own: Own = (), now_us: int) -> Pulse:
 
 def trends(home: Home, config: Config, *, own: Own = (), now_us: int) -> tuple[ProviderPulse, ...]:
     """Only how attempts to each receiving system went, from the events alone; nothing where there is no evidence."""
+    evidence = Evidence(home)
+    ends = [part.last_at for part in evidence.manifest().parts.values() if part.last_at is not None]
+    if not ends:
+        return ()
+    until = min(max(ends), now_us)
     with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
-        prepare(con, Evidence(home), config, own=own)
-        row = con.execute("SELECT max(at_us) FROM events WHERE kind = 'attempt' AND at_us <= ?", [now_us]).fetchone()
-        if row is None or row[0] is None:
-            return ()
-        sql.set_params(con, {"from_us": row[0] - _LOOK_BACK_US, "until_us": row[0]})
+        prepare(con, evidence, config, own=own)
+        sql.set_params(con, {"from_us": until - _LOOK_BACK_US, "until_us": until})
         return tuple(_trends(con, config))
 
 
@@ -162,6 +165,7 @@ def _judged(provider: str, rows: Sequence[Sequence[int]]) -> ProviderPulse:
         trend=judge(hours, quarter),
         quarter=quarter,
         hour=hours[0],
+        two_hours=Span(sum(span.tries for span in hours[:2]), sum(span.failed for span in hours[:2])),
         before=Span(sum(span.tries for span in before), sum(span.failed for span in before)),
         last_failed_at=max((row[9] for row in rows if row[9] is not None), default=None),
         last_sent_at=max((row[10] for row in rows if row[10] is not None), default=None),

@@ -24,7 +24,7 @@ WITH report AS (
 told AS (
   SELECT line, said, unnest(said['recipients']) AS about
   FROM report
-  WHERE said['kind'] IN ('failure', 'complaint') AND said['error'] IS NULL
+  WHERE said['kind'] IN ('failure', 'complaint', 'not_a_report') AND said['error'] IS NULL
 ),
 attempt AS (
   SELECT
@@ -50,7 +50,11 @@ attempt AS (
     CASE WHEN about['action'] <> 'delivered' THEN about['reply'] END AS reply,
     said['message_id'] AS message_id
   FROM told
-  WHERE about['action'] IN ('failed', 'delivered')
+  WHERE CASE said['kind']
+    WHEN 'failure' THEN about['action'] IN ('failed', 'delivered')
+    WHEN 'not_a_report' THEN about['action'] = 'delivered' AND said['message_id'] <> ''  -- a report of a success
+    ELSE true
+  END
 ),
 header AS (
   SELECT

@@ -157,7 +157,7 @@ def test_the_policy_takes_what_failed_for_good_up_to_its_cap_and_once(cli, ready
 @pytest.mark.parametrize(
     ("policy", "quiet", "said"),
     [
-        (POLICY, timedelta(minutes=30), "must be quiet for 2h"),
+        (POLICY, timedelta(minutes=30), "failed in the last 2h"),
         (POLICY, timedelta(hours=3), ""),
         (POLICY.replace('"24h"', '"2h"'), timedelta(hours=3), "nothing to take"),
         (POLICY + 'causes = ["greylisted"]\n', timedelta(hours=3), "nothing to take"),

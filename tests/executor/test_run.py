@@ -49,7 +49,8 @@ class Ready:
         return subprocess.run(call, cwd=self.folder, capture_output=True, text=True, timeout=90)
 
     def run(self, confirm: int | None = None) -> subprocess.CompletedProcess[str]:
-        return self.command("run", self.plan, "--confirm", str(self.total if confirm is None else confirm))
+        words = ("run", self.plan, "--confirm", str(self.total if confirm is None else confirm))
+        return self.command(*words, "--provider-not-recovered", "the made-up log ends in the incident")
 
     def received(self) -> Counter[tuple[str, str]]:
         return Counter((item.message_id.strip("<>"), item.rcpt) for item in read_receipts(self.folder / "receipts"))
