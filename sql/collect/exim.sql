@@ -298,7 +298,7 @@ rare AS (
     CASE class WHEN 5 THEN 'removed' WHEN 6 THEN CASE flag WHEN 'rem' THEN 'removed' ELSE 'expired' END WHEN 8 THEN 'loss' ELSE 'rejected' END
       AS kind,
     CASE WHEN class = 6 AND flag = 'rem' THEN 'deleted' WHEN class = 6 THEN 'expired' END AS status,
-    CASE WHEN class = 9 THEN CASE WHEN start IS NULL AND said <> 1 OR colon IS NULL AND said IS NULL THEN 'no time stamp' ELSE 'not understood' END END AS reply
+    CASE WHEN class = 9 THEN CASE WHEN start IS NULL AND said <> 1 THEN 'no time stamp' ELSE 'not understood' END END AS reply
   FROM sorted
   WHERE class > 4 AND (class <> 8 OR regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages'))
 ),

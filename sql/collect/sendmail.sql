@@ -29,8 +29,8 @@ sorted AS MATERIALIZED (
       *,
       CASE
         WHEN start IS NULL THEN CASE WHEN trim(text) = '' THEN 0 ELSE 9 END
-        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'to=') THEN 1
-        WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'from=') THEN 2
+        WHEN gap BETWEEN 7 AND 21 AND starts_with(word, 'to=') THEN 1
+        WHEN gap BETWEEN 7 AND 21 AND starts_with(word, 'from=') THEN 2
         WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'done; delay=') THEN 3
         WHEN gap BETWEEN 9 AND 21 AND position(': ' IN word) BETWEEN 9 AND 21 THEN 4
         WHEN gap BETWEEN 9 AND 21 AND starts_with(word, 'split: ') THEN 6

@@ -102,7 +102,7 @@ SELECT
     WHEN position('connect to ' IN cause.reply) > 0 OR position('refused to talk to me' IN cause.reply) > 0
       OR position('while receiving the initial server greeting' IN cause.reply) > 0
       OR position('after initial connection' IN cause.reply) > 0 OR position('to initial connection' IN cause.reply) > 0
-      OR position('Connection refused' IN cause.reply) = 1 OR position('Connection timed out' IN cause.reply) = 1 THEN 'connect'
+      OR position('Connection refused' IN cause.reply) IN (1, 11) OR position('Connection timed out' IN cause.reply) = 1 THEN 'connect'
     ELSE ''
   END AS stage,
   copy.host,
