@@ -121,17 +121,17 @@ class _Run:
         self._seen = 0
         self._committed = time.monotonic()
         self._partly: Given | None = None  # committed so far, not complete
-        self._given: deque[Given] = deque()  # the file of each job that is not done yet, in order
+        self._given: deque[tuple[Given, int | None]] = deque()  # of each job not done yet: file, how far it reaches
 
     def collect(self, files: Sequence[Given]) -> None:
         previous: Given | None = None
         with Pool(frozenset(self._manifest.parts)) as pool:
             for done in pool.run(self._jobs(files)):
-                file = self._given.popleft()
+                file, packed_to = self._given.popleft()
                 if previous is not None and previous is not file:
                     self._manifest.put(_source(previous))
                 previous = file
-                self._take(file, done)
+                self._take(file, done, packed_to)
         for file in files:
             self._manifest.put(_source(file))
         self._summary.files = len(files)
@@ -140,10 +140,10 @@ class _Run:
     def _jobs(self, files: Sequence[Given]) -> Iterator[Job]:
         for file in files:
             for block in file.blocks(self._summary.warnings):
-                self._given.append(file)
+                self._given.append((file, block.packed_to))
                 yield Job(block, file.how, _how_id(file), self._evidence.parts)
 
-    def _take(self, file: Given, done: Done) -> None:
+    def _take(self, file: Given, done: Done, packed_to: int | None) -> None:
         parsed = done.parsed
         if parsed is None or done.part in self._manifest.parts:
             self._summary.known_parts += 1
@@ -174,7 +174,9 @@ class _Run:
             )
         for name in ("lines", "parsed", "ignored", "rejected"):
             setattr(self._summary, name, getattr(self._summary, name) + getattr(info, name))
-        self._seen += done.length
+        seen = file.seen + done.length if packed_to is None else packed_to
+        self._seen += seen - file.seen
+        file.seen = seen
         self._progress(min(self._seen, self._total), self._total)
         # Of a file that was collected before, the old parts count until the new ones are complete.
         new = file.name not in self._manifest.sources or self._partly is file

@@ -19,9 +19,10 @@ from resend.stores import sql
 SAMPLE_BYTES = 1 << 20
 _LINES = 2_000
 _LINE_CHARS = 16_384  # of a line; a webhook's is long and tells what it is at its beginning or end
-_SYSLOG = re.compile(
-    r"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*)"
-    r" \S+ ",
+_SYSLOG = re.compile(  # a time, perhaps a host, perhaps facility and level
+    r"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d+| \d{4})?(?: <[a-z0-9.]+>)?"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*|\d{10}\.\d+)"
+    r" (?:(?![\w.-]+/\w+\[)\S+ )?(?:[a-z0-7]+\.(?:info|notice|warn|err|warning) )?",
     re.ASCII,
 )
 _SNAPSHOT = re.compile(r'^\{"queue_name":')

@@ -20,8 +20,8 @@ _decode = json.JSONDecoder().raw_decode
 def is_spread(text: str) -> bool:
     """Whether the JSON that begins with `text` is not one value a line, or its lines are too long to be read so."""
     first, newline, rest = text.lstrip().partition("\n")
-    if first[:1] not in ("{", "["):
-        return False
+    if first[:1] not in ("{", "[") or (first[0] == "[" and first[1:].lstrip()[:1] not in ("", "{", "[", '"', "]")):
+        return False  # `[pod/mail-0/postfix] ...` is no JSON
     if len(first) > _LINE_LONG or any(len(line) > _LINE_LONG for line in rest.split("\n")):
         return True
     if first.strip() == "[":

@@ -44,6 +44,7 @@ class Block:
     length: int
     data: bytes | None = None
     file: tuple[int, int] | None = None  # device and inode: a rotation gives its name to another file
+    packed_to: int | None = None  # how far into the compressed file, for the progress
 
     def read(self) -> bytes:
         """The bytes. Of a file that is gone by now or was cut shorter, what is left of them; none of another file."""
@@ -115,8 +116,8 @@ def text_chunks(path: Path, warn: list[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """Decompressed bytes of `path` by its magic number, and whether they are the file's own."""
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Decompressed bytes of `path` by its magic number, and the file's own; the same stream where it is not packed."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -128,18 +129,18 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         raw.seek(0)
         if magic[:2] == _GZIP:
             with gzip.GzipFile(fileobj=raw) as stream:
-                yield cast(BinaryIO, stream), False
+                yield cast(BinaryIO, stream), raw
         elif magic[:3] == _BZIP2:
             with bz2.BZ2File(raw) as packed:
-                yield cast(BinaryIO, packed), False
+                yield cast(BinaryIO, packed), raw
         elif magic == _XZ:
-            yield cast(BinaryIO, _Xz(raw)), False
+            yield cast(BinaryIO, _Xz(raw)), raw
         elif magic == _ZSTD:
-            yield _zstd(raw, path), False
+            yield _zstd(raw, path), raw
         elif magic[:2] in _UTF16:
-            yield cast(BinaryIO, _Utf16(raw)), False
+            yield cast(BinaryIO, _Utf16(raw)), raw
         else:
-            yield raw, True
+            yield raw, raw
 
 
 class _Utf16:
@@ -240,8 +241,8 @@ def _refuse_archive(found: bytearray, path: Path) -> None:
 
 def last_bytes(path: Path, size: int) -> bytes:
     """The last `size` decompressed bytes. A compressed file is read to its end for them."""
-    with _opened(path) as (stream, plain):
-        if plain:
+    with _opened(path) as (stream, raw):
+        if stream is raw:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
             return stream.read(size)
         kept = b""
@@ -253,12 +254,13 @@ def last_bytes(path: Path, size: int) -> bytes:
 def blocks(path: Path, warn: list[str]) -> Iterator[Block]:
     """The file's blocks in order, as long as it was when opened. What ends it early is put into `warn`."""
     try:
-        with _opened(path) as (stream, plain):
+        with _opened(path) as (stream, raw):
+            plain = stream is raw
             state = os.fstat(stream.fileno()) if plain else path.stat()
             if plain:
                 yield from _plain_blocks(path, stream, state)
             else:
-                yield from _packed_blocks(path, stream, state.st_size, warn)
+                yield from _packed_blocks(path, stream, raw, state.st_size, warn)
     except (InputError, FileNotFoundError) as error:
         warn.append(f"{path}: gone or closed to us since it was looked at, nothing of it is collected ({error})")
 
@@ -276,17 +278,17 @@ def _plain_blocks(path: Path, stream: BinaryIO, state: os.stat_result) -> Iterat
         offset = end
 
 
-def _packed_blocks(path: Path, stream: BinaryIO, size: int, warn: list[str]) -> Iterator[Block]:
+def _packed_blocks(path: Path, stream: BinaryIO, raw: BinaryIO, size: int, warn: list[str]) -> Iterator[Block]:
     pending = bytearray()
     offset = 0
     for chunk in _chunks(stream, size, str(path), warn):
         pending += chunk
         while (end := _block_end(pending)) > 0:
-            yield Block(path, offset, end, bytes(pending[:end]))
+            yield Block(path, offset, end, bytes(pending[:end]), packed_to=raw.tell())
             del pending[:end]
             offset += end
     if pending:
-        yield Block(path, offset, len(pending), bytes(pending))
+        yield Block(path, offset, len(pending), bytes(pending), packed_to=size)
 
 
 def _block_end(pending: bytearray) -> int:

@@ -45,6 +45,7 @@ class Given:
     done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line) as they are collected
     lines: int = 0
     size: int = 0
+    seen: int = 0  # of `packed`, by the blocks that are done
 
     @property
     def name(self) -> str:
