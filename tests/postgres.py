@@ -79,8 +79,8 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start one, stop it in any case. Raises CannotStart."""
+def server(*, durable: bool = False) -> Iterator[Server]:
+    """Start one, stop it in any case. `durable`: commits reach the disk, for measuring. Raises CannotStart."""
     try:
         import psycopg  # noqa: F401
     except ImportError:

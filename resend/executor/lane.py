@@ -8,37 +8,36 @@ never a dialogue that is under way. Raises nothing: what goes wrong is told to t
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import uuid
-from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from resend.clock import from_micros, to_micros
+from resend.clock import to_micros
 from resend.errors import ConnectError
 from resend.executor.connect import Hosts, Refused
+from resend.executor.dialogue import Dialogue, Made, new_try
 from resend.executor.guard import Decision, Guard
+from resend.executor.leases import LEASE_S, Leases
 from resend.executor.pacer import Pacer
 from resend.executor.session import Session
 from resend.executor.sessions import Sessions
 from resend.executor.settle import settle
-from resend.executor.transaction import End, Ended, Mail, TooLate, transact
+from resend.executor.slots import Slots
+from resend.executor.transaction import End, Ended
 from resend.model import Stage
 from resend.policy.content import ContentError
 from resend.policy.providers import Profile
-from resend.stores import claims, control
-from resend.stores.rows import Batch, Delivery, Reserved
-from resend.stores.transitions import Arm, Armed, EndBatch, Quarantine, RateChange, Renew
+from resend.stores import claims
+from resend.stores.rows import Batch, Delivery
+from resend.stores.transitions import Quarantine, RateChange
 
 if TYPE_CHECKING:
     from resend.executor.run import Run
 
-LEASE_S = 60.0
 _TICK_S = 0.2
+_CLAIM_S, _CLAIM_AHEAD = 0.2, 500  # rows of so many seconds, at most so many, are left when the next batch is claimed
 _AHEAD_S = 1.0  # connections whose slots are further away than this wait without a session
 _UNREACHABLE_MAX = 3  # connecting fails this often in a row (after its own retries): the lane ends
 _FATE_CAP_S = 120.0  # accepted mails of unknown fate behind a relay: at most so many seconds of rate
@@ -62,11 +61,16 @@ class Lane:
     unreachable: ConnectError | None = None
     pending_fates: int = 0
     _failures: int = 0  # to connect, in a row
-    _batch: Batch | None = None
-    _rows: deque[Delivery] = field(default_factory=deque)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # slots are given in the order of asking
-    _ahead: int = 0  # connections that wait for a slot
+    slots: Slots = field(init=False)
+    leases: Leases = field(init=False)
+    _goes_on: bool = False  # the next batch may be claimed before the last one is through
+    _more: asyncio.Future[None] | None = None  # a claim under way
     _over_cap_since: float | None = None
+    _ready: dict[str, Made] = field(default_factory=dict)  # made, and put back
+
+    def __post_init__(self) -> None:
+        self.leases = Leases(self.run)
+        self.slots = Slots(self.run, self.egress, self.provider, self.pacer, lambda: self._over or self._held_up)
 
     @property
     def feedback(self) -> bool:
@@ -86,7 +90,7 @@ class Lane:
         """Send until nothing is left that is due within the run's patience, or the run stops."""
         try:
             while (batch := await self._next_batch()) is not None:
-                await self._send_batch(batch)
+                await self._send(batch)
         except Exception as error:
             self.run.fail(error)
         await self.sessions.close()
@@ -145,31 +149,63 @@ class Lane:
             await self.run.nap(_TICK_S)
         return True
 
-    async def _send_batch(self, batch: Batch) -> None:
-        self._batch = batch
-        self._rows = deque(batch.rows)
-        size = min(self.profile.connections, self.run.options.connections, len(batch.rows))
-        await asyncio.gather(*(self._connection(batch) for _ in range(size)))
-        self._batch = None
-        await self.run.writer.submit(EndBatch(batch_id=batch.id, epoch=batch.epoch))
+    async def _send(self, batch: Batch) -> None:
+        """Send a batch, and those that can be claimed while it is under way."""
+        self.leases.take(batch)
+        most = min(self.profile.connections, self.run.options.connections)
+        size = min(most, len(batch.rows))
+        self._goes_on = self.guard.canary_done and size == most
+        try:
+            await asyncio.gather(*(self._connection() for _ in range(size)))
+            self._goes_on = False
+            if self._more is not None:
+                await self._more
+        finally:
+            self._ready.clear()
+            await self.leases.end()
         if batch.canary and not self.guard.canary_done and not self._over:
             self.dwell_until = self.run.clock.now() + self.profile.dwell
             self._record("canary_sent", "waits for the final outcomes")
 
-    async def _connection(self, batch: Batch) -> None:
+    async def _connection(self) -> None:
         try:
             while (row := await self._next_row()) is not None:
-                await self._one(row, batch)
+                await self._one(row)
         except Exception as error:
             self.run.fail(error)
 
     async def _next_row(self) -> Delivery | None:
-        while self._rows and not self._over:
-            waits = self._ahead and self._ahead * self.pacer.interval_us >= _AHEAD_S * 1e6
-            if not (waits or self._held_up or self._over_cap()):
-                return self._rows.popleft()
-            await self.run.nap(_TICK_S)
+        while not self._over:
+            if self.leases.rows:
+                waits = self.slots.waiting and self.slots.waiting * self.pacer.interval_us >= _AHEAD_S * 1e6
+                if not (waits or self._held_up or self._over_cap()):
+                    return self._pop()
+                await self.run.nap(_TICK_S)
+            elif self._more is not None:
+                await asyncio.shield(self._more)
+            else:
+                break
         return None
+
+    def _pop(self) -> Delivery:
+        """The next row. Where few are left, the next batch is claimed meanwhile."""
+        row = self.leases.rows.popleft()
+        enough = self.profile.connections + min(self.pacer.rate * _CLAIM_S, _CLAIM_AHEAD)
+        if self._goes_on and self._more is None and len(self.leases.rows) < enough:
+            self._more = asyncio.ensure_future(self._claim_more())
+        return row
+
+    async def _claim_more(self) -> None:
+        try:
+            batch = None if self._over or self._held_up else await self._claim()
+            if batch is None:
+                self._goes_on = False
+            else:
+                self.leases.take(batch)
+        except Exception as error:
+            self.run.fail(error)
+        finally:
+            self._more = None
 
     def _over_cap(self) -> bool:
         """Whether the relay holds as many as it may; so for longer than the run's patience, the run ends."""
@@ -183,80 +219,61 @@ class Lane:
             self.run.stop(f"{self.pending_fates} mails of {self.provider} wait at the relay; its log tells no end")
         return True
 
-    async def renew(self) -> None:
-        """Heartbeat of the lease of the batch in hand; where it is lost, the rest of the batch is another's."""
-        batch = self._batch
-        if batch is not None:
-            now = self.run.clock.now()
-            renewed = await self.run.writer.submit(
-                Renew(batch_id=batch.id, epoch=batch.epoch, lease_s=LEASE_S, now=now)
-            )
-            if not renewed.ok and self._batch is batch:
-                self._rows.clear()
-
-    async def _one(self, row: Delivery, batch: Batch) -> None:
-        try:
-            body, date = self.run.render(row)
-        except ContentError as error:
-            self.run.write(Quarantine(key=row.key, epoch=batch.epoch, reason=str(error)))
-            self.run.count("quarantined")
+    async def _one(self, row: Delivery) -> None:
+        made = self._make(row)
+        if made is None:
             return
-        taken = await self._session(row, batch)
+        taken = await self._session(row)
         if taken is None:
             return
         hosts, session = taken
         try:
-            again = await self._over_session(row, batch, body, date, session)
+            at = await self.slots.take(session)
+            if at is None:
+                self.put_back(made)
+            else:
+                await Dialogue(self, hosts, session).send(made, at)
         except BaseException:
             session.abort()  # whatever had left, its dot does not
             raise
         finally:
-            await self.sessions.put(
-                hosts, session, most=self.profile.mails_per_connection, slow=self.pacer.interval_us > 1_000_000
-            )
-        if again:
-            self._rows.appendleft(row)
+            await self.sessions.put(hosts, session, most=self.profile.mails_per_connection, slow=self._slow)
 
-    async def _over_session(self, row: Delivery, batch: Batch, body: bytes, date: str, session: Session) -> bool:
-        """Send one mail at its slot. True where nothing was tried and the row is still to be sent."""
-        at = await self._slot(session)
-        if at is None:
-            return True
-        fresh = session.mails == 0
-        digest = hashlib.sha256(body).hexdigest()
-        trial = uuid.uuid4().hex
+    @property
+    def _slow(self) -> bool:
+        return self.pacer.interval_us > 1_000_000
 
-        async def arm() -> str:
-            began = self.run.clock.monotonic()
-            armed = Arm(
-                key=row.key,
-                batch_id=batch.id,
-                epoch=batch.epoch,
-                try_id=trial,
-                worker=self.run.worker,
-                egress=self.egress,
-                provider=self.provider,
-                mail_at=at,
-                armed_at=self.run.clock.now(),
-                body_sha256=digest,
-                date=date,
-            )
-            result = await self.run.writer.submit(armed)  # with its paced instant: a restart paces on from there
-            self.run.check()
-            if not isinstance(result, Armed) or not result.ok:
-                return result.why or "not armed"
-            self.run.armed += 1
-            if self.run.clock.monotonic() - began > LEASE_S / 2:
-                raise TooLate("the arm came too late for its lease")
-            return ""
+    def _make(self, row: Delivery) -> Made | None:
+        """The mail of a row; None where it cannot be made, and the row is quarantined."""
+        made = self._ready.pop(row.key, None)
+        if made is not None:
+            return made
+        try:
+            return Made.of(row, *self.run.render(row))
+        except ContentError as error:
+            self.run.write(Quarantine(key=row.key, epoch=row.epoch, reason=str(error)))
+            self.run.count("quarantined")
+            self.leases.settled(row)
+            return None
 
-        end = await transact(session, Mail(envelope_from=row.envelope_from, rcpt=row.rcpt, body=body), arm)
-        if end.how is Ended.LOST and end.stage is Stage.MAIL and not fresh:
-            return True  # a session that had died while it was idle says nothing about this mail
-        settle(self, row, batch, trial, at, end)
-        return False
+    def put_back(self, made: Made) -> None:
+        """A mail that was not tried after all: the next connection that is free takes it."""
+        self._ready[made.row.key] = made
+        self.leases.rows.appendleft(made.row)
 
-    async def _session(self, row: Delivery, batch: Batch) -> tuple[Hosts, Session] | None:
+    def next_for(self, hosts: Hosts, session: Session, domain: str) -> Made | None:
+        """The next mail, where it may go over this session, soon."""
+        if not self.leases.rows or not self.slots.soon() or self._over_cap():
+            return None
+        if self.sessions.used_up(session, most=self.profile.mails_per_connection, slow=self._slow):
+            return None
+        row = self.leases.rows[0]
+        route = self.run.route(row)
+        if row.domain != domain if route is None else ((route.host, route.port),) != hosts:
+            return None
+        return self._make(self._pop())
+
+    async def _session(self, row: Delivery) -> tuple[Hosts, Session] | None:
         """A session to the row's receiver. None: the row was settled, or put back."""
         route = self.run.route(row)
         try:
@@ -265,28 +282,28 @@ class Lane:
             others = self.sessions.opened
             if error.reply.code < 500 and others and others < self.sessions.limit:
                 self.sessions.limit = others  # not about the mail: the receiver takes no more connections
-                self._rows.appendleft(row)
+                self.leases.rows.appendleft(row)
                 self._record("fewer_connections", f"{error.reply.code} {error.reply.text[:200]}")
                 return None
-            await self._ended_early(row, batch, End(how=Ended.REFUSED, stage=Stage.CONNECT, reply=error.reply))
+            await self._ended_early(row, End(how=Ended.REFUSED, stage=Stage.CONNECT, reply=error.reply))
             return None
         except OSError as error:
-            await self._unreached(row, batch, error)
+            await self._unreached(row, error)
             return None
         if taken is None:
-            self._rows.appendleft(row)
+            self.leases.rows.appendleft(row)
         else:
             self._failures = 0
             self.run.reached = True
         return taken
 
-    async def _unreached(self, row: Delivery, batch: Batch, error: OSError) -> None:
+    async def _unreached(self, row: Delivery, error: OSError) -> None:
         """No connection. Where others could be reached it is this receiver's failure, and the mail is deferred."""
         self._failures += 1
         if self.run.reached and not self.relay:
-            await self._ended_early(row, batch, End(how=Ended.LOST, stage=Stage.CONNECT, why=str(error)))
+            await self._ended_early(row, End(how=Ended.LOST, stage=Stage.CONNECT, why=str(error)))
         else:
-            self._rows.appendleft(row)
+            self.leases.rows.appendleft(row)
         if self._failures >= _UNREACHABLE_MAX and self.unreachable is None:
             route = self.run.route(row)
             self.unreachable = ConnectError(
@@ -297,44 +314,18 @@ class Lane:
             self._record("unreachable", str(error))
         await self.run.nap(_TICK_S)
 
-    async def _ended_early(self, row: Delivery, batch: Batch, end: End) -> None:
+    async def _ended_early(self, row: Delivery, end: End) -> None:
         """Settle a mail whose session did not open. It takes a slot, or a closed door would be knocked at unpaced."""
-        at = await self._slot(None)
+        at = await self.slots.take(None)
         if at is None:
-            self._rows.appendleft(row)
+            self.leases.rows.appendleft(row)
         else:
-            settle(self, row, batch, uuid.uuid4().hex, at, end)
+            self.settled(row, new_try(self.run.clock.now()), at, end)
 
-    async def _slot(self, session: Session | None) -> datetime | None:
-        """Wait for the next slot; None where the run stops or pauses, or the session ends, meanwhile."""
-        came = to_micros(self.run.clock.now())
-        self._ahead += 1
-        try:
-            async with self._turn:
-                shared = await self._shared_slot() if self.run.options.shared_pace else None
-                while not (self._over or self._held_up or (session and not session.usable)):
-                    now = to_micros(self.run.clock.now())
-                    due = self.pacer.tat_us if shared is None else shared[0]
-                    if due <= now:
-                        return from_micros(self.pacer.reserve(now, came) if shared is None else shared[1])
-                    await self.run.nap(min((due - now) / 1e6, _TICK_S))
-                return None
-        finally:
-            self._ahead -= 1
-
-    async def _shared_slot(self) -> tuple[int, int]:
-        """A slot of the pace that several runs share: when it is by our clock, and by the database's."""
-        while not self._over:
-            now = self.run.clock.now()
-            reserved = await self.run.writer.call(partial(self._reserve, now=now))
-            if reserved is not None:
-                at = reserved.times_us[0]
-                return to_micros(now) + at - reserved.now_us, at
-            await self.run.nap(_TICK_S)
-        return 0, 0
-
-    def _reserve(self, conn: Connection, now: datetime) -> Reserved | None:
-        return control.reserve(conn, egress=self.egress, provider=self.provider, count=1, now=now)
+    def settled(self, row: Delivery, trial: str, at: datetime, end: End) -> None:
+        """A mail has its end."""
+        settle(self, row, trial, at, end)
+        self.leases.settled(row)
 
     def decide(self, decision: Decision | None) -> None:
         """Obey a decision and write it down."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _MICRO = 1_000_000
-_SLACK_US = 100_000  # MAIL leaves at most so long after its recorded instant; DESIGN grants 0.25 s at the receiver
+SLACK_US = 100_000  # MAIL leaves at most so long after its recorded instant; DESIGN grants 0.25 s at the receiver
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Pacer:
         `since_us`: from when on a mail waited for this slot. A timer that fires late then does not push back the slots
         after it: the recorded instant is the one that was due.
         """
-        earliest = now_us if since_us is None else min(now_us, max(since_us, now_us - _SLACK_US))
+        earliest = now_us if since_us is None else min(now_us, max(since_us, now_us - SLACK_US))
         at = max(earliest, self.tat_us)
         self.tat_us = at + self.interval_us
         return at

@@ -6,6 +6,8 @@ Pure. The first digit decides; 251 after the dot is success like 250.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from resend.model import Reply
 
@@ -28,7 +30,7 @@ def is_last(line: bytes) -> bool:
     return match is None or match.group(2) != b"-"
 
 
-def parse(lines: list[bytes]) -> Reply:
+def parse(lines: Sequence[bytes]) -> Reply:
     """Lines without their line ends to a reply. Raises Garbage: no code, differing codes, too much of it.
 
     >>> parse([b"250-2.0.0 Ok", b"250 2.0.0 queued as 4Qx1"]).code
@@ -47,6 +49,12 @@ def parse(lines: list[bytes]) -> Reply:
     if len(codes) != 1:
         raise Garbage("a reply whose lines have different codes")
     return Reply(code=int(codes.pop()), enhanced=enhanced_code(texts[0]), text="\n".join(texts))
+
+
+@lru_cache(maxsize=512)
+def parsed(lines: tuple[bytes, ...]) -> Reply:
+    """The same as `parse`, remembered: to MAIL and DATA a receiver always says the same."""
+    return parse(lines)
 
 
 def enhanced_code(text: str) -> str:

@@ -1,14 +1,16 @@
-"""One SMTP session after its greeting: commands and their replies, a body and its dot. Sends nothing on its own.
+"""One SMTP session after its greeting: lines out, their replies back in order, a body. Sends nothing on its own.
 
 aiosmtplib makes the connection (TLS, EHLO, AUTH); the dialogue is ours, because the library cannot say whether the dot
-left. Bytes that nobody asked for end the session. Raises Lost, Silent or Garbled: what came of the last thing sent is
-then not known to this session, and the caller knows what that means.
+left. Several lines may be under way at once (RFC 2920); replies come in their order. Bytes that nobody asked for end
+the session. Raises Lost, Silent or Garbled: what came of the last thing sent is then not known to this session, and the
+caller knows what that means.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from typing import cast
 
 from resend.executor import replies
@@ -19,6 +21,23 @@ from resend.model import Reply
 MAIL_S, RCPT_S, DATA_S, DOT_S, QUIT_S = 300.0, 300.0, 120.0, 600.0, 5.0
 _BODY_S = 180.0  # for the body to leave, per RFC 5321 4.5.3.2.5
 _LEADING_DOT = re.compile(rb"(?m)^\.")
+_FEW = 64  # dots that are looked at one by one: far faster than a search for two bytes where a body has few of them
+
+
+def stuff(wire: bytes) -> bytes:
+    """A body with a dot before each line that begins with one (RFC 5321 4.5.2).
+
+    >>> stuff(b".a\\r\\nb.\\r\\n")
+    b'..a\\r\\nb.\\r\\n'
+    """
+    at = wire.find(b".")
+    for _ in range(_FEW):
+        if at < 0:
+            return wire
+        if at == 0 or wire[at - 1] == 0x0A:
+            break
+        at = wire.find(b".", at + 1)
+    return _LEADING_DOT.sub(b"..", wire)
 
 
 class SessionError(Exception):
@@ -43,12 +62,20 @@ class Session(asyncio.Protocol):
     def __init__(self, extensions: frozenset[str] = frozenset(), size_limit: int = 0) -> None:
         self.extensions = extensions
         self.size_limit = size_limit
+        self.pipelining = "PIPELINING" in extensions
         self.mails = 0  # transactions begun in this session
+        self.dot_s = float("inf")  # how long the last dot waited for its reply
+        self.begun: object = None  # the mail whose envelope left behind the last dot
         self.refusal: Reply | None = None  # a 4yz or 5yz that came unasked and ended the session
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._rest = b""  # of a line that is not whole yet
         self._lines: list[bytes] = []
-        self._waiting: asyncio.Future[Reply] | None = None
+        self._due = 0  # replies that have not come yet
+        self._replies: deque[Reply] = deque()  # those that came and were not taken yet
+        self._waiting: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._broken: SessionError | None = None
         self._paused: asyncio.Future[None] | None = None
 
@@ -61,15 +88,36 @@ class Session(asyncio.Protocol):
         self._transport = transport
         transport.set_protocol(self)
 
-    async def command(self, line: bytes, seconds: float) -> Reply:
-        """Send one command line (without CRLF) and wait for its reply."""
-        if b"\r" in line or b"\n" in line or b"\0" in line:
-            raise ValueError("a command with a line end inside")
-        return await self._exchange(line + b"\r\n", seconds)
+    def send(self, *lines: bytes) -> None:
+        """Send lines (without CRLF) in one piece; `reply` then gives one reply for each, in their order."""
+        for line in lines:
+            if b"\r" in line or b"\n" in line or b"\0" in line:
+                raise ValueError("a line with a line end inside")
+        self._write(b"\r\n".join((*lines, b"")))
+        self._due += len(lines)
 
-    async def body(self, wire: bytes) -> None:
-        """Send the body, dot-stuffed, without its dot; returns when it has left for the kernel."""
-        stuffed = _LEADING_DOT.sub(b"..", wire) if b"\n." in wire or wire.startswith(b".") else wire
+    async def reply(self, seconds: float) -> Reply:
+        """The next reply that is due. It may have come before the session ended."""
+        if not self._replies:
+            self._check()
+            self._waiting = self._loop.create_future()
+            self._within(seconds)
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+            if not self._replies:
+                self._check()
+        return self._replies.popleft()
+
+    async def command(self, line: bytes, seconds: float) -> Reply:
+        """Send one line and wait for its reply."""
+        self._check()
+        self.send(line)
+        return await self.reply(seconds)
+
+    async def body(self, stuffed: bytes) -> None:
+        """Send a body that `stuff` made, without its dot; returns when it has left for the kernel."""
         self._write(stuffed)
         if self._paused is not None:
             try:
@@ -78,9 +126,9 @@ class Session(asyncio.Protocol):
                 raise self._fail(Silent("the body did not leave in time")) from None
             self._check()  # a lost connection ends the wait as well
 
-    async def dot(self, seconds: float = DOT_S) -> Reply:
-        """Send the final dot and wait for the word on the mail."""
-        return await self._exchange(b".\r\n", seconds)
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return self._loop.time()
 
     async def quit(self) -> None:
         """Say goodbye; whatever comes of it is ignored."""
@@ -97,22 +145,27 @@ class Session(asyncio.Protocol):
             self._broken = Lost("closed by us")
         if self._transport is not None:
             self._transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake()
 
-    async def _exchange(self, data: bytes, seconds: float) -> Reply:
-        self._check()
-        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting = waiting
-        self._write(data)
-        handle = asyncio.get_running_loop().call_later(seconds, self._timed_out, waiting)
-        try:
-            return await waiting
-        finally:
-            handle.cancel()
-            self._waiting = None
+    def _within(self, seconds: float) -> None:
+        """Wait no longer than this. A timer that is set already and ends sooner looks again then: timers cost."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._time_up)
 
-    def _timed_out(self, waiting: asyncio.Future[Reply]) -> None:
-        if not waiting.done():
-            waiting.set_exception(self._fail(Silent("no reply in time")))
+    def _time_up(self) -> None:
+        self._timer = None
+        if self._waiting is None or self._waiting.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._time_up)
+        else:
+            self._fail(Silent("no reply in time"))
 
     def _write(self, data: bytes) -> None:
         self._check()
@@ -128,9 +181,12 @@ class Session(asyncio.Protocol):
     def _fail(self, error: SessionError) -> SessionError:
         if self._broken is None:
             self._broken = error
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
         return error
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     # What asyncio calls.
 
@@ -138,52 +194,53 @@ class Session(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line = bytes(self._buffer[:end]).rstrip(b"\r")
-            del self._buffer[: end + 1]
-            self._lines.append(line)
-            if len(self._lines) > replies.LINES_MAX or replies.is_last(line):
-                lines, self._lines = self._lines, []
-                self._answer(lines)
-        if len(self._buffer) > replies.BYTES_MAX:
-            self._answer([bytes(self._buffer)])
-
-    def _answer(self, lines: list[bytes]) -> None:
-        waiting = self._waiting
-        if waiting is None or waiting.done():
-            self._unasked(lines)
-            return
-        try:
-            reply = replies.parse(lines)
-        except Garbage as error:
-            waiting.set_exception(self._fail(Garbled(str(error))))
-            return
-        if self._buffer:  # more than the one reply that was due
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        came = 0
+        for line in lines:
+            whole = line.rstrip(b"\r")
+            self._lines.append(whole)
+            if whole[3:4] != b"-" or len(self._lines) > replies.LINES_MAX or replies.is_last(whole):
+                came += self._came()
+        if len(self._rest) > replies.BYTES_MAX:
+            self._lines = [self._rest]
+            self._came()
+        elif came and self._rest and not self._due:  # more than the replies that were due
             self._fail(Garbled("bytes that nobody asked for"))
-        waiting.set_result(reply)
+        if came:
+            self._wake()
 
-    def _unasked(self, lines: list[bytes]) -> None:
+    def _came(self) -> bool:
+        """A reply is whole; whether it was due."""
+        lines, self._lines = tuple(self._lines), []
         try:
-            reply = replies.parse(lines)
-        except Garbage:
-            reply = None
-        if self._broken is None and reply is not None and reply.code // 100 in (4, 5):
-            self.refusal = reply
-        self._fail(Garbled(f"said unasked: {b' '.join(lines)[:200].decode('utf-8', 'replace')}"))
+            reply: Reply | None = replies.parsed(lines)
+        except Garbage as error:
+            reply, why = None, str(error)
+        if self._broken is not None:
+            return False
+        if not self._due:
+            if reply is not None and reply.code // 100 in (4, 5):
+                self.refusal = reply
+            self._fail(Garbled(f"said unasked: {b' '.join(lines)[:200].decode('utf-8', 'replace')}"))
+            return False
+        if reply is None:
+            self._fail(Garbled(why))
+            return False
+        self._due -= 1
+        self._replies.append(reply)
+        return True
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        error = self._fail(Lost(f"the connection was lost{f' ({exc})' if exc else ''}"))
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+        self._fail(Lost(f"the connection was lost{f' ({exc})' if exc else ''}"))
         if self._paused is not None and not self._paused.done():
             self._paused.set_result(None)
 
     def pause_writing(self) -> None:
-        self._paused = asyncio.get_running_loop().create_future()
+        self._paused = self._loop.create_future()
 
     def resume_writing(self) -> None:
         if self._paused is not None and not self._paused.done():

@@ -95,12 +95,18 @@ class Sessions:
 
     async def put(self, hosts: Hosts, session: Session, *, most: int, slow: bool) -> None:
         """Give a session back; one that is used up, broken or wanted by another lane is closed."""
-        wanted = self.seats.waiting > 0 and (slow or session.mails >= _SHARE_MAILS)
-        if session.usable and session.mails < most and not wanted and not self.stopping():
+        if session.begun is not None:
+            session.abort()  # nobody goes on with what was begun
+        if session.usable and not self.used_up(session, most=most, slow=slow):
             self.idle.append((hosts, session))
             return
         await session.quit()
         self._gone()
+
+    def used_up(self, session: Session, *, most: int, slow: bool) -> bool:
+        """Whether this session should take no further mail: it had enough, or another lane waits for its seat."""
+        wanted = self.seats.waiting > 0 and (slow or session.mails >= _SHARE_MAILS)
+        return wanted or session.mails >= most or self.stopping()
 
     async def close_idle(self) -> None:
         """Close the session that has waited longest."""

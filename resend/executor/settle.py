@@ -14,7 +14,7 @@ from resend.executor.replies import remote_queue_id
 from resend.executor.transaction import End, Ended
 from resend.model import Cause, CauseClass, Fate, Reply, Scope, Stage, State, TryOutcome
 from resend.policy.classify import normalise
-from resend.stores.rows import Batch, Delivery
+from resend.stores.rows import Delivery
 from resend.stores.transitions import Applied, Finish, Quarantine, Refuse, Replan, Result
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NULL_MX = 556  # RFC 7504: a domain that takes no mail, known before any sessio
 _AGAIN = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # passes by itself, also when worded as 5yz
 
 
-def settle(lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, end: End) -> None:
+def settle(lane: Lane, row: Delivery, trial: str, at: datetime, end: End) -> None:
     """Write down how a transaction ended, and let the guard judge it."""
     now = lane.run.clock.now()
     match end.how:
@@ -36,7 +36,7 @@ def settle(lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, en
                 "fate": fate,
                 "remote_qid": remote_queue_id(end.reply.text),
             }
-            _write(lane, row, batch, trial, at, now, end, ends | _said(end.reply), "accepted")
+            _write(lane, row, trial, at, now, end, ends | _said(end.reply), "accepted")
             lane.run.relay_watch(lane.egress).other()
             if lane.feedback:
                 lane.run.handed_over(row.key, lane)
@@ -44,17 +44,17 @@ def settle(lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, en
                 lane.decide(lane.guard.accepted(now))
         case Ended.REFUSED:
             assert end.reply is not None
-            _refused(lane, row, batch, trial, at, now, end, end.reply)
+            _refused(lane, row, trial, at, now, end, end.reply)
         case Ended.IN_DOUBT:
             ends = {"outcome": TryOutcome.IN_DOUBT, "reply": end.why}
-            _write(lane, row, batch, trial, at, now, end, ends, "in_doubt")
+            _write(lane, row, trial, at, now, end, ends, "in_doubt")
         case Ended.LOST:  # certainly not sent, and a deferral like any network trouble
             cause = Cause(cls=CauseClass.TRANSIENT_INFRA, rule="lost before the dot", scope=Scope.PROVIDER)
             ends = {"outcome": TryOutcome.DEFERRED, "cause": cause.cls.value, "reply": end.why}
-            _write(lane, row, batch, trial, at, now, end, ends | {"due_at": _due(lane, row, cause, now)}, "deferred")
+            _write(lane, row, trial, at, now, end, ends | {"due_at": _due(lane, row, cause, now)}, "deferred")
             lane.decide(lane.guard.failed(now, "deferred", cause))
         case Ended.UNFIT:
-            lane.run.write(Quarantine(key=row.key, epoch=batch.epoch, reason=end.why))
+            lane.run.write(Quarantine(key=row.key, epoch=row.epoch, reason=end.why))
             lane.run.count("quarantined")
         case Ended.NOT_ARMED:
             lane.run.count("suppressed" if end.why.startswith("vetoed") else "not_armed")
@@ -70,9 +70,7 @@ def judge_fate(lane: Lane, fate: Fate, reply: str) -> None:
         lane.decide(lane.guard.failed(now, "rejected" if fate is Fate.RETURNED else "deferred", cause))
 
 
-def _refused(
-    lane: Lane, row: Delivery, batch: Batch, trial: str, at: datetime, now: datetime, end: End, reply: Reply
-) -> None:
+def _refused(lane: Lane, row: Delivery, trial: str, at: datetime, now: datetime, end: End, reply: Reply) -> None:
     cause = lane.run.rules.classify(
         f"{reply.code} {reply.text}",
         code=reply.code,
@@ -87,7 +85,7 @@ def _refused(
     ends["cause"] = cause.cls.value
     if not rejected:
         ends["due_at"] = _due(lane, row, cause, now)
-    _write(lane, row, batch, trial, at, now, end, ends, "rejected" if rejected else "deferred")
+    _write(lane, row, trial, at, now, end, ends, "rejected" if rejected else "deferred")
     if cause.cls is CauseClass.THROTTLED:
         lane.run.count("throttled")
     lane.decide(lane.guard.failed(now, "rejected" if rejected else "deferred", cause))
@@ -106,7 +104,6 @@ def _refused(
 def _write(
     lane: Lane,
     row: Delivery,
-    batch: Batch,
     trial: str,
     at: datetime,
     now: datetime,
@@ -115,13 +112,13 @@ def _write(
     name: str,
 ) -> None:
     """Finish an armed try, or record one that ended before its arm; counted under `name` once it is durable."""
-    common = {"key": row.key, "try_id": trial, "epoch": batch.epoch, "ended_at": now, "stage": end.stage, **ends}
+    common = {"key": row.key, "try_id": trial, "epoch": row.epoch, "ended_at": now, "stage": end.stage, **ends}
     if end.armed:
         written: Finish | Refuse = Finish(**common)  # type: ignore[arg-type]
     else:
         written = Refuse(
             **common,  # type: ignore[arg-type]
-            batch_id=batch.id,
+            batch_id=row.batch_id,
             worker=lane.run.worker,
             egress=lane.egress,
             provider=lane.provider,

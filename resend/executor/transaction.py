@@ -1,7 +1,9 @@
 """One mail over an open session: MAIL, RCPT, DATA, the body, the arm, the dot, the word.
 
 Nothing durable happens before the arm; nothing but the arm decides whether the dot leaves. It never tries another host.
-What ended the transaction is a value, never an exception: one of a closed set.
+What ended the transaction is a value, never an exception: one of a closed set. Where the receiver takes several
+commands at once (RFC 2920) the three leave in one piece, and those of the next mail may leave behind the dot: that mail
+is then `session.begun`, and its own transaction goes on from there.
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
-from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Session, SessionError
+from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Session, SessionError, stuff
 from resend.model import Reply, Stage
 from resend.policy.address import needs_smtputf8, validate_rcpt
+from resend.policy.content import whole_lines
 from resend.stores.failpoints import failpoint
+
+QUICK_S = 0.05  # a MAIL behind a dot reaches the receiver when it has answered the dot: so long after its slot, at most
+_STEPS = ((Stage.MAIL, MAIL_S, 2), (Stage.RCPT, RCPT_S, 2), (Stage.DATA, DATA_S, 3))
 
 
 class Ended(StrEnum):
@@ -51,29 +58,38 @@ class End:
     armed: bool = False
 
 
-async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str]]) -> End:
-    """Send one mail. `arm` makes it durable that the dot may leave now and gives "", or the reason why it may not."""
-    session.mails += 1
-    parameters, unfit = _parameters(session, mail)
-    if unfit:
-        return End(how=Ended.UNFIT, stage=Stage.MAIL, why=unfit)
+async def transact(
+    session: Session, mail: Mail, arm: Callable[[], Awaitable[str]], following: Callable[[], Mail | None] | None = None
+) -> End:
+    """Send one mail. `arm` makes it durable that the dot may leave now and gives "", or the reason why it may not.
+
+    `following`: asked when the dot is about to leave; a mail that it gives, whose slot has come, begins behind the dot.
+    """
+    begun = session.begun is mail
+    assert begun or session.begun is None, "another mail was begun on this session"
+    session.begun = None
+    lines: tuple[bytes, ...] = ()
+    if not begun:
+        lines, unfit = envelope(session, mail)
+        if unfit:
+            return End(how=Ended.UNFIT, stage=Stage.MAIL, why=unfit)
+        session.mails += 1
+    at_once = begun or session.pipelining
     stage = Stage.MAIL
     armed = False
     try:
-        for stage, line, seconds, wanted in (
-            (Stage.MAIL, f"MAIL FROM:<{mail.envelope_from}>{parameters}".encode(), MAIL_S, 2),
-            (Stage.RCPT, f"RCPT TO:<{mail.rcpt}>".encode(), RCPT_S, 2),
-            (Stage.DATA, b"DATA", DATA_S, 3),
-        ):
-            reply = await session.command(line, seconds)
+        if at_once and not begun:
+            session.send(*lines)
+        for place, (stage, seconds, wanted) in enumerate(_STEPS):
+            reply = await (session.reply(seconds) if at_once else session.command(lines[place], seconds))
             if reply.code // 100 in (4, 5):
-                await _reset(session, reply)
+                await _reset(session, reply, _STEPS[place + 1 :] if at_once else ())
                 return End(how=Ended.REFUSED, stage=stage, reply=reply)
             if reply.code // 100 != wanted:  # nobody knows what such a receiver would do with the next line
                 session.abort()
                 return End(how=Ended.LOST, stage=stage, why=f"an odd reply: {reply.code} {reply.text[:80]}")
         stage = Stage.BODY
-        await session.body(mail.body)
+        await session.body(stuff(mail.body))
         failpoint("run.before_arm")
         why = await arm()
         if why:
@@ -88,7 +104,7 @@ async def transact(session: Session, mail: Mail, arm: Callable[[], Awaitable[str
         return _undotted(session, stage, str(error), armed=armed)
     if not session.usable:
         return _undotted(session, stage, "the session ended before the dot", armed=True)
-    return await _dot(session)
+    return await _dot(session, following)
 
 
 def _undotted(session: Session, stage: Stage, why: str, *, armed: bool) -> End:
@@ -98,11 +114,23 @@ def _undotted(session: Session, stage: Stage, why: str, *, armed: bool) -> End:
     return End(how=Ended.LOST, stage=stage, why=why, armed=armed)
 
 
-async def _dot(session: Session) -> End:
+async def _dot(session: Session, following: Callable[[], Mail | None] | None) -> End:
+    """The dot, and behind it the envelope of the mail that follows."""
+    behind: tuple[bytes, ...] = ()
+    if following is not None and session.pipelining and session.dot_s <= QUICK_S:
+        mail = following()
+        if mail is not None:
+            behind, unfit = envelope(session, mail)
+            if not unfit:
+                session.begun = mail
+                session.mails += 1
     try:
-        reply = await session.dot(DOT_S)
+        session.send(b".", *behind)
+        left = session.now()
+        reply = await session.reply(DOT_S)
     except SessionError as error:
         return End(how=Ended.IN_DOUBT, stage=Stage.DOT, why=str(error), armed=True)
+    session.dot_s = session.now() - left
     failpoint("run.after_dot")
     if reply.code // 100 == 2:
         return End(how=Ended.ACCEPTED, stage=Stage.DOT, reply=reply, armed=True)
@@ -112,6 +140,14 @@ async def _dot(session: Session) -> End:
         session.abort()
         return End(how=Ended.IN_DOUBT, stage=Stage.DOT, reply=reply, why="a 3yz reply to the dot", armed=True)
     return End(how=Ended.REFUSED, stage=Stage.DOT, reply=reply, armed=True)
+
+
+def envelope(session: Session, mail: Mail) -> tuple[tuple[bytes, ...], str]:
+    """The lines MAIL, RCPT and DATA for this receiver, and why the mail cannot be sent to it ("" where it can)."""
+    parameters, unfit = _parameters(session, mail)
+    if unfit:
+        return (), unfit
+    return (f"MAIL FROM:<{mail.envelope_from}>{parameters}".encode(), f"RCPT TO:<{mail.rcpt}>".encode(), b"DATA"), ""
 
 
 def _parameters(session: Session, mail: Mail) -> tuple[str, str]:
@@ -125,15 +161,11 @@ def _parameters(session: Session, mail: Mail) -> tuple[str, str]:
                 return "", f"the {what} cannot be written on the wire"
             parameters = " SMTPUTF8"
         elif path or what == "recipient":
-            try:
-                same = validate_rcpt(path) == path
-            except ValueError as error:
-                return "", f"the {what} cannot be written on the wire: {error}"
-            if not same:
-                return "", f"the {what} would not be the same on the wire"
+            wrong = _wrong(path)
+            if wrong:
+                return "", f"the {what} {wrong}"
     body = mail.body
-    lines = body.count(b"\r\n")
-    if b"\0" in body or not body.endswith(b"\r\n") or not body.count(b"\r") == body.count(b"\n") == lines:
+    if not whole_lines(body):
         return "", "the body has a bare CR, a bare LF, a NUL or no line end at its end"
     if not body.isascii() and "8BITMIME" in session.extensions:
         parameters += " BODY=8BITMIME"
@@ -144,12 +176,31 @@ def _parameters(session: Session, mail: Mail) -> tuple[str, str]:
     return parameters, ""
 
 
-async def _reset(session: Session, reply: Reply) -> None:
-    """Back to the state after EHLO; 421 ends the session (RFC 5321 3.8)."""
+@lru_cache(maxsize=1024)  # the envelope sender comes again with every mail
+def _wrong(path: str) -> str:
+    """Why an ASCII path cannot stand in a command, "" where it can."""
+    try:
+        same = validate_rcpt(path) == path
+    except ValueError as error:
+        return f"cannot be written on the wire: {error}"
+    return "" if same else "would not be the same on the wire"
+
+
+async def _reset(session: Session, reply: Reply, still_due: tuple[tuple[Stage, float, int], ...]) -> None:
+    """Back to the state after EHLO; 421 ends the session (RFC 5321 3.8).
+
+    `still_due`: commands that left with the refused one. Where DATA is answered with 354 all the same, only hanging up
+    keeps a mail without a recipient from being sent.
+    """
     if reply.code == 421:
         session.abort()
         return
     try:
+        for _, seconds, _ in still_due:
+            answer = await session.reply(seconds)
+            if answer.code // 100 == 3 or answer.code == 421:
+                session.abort()
+                return
         answer = await session.command(b"RSET", MAIL_S)
         if answer.code // 100 != 2:
             session.abort()

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 
 from resend.policy.linktemplate import LinkTemplate
-from resend.policy.message import ContentError, identity_of, kept, renew
+from resend.policy.message import ContentError, identity_of, kept, renew, whole_lines
 from resend.policy.template import render, validate
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "render",
     "renew",
     "validate",
+    "whole_lines",
 ]
 
 RENDERER = "1"  # rises when the same inputs would give other bytes

@@ -6,6 +6,7 @@ ContentError.
 
 from __future__ import annotations
 
+import io
 import re
 
 _LINE_MAX = 998  # octets without CRLF, RFC 5321 4.5.3.1.6
@@ -70,6 +71,17 @@ def fields(wire: bytes) -> list[tuple[bytes, int, int]]:
     if not found:
         raise ContentError("no header")
     return found
+
+
+def whole_lines(wire: bytes) -> bool:
+    """Whether every line ends in CRLF and no CR, LF or NUL stands elsewhere. Each mail is looked at, so it is fast.
+
+    >>> whole_lines(b"a\\r\\nb\\r\\n"), whole_lines(b"a\\r\\nb\\n"), whole_lines(b"a")
+    (True, False, False)
+    """
+    seen = io.IncrementalNewlineDecoder(None, translate=False)  # it notes which line ends it saw, in one pass
+    seen.decode(wire.decode("latin-1"), final=True)
+    return seen.newlines == "\r\n" and wire.endswith(b"\r\n") and b"\0" not in wire
 
 
 def identity_of(wire: bytes) -> tuple[str, str]:

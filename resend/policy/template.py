@@ -39,7 +39,7 @@ from jinja2 import Template, TemplateError
 from resend.clock import from_text
 from resend.policy import headers
 from resend.policy.compiled import Part, codec_of, compile_mail, fields_of
-from resend.policy.message import ContentError
+from resend.policy.message import ContentError, whole_lines
 
 _LINE_MAX = 998
 _OURS = frozenset({"mime-version", "content-type", "content-transfer-encoding", "bcc", "return-path", "dkim-signature"})
@@ -91,7 +91,7 @@ def render(
     wire.append(f"Date: {date}\r\nMessage-ID: {message_id}\r\nMIME-Version: 1.0\r\n".encode("ascii"))
     wire += _written(mail.part, context, key)
     data = b"".join(wire)
-    if b"\0" in data or not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+    if not whole_lines(data):
         raise ContentError("a bare CR, a bare LF or NUL in the mail")  # a defect of ours, but it must not leave
     return data
 

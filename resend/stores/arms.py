@@ -8,14 +8,25 @@ not armed must not be sent; `refused` says why and takes vetoed or changed rows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Insert, Update, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Subquery,
+    Update,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from resend.clock import to_text
 from resend.model import State, TryOutcome
 from resend.stores.batches import LEASED
-from resend.stores.setwise import dump, json_rows, pg_now
+from resend.stores.setwise import Setwise, pg_now
 from resend.stores.tables import batch, delivery, try_
 from resend.stores.transitions import Arm, Armed
 from resend.stores.vetoes import not_to_send, sweep
@@ -25,27 +36,25 @@ LOST_LEASE = "lost lease"
 
 
 def arm(conn: Connection, arms: Sequence[Arm]) -> int:
-    """Arm what may be armed; the count. Fewer than given: roll back, or ask `refused` for each."""
-    parameter = {
-        "arms": dump(
-            (
-                item.key,
-                item.batch_id,
-                item.epoch,
-                item.try_id,
-                item.worker,
-                item.egress,
-                item.provider,
-                to_text(item.mail_at),
-                to_text(item.armed_at),
-                item.body_sha256,
-                item.date or None,
-            )
-            for item in arms
+    """Arm what may be armed; the count. Fewer than given: roll back, and arm one by one; for none ask `refused`."""
+    rows = [
+        (
+            item.key,
+            item.batch_id,
+            item.epoch,
+            item.try_id,
+            item.worker,
+            item.egress,
+            item.provider,
+            to_text(item.mail_at),
+            to_text(item.armed_at),
+            item.body_sha256,
+            item.date or None,
         )
-    }
-    armed = conn.execute(_mark(conn.dialect.name), parameter).rowcount
-    if armed and conn.execute(_insert_tries(conn.dialect.name), parameter).rowcount != armed:
+        for item in arms
+    ]
+    armed = MARK.run(conn, rows)
+    if armed == len(rows) and _INSERT_TRIES.run(conn, rows) != armed:
         raise AssertionError("an armed mail has no try row of its own")
     return armed
 
@@ -103,9 +112,7 @@ _COLUMNS = {
 }
 
 
-@cache
-def _mark(dialect: str) -> Update:
-    arms = json_rows(dialect, "arms", **_COLUMNS)
+def _mark(dialect: str, arms: Subquery) -> Update:
     now: ColumnElement[str] = arms.c.armed_at if dialect == "sqlite" else pg_now()
     leased = exists().where(batch.c.id == arms.c.batch_id, batch.c.epoch == arms.c.epoch, *_lease(dialect))
     return (
@@ -129,9 +136,7 @@ def _mark(dialect: str) -> Update:
     )
 
 
-@cache
-def _insert_tries(dialect: str) -> Insert:
-    arms = json_rows(dialect, "arms", **_COLUMNS)
+def _insert_tries(dialect: str, arms: Subquery) -> Insert:
     values = {
         "id": arms.c.try_id,
         "delivery_key": arms.c.key,
@@ -146,11 +151,9 @@ def _insert_tries(dialect: str) -> Insert:
         **{name: literal("") for name in ("stage", "enhanced", "reply", "cause", "remote_qid")},
         "code": literal(0),
     }
-    source = select(*values.values()).select_from(
-        arms.join(
-            delivery,
-            (delivery.c.key == arms.c.key) & (delivery.c.try_id == arms.c.try_id) & (delivery.c.state == State.SENDING),
-        )
-    )
-    statement = insert(try_).from_select(list(values), source, include_defaults=False)
-    return statement.execution_options(preserve_rowcount=True)
+    given = select(*values.values()).where(arms.c.key.is_not(None))
+    return insert(try_).from_select(list(values), given, include_defaults=False)
+
+
+MARK = Setwise("arms", _COLUMNS, _mark)
+_INSERT_TRIES = Setwise("arms", _COLUMNS, _insert_tries)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, literal, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -272,7 +273,7 @@ def _lease(
             .values(owner=owner, batch_id=batch_id, epoch=row.epoch, lease_until=row.lease_until)
         )
     leased = (
-        select(delivery)
+        select(*(delivery.c[name] for name in _FIELDS))
         .where(delivery.c.batch_id == batch_id, delivery.c.state == State.LEASED, delivery.c.epoch == row.epoch)
         .order_by(delivery.c.seq, delivery.c.key)
     )
@@ -288,7 +289,7 @@ def _lease(
         retry=bool(row.retry),
         lease_until=from_text(row.lease_until),
         slots=tuple(slots),
-        rows=tuple(_delivery(item._mapping) for item in conn.execute(leased)),
+        rows=tuple(_delivery(item) for item in conn.execute(leased).all()),
     )
 
 
@@ -319,8 +320,8 @@ def _take_slots(
 _FIELDS = tuple(Delivery.__dataclass_fields__)
 
 
-def _delivery(row: object) -> Delivery:
-    values = {name: row[name] for name in _FIELDS}  # type: ignore[index]
+def _delivery(row: Sequence[Any]) -> Delivery:
+    values = dict(zip(_FIELDS, row, strict=True))
     values["date"] = values["date"] or ""
     for name in ("expires_at", "first_try_at"):
         values[name] = from_text(values[name]) if values[name] else None

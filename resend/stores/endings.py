@@ -8,13 +8,12 @@ The caller holds the write transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
-from sqlalchemy import Connection, Insert, Update, case, func, insert, null, or_, select, update
+from sqlalchemy import Connection, Insert, Subquery, Update, case, func, insert, null, or_, select, update
 
 from resend.clock import to_text
 from resend.model import Fate, State, TryOutcome
-from resend.stores.setwise import clean, dump, json_rows
+from resend.stores.setwise import Setwise, clean, dump, json_rows
 from resend.stores.tables import delivery, try_
 from resend.stores.transitions import GIVE_UP_AFTER, GIVE_UP_TRIES, Finish, Refuse
 
@@ -38,14 +37,14 @@ def finish(conn: Connection, items: Sequence[Finish]) -> tuple[int, frozenset[st
     disarmed = [item for item in items if target(item) == State.PLANNED]
     ended = [item for item in items if item.outcome != TryOutcome.DISARMED]
     count = 0
-    for group, statement in ((disarmed, _disarm(conn.dialect.name)), (ended, _end(conn.dialect.name))):
+    for group, statement in ((disarmed, _DISARM), (ended, _END)):
         if not group:
             continue
-        parameter = {"ends": dump(_finish_cells(item) for item in group)}
-        changed = conn.execute(statement, parameter).rowcount
+        rows = [_finish_cells(item) for item in group]
+        changed = statement.run(conn, rows)
         if changed != len(group):
             return count + changed, frozenset()
-        if conn.execute(_end_tries(conn.dialect.name), parameter).rowcount != changed:
+        if _END_TRIES.run(conn, rows) != changed:
             raise AssertionError("a mail that is being sent has no armed try")
         count += changed
     return count, give_up(conn, ended)
@@ -53,11 +52,11 @@ def finish(conn: Connection, items: Sequence[Finish]) -> tuple[int, frozenset[st
 
 def refuse(conn: Connection, items: Sequence[Refuse]) -> tuple[int, frozenset[str]]:
     """Record replies before the arm; how many, and the keys that gave up."""
-    parameter = {"ends": dump(_refuse_cells(item, target(item)) for item in items)}
-    changed = conn.execute(_refuse(conn.dialect.name), parameter).rowcount
+    rows = [_refuse_cells(item, target(item)) for item in items]
+    changed = _REFUSE.run(conn, rows)
     if changed != len(items):
         return changed, frozenset()
-    if conn.execute(_insert_refused(conn.dialect.name), parameter).rowcount != changed:
+    if _INSERT_REFUSED.run(conn, rows) != changed:
         raise AssertionError("a refused mail has no try row of its own")
     return changed, give_up(conn, items)
 
@@ -67,9 +66,9 @@ def give_up(conn: Connection, items: Sequence[Finish | Refuse]) -> frozenset[str
     deferred = [item for item in items if item.outcome == TryOutcome.DEFERRED]
     if not deferred:
         return frozenset()
-    parameter = {"ends": dump((item.key, to_text(item.ended_at - GIVE_UP_AFTER)) for item in deferred)}
-    if not conn.execute(_give_up(conn.dialect.name), parameter).rowcount:
+    if not _GIVE_UP.run(conn, [(item.key, to_text(item.ended_at - GIVE_UP_AFTER)) for item in deferred]):
         return frozenset()
+    parameter = {"ends": dump([item.key] for item in deferred)}
     chosen = json_rows(conn.dialect.name, "ends", key=str)
     gone = select(delivery.c.key).where(delivery.c.key.in_(select(chosen.c.key)), delivery.c.state == State.GAVE_UP)
     return frozenset(conn.scalars(gone, parameter))
@@ -137,9 +136,7 @@ def _refuse_cells(item: Refuse, state: State) -> tuple[str | int | None, ...]:
     )
 
 
-@cache
-def _end(dialect: str) -> Update:
-    ends = json_rows(dialect, "ends", **_COLUMNS)
+def _end(_: str, ends: Subquery) -> Update:
     accepted = ends.c.state == State.ACCEPTED
     fate = func.coalesce(ends.c.fate, case((delivery.c.egress == DIRECT, Fate.DELIVERED), else_=Fate.UNSEEN))
     return (
@@ -167,9 +164,7 @@ def _end(dialect: str) -> Update:
     )
 
 
-@cache
-def _disarm(dialect: str) -> Update:
-    ends = json_rows(dialect, "ends", **_COLUMNS)
+def _disarm(_: str, ends: Subquery) -> Update:
     return (
         update(delivery)
         .where(
@@ -182,9 +177,7 @@ def _disarm(dialect: str) -> Update:
     )
 
 
-@cache
-def _end_tries(dialect: str) -> Update:
-    ends = json_rows(dialect, "ends", **_COLUMNS)
+def _end_tries(_: str, ends: Subquery) -> Update:
     told = {name: ends.c[name] for name in _TOLD}
     return update(try_).where(try_.c.id == ends.c.try_id, try_.c.outcome == TryOutcome.ARMED).values(told)
 
@@ -192,9 +185,7 @@ def _end_tries(dialect: str) -> Update:
 _TOLD = ("outcome", "ended_at", "stage", "code", "enhanced", "reply", "cause", "remote_qid")
 
 
-@cache
-def _refuse(dialect: str) -> Update:
-    ends = json_rows(dialect, "ends", **_REFUSE_COLUMNS)
+def _refuse(_: str, ends: Subquery) -> Update:
     return (
         update(delivery)
         .where(
@@ -217,21 +208,16 @@ def _refuse(dialect: str) -> Update:
     )
 
 
-@cache
-def _insert_refused(dialect: str) -> Insert:
-    ends = json_rows(dialect, "ends", **_REFUSE_COLUMNS)
+def _insert_refused(_: str, ends: Subquery) -> Insert:
     names = ("epoch", "worker", "egress", "provider", "mail_at", *_TOLD)
     source = select(ends.c.try_id, ends.c.key, *(ends.c[name] for name in names), delivery.c.body_sha256).select_from(
         ends.join(delivery, (delivery.c.key == ends.c.key) & (delivery.c.try_id == ends.c.try_id))
     )
     names_in = ["id", "delivery_key", *names, "body_sha256"]
-    statement = insert(try_).from_select(names_in, source, include_defaults=False)
-    return statement.execution_options(preserve_rowcount=True)
+    return insert(try_).from_select(names_in, source, include_defaults=False)
 
 
-@cache
-def _give_up(dialect: str) -> Update:
-    ends = json_rows(dialect, "ends", key=str, cutoff=str)
+def _give_up(_: str, ends: Subquery) -> Update:
     often = delivery.c.tries >= GIVE_UP_TRIES
     return (
         update(delivery)
@@ -246,3 +232,11 @@ def _give_up(dialect: str) -> Update:
             reason=case((often, f"{GIVE_UP_TRIES} tries"), else_="48 hours after the first try"),
         )
     )
+
+
+_END = Setwise("ends", _COLUMNS, _end)
+_DISARM = Setwise("ends", _COLUMNS, _disarm)
+_END_TRIES = Setwise("ends", _COLUMNS, _end_tries)
+_REFUSE = Setwise("ends", _REFUSE_COLUMNS, _refuse)
+_INSERT_REFUSED = Setwise("ends", _REFUSE_COLUMNS, _insert_refused)
+_GIVE_UP = Setwise("ends", {"key": str, "cutoff": str}, _give_up)

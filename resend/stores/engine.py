@@ -25,7 +25,7 @@ _NETWORK_TYPES = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "
     "beegfs",
 }  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
 _BUSY_MS = 5000
-_WAL_LEFT = 1024 * 1024  # bytes of the write-ahead log that stay allocated after a checkpoint
+_WAL_LEFT = 32 * 1024 * 1024  # bytes of write-ahead log that stay: a commit that makes the file longer takes longer
 
 
 def sqlite_engine(path: Path) -> Engine:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -29,6 +30,7 @@ from resend.stores.transitions import Result, Transition
 T = TypeVar("T")
 _IDLE_BYTES = 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_LOOK_EVERY = 16  # commits after which the size of the write-ahead log is looked at
 _IDLE_S = 1.0  # idle this long: a checkpoint, so that the log does not stay big
 _CONTENTION_S = 30.0
 
@@ -38,6 +40,10 @@ class Writer(Protocol):
 
     def submit(self, transition: Transition) -> asyncio.Future[Result]:
         """Done when the transition is durable; its result says whether it was made."""
+        ...
+
+    def tell(self, transition: Transition, done: Callable[[Result | Exception], None]) -> None:
+        """The same for a caller that goes on: `done` is called in the event loop with the result or the failure."""
         ...
 
     def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
@@ -51,9 +57,9 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class _Job:
-    """Transitions (or one function) and the future that waits for them."""
+    """Transitions (or one function) and who waits for them."""
 
-    future: asyncio.Future[Any]
+    done: Callable[[Any], None]
     transitions: tuple[Transition, ...] = ()
     single: bool = False
     function: Callable[[Connection], Any] | None = None
@@ -70,20 +76,31 @@ class LedgerWriter:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Job] = deque()  # the loop appends, the thread pops: both atomic
         self._wake = threading.Event()
+        self._waking = False
         self._closing = False
         self._broken: StoreError | None = None
+        self._unlooked = 0
         self._checkpointed = 0  # size of the write-ahead log at the last checkpoint
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
     def submit(self, transition: Transition) -> asyncio.Future[Result]:
-        return self._put(_Job(self._loop.create_future(), (transition,), single=True))
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._put(_Job(partial(_settle, future), (transition,), single=True))
+        return future
+
+    def tell(self, transition: Transition, done: Callable[[Result | Exception], None]) -> None:
+        self._put(_Job(done, (transition,), single=True))
 
     def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
-        return self._put(_Job(self._loop.create_future(), tuple(transitions)))
+        future: asyncio.Future[list[Result]] = self._loop.create_future()
+        self._put(_Job(partial(_settle, future), tuple(transitions)))
+        return future
 
     def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        return self._put(_Job(self._loop.create_future(), function=function))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(_Job(partial(_settle, future), function=function))
+        return future
 
     async def close(self) -> None:
         """Write what is queued, checkpoint, end the thread."""
@@ -99,16 +116,21 @@ class LedgerWriter:
     ) -> None:
         await self.close()
 
-    def _put(self, job: _Job) -> asyncio.Future[Any]:
+    def _put(self, job: _Job) -> None:
         if self._broken is not None:
-            job.future.set_exception(self._broken)
+            job.done(self._broken)
         elif self._closing:
-            job.future.set_exception(StoreError("the ledger's writer is closed", where=self._ledger.where))
+            job.done(StoreError("the ledger's writer is closed", where=self._ledger.where))
         else:
             self._queue.append(job)
-            if not self._wake.is_set():
-                self._wake.set()
-        return job.future
+            if not self._waking:
+                self._waking = True
+                self._loop.call_soon(self._wake_up)
+
+    def _wake_up(self) -> None:
+        """Once per turn of the loop: what is submitted in one turn goes into one transaction."""
+        self._waking = False
+        self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -116,7 +138,7 @@ class LedgerWriter:
         except BaseException as error:  # a defect of ours must not leave senders waiting for an answer
             self._broken = StoreError(f"the ledger's writer failed: {error!r}", where=self._ledger.where)
             self._closing = True
-            waiting: list[_Done] = [(job.future, self._broken) for job in _drain(self._queue)]
+            waiting: list[_Done] = [(job.done, self._broken) for job in _drain(self._queue)]
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_resolve, waiting)
             raise
@@ -134,7 +156,9 @@ class LedgerWriter:
                     self._loop.call_soon_threadsafe(_resolve, done)
                 except RuntimeError:
                     return  # the loop is gone: nobody waits for an answer
-                self._checkpoint(_CHECKPOINT_BYTES)
+                self._unlooked += 1
+                if self._unlooked >= _LOOK_EVERY:
+                    self._checkpoint(_CHECKPOINT_BYTES)
             if closing and not self._queue:
                 self._checkpoint(1)
                 return
@@ -147,9 +171,10 @@ class LedgerWriter:
                 return _perform(self._ledger, jobs)
             except StoreError as error:
                 self._broken = error
-        return [(job.future, self._broken) for job in jobs]
+        return [(job.done, self._broken) for job in jobs]
 
     def _checkpoint(self, at_least: int) -> None:
+        self._unlooked = 0
         size = self._ledger.wal_bytes()
         grown = size < self._checkpointed or size >= self._checkpointed + _IDLE_BYTES
         if self._broken is None and size >= at_least and grown:
@@ -172,13 +197,22 @@ class InlineWriter:
         self._broken: StoreError | None = None
 
     def submit(self, transition: Transition) -> asyncio.Future[Result]:
-        return self._put(_Job(asyncio.get_running_loop().create_future(), (transition,), single=True))
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put(_Job(partial(_settle, future), (transition,), single=True))
+        return future
+
+    def tell(self, transition: Transition, done: Callable[[Result | Exception], None]) -> None:
+        self._put(_Job(done, (transition,), single=True))
 
     def submit_many(self, transitions: Sequence[Transition]) -> asyncio.Future[list[Result]]:
-        return self._put(_Job(asyncio.get_running_loop().create_future(), tuple(transitions)))
+        future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        self._put(_Job(partial(_settle, future), tuple(transitions)))
+        return future
 
     def call(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        return self._put(_Job(asyncio.get_running_loop().create_future(), function=function))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(_Job(partial(_settle, future), function=function))
+        return future
 
     async def close(self) -> None:
         """Write what is queued."""
@@ -192,11 +226,10 @@ class InlineWriter:
     ) -> None:
         await self.close()
 
-    def _put(self, job: _Job) -> asyncio.Future[Any]:
+    def _put(self, job: _Job) -> None:
         if not self._jobs:
             asyncio.get_running_loop().call_soon(self._flush)
         self._jobs.append(job)
-        return job.future
 
     def _flush(self) -> None:
         jobs = _drain(self._jobs)
@@ -210,10 +243,10 @@ class InlineWriter:
                 return
             except StoreError as error:
                 self._broken = error
-        _resolve([(job.future, self._broken) for job in jobs])
+        _resolve([(job.done, self._broken) for job in jobs])
 
 
-_Done = tuple[asyncio.Future[Any], Any]
+_Done = tuple[Callable[[Any], None], Any]
 
 
 def _drain(queue: deque[_Job]) -> list[_Job]:
@@ -225,18 +258,22 @@ def _drain(queue: deque[_Job]) -> list[_Job]:
         return jobs
 
 
-def _resolve(done: Sequence[_Done]) -> None:
-    for future, outcome in done:
-        if future.done():  # whoever waited was cancelled; the transition is durable all the same
-            continue
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+def _resolve(outcomes: Sequence[_Done]) -> None:
+    for done, outcome in outcomes:
+        done(outcome)
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():  # whoever waited was cancelled; the transition is durable all the same
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _perform(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
-    """Write everything, in order; what each future gets. Raises StoreError where the database cannot go on."""
+    """Write everything, in order; what each job gets. Raises StoreError where the database cannot go on."""
     done: list[_Done] = []
     group: list[_Job] = []
     for job in jobs:
@@ -245,7 +282,7 @@ def _perform(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
             continue
         done += _group(ledger, group)
         group = []
-        done.append((job.future, _guarded(ledger, job)))
+        done.append((job.done, _guarded(ledger, job)))
     return done + _group(ledger, group)
 
 
@@ -254,20 +291,20 @@ def _group(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
     if not jobs:
         return []
     if len(jobs) == 1:
-        return [(jobs[0].future, _guarded(ledger, jobs[0]))]
+        return [(jobs[0].done, _guarded(ledger, jobs[0]))]
     flat = [transition for job in jobs for transition in job.transitions]
     try:
         results = _again(ledger, lambda: ledger.apply_raw(flat))
     except _Disk as error:
         raise error.told from error
     except Exception:
-        return [(job.future, _guarded(ledger, job)) for job in jobs]
+        return [(job.done, _guarded(ledger, job)) for job in jobs]
     done: list[_Done] = []
     at = 0
     for job in jobs:
         mine = results[at : at + len(job.transitions)]
         at += len(job.transitions)
-        done.append((job.future, mine[0] if job.single else mine))
+        done.append((job.done, mine[0] if job.single else mine))
     return done
 
 
@@ -304,16 +341,25 @@ def _again(ledger: Ledger, write: Callable[[], T]) -> T:
     A connection lost in COMMIT leaves open whether it was done. Writing again tells: every transition finds its own try
     by its id, and the rows' locks make it wait for a COMMIT that still runs.
     """
+    try:
+        try:
+            return write()
+        except DBAPIError as error:
+            if not _passes(error):
+                raise
+        return _persistently(write)
+    except (OperationalError, InternalError, InterfaceError) as error:
+        raise _Disk(store_error(error, ledger.where)) from error
+
+
+def _persistently(write: Callable[[], T]) -> T:
     trying = Retrying(
         retry=retry_if_exception(_passes),
         stop=stop_after_delay(_CONTENTION_S),
         wait=wait_random_exponential(multiplier=0.01, max=1.0),
         reraise=True,
     )
-    try:
-        return trying(write)
-    except (OperationalError, InternalError, InterfaceError) as error:
-        raise _Disk(store_error(error, ledger.where)) from error
+    return trying(write)
 
 
 def _passes(error: BaseException) -> bool:

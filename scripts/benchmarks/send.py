@@ -1,7 +1,9 @@
 """`scripts/bench send`: distinct mails of 20 KB to Postfix's smtp-sink, by our executor and by smtp-source, in one run.
 
-Ours goes through a SQLite ledger with synchronous=FULL: every mail is armed before its dot and its outcome is durable
-before the next dot on that connection. smtp-source keeps no record. Loopback only; the sink is stopped afterwards.
+Ours is the executor of a real run: its lanes, sessions, writer and a SQLite ledger with synchronous=FULL. Every mail is
+armed before its dot, and its outcome is durable before the next dot on that connection. smtp-source keeps no record. A
+second result compares a PostgreSQL ledger with the SQLite one, where a PostgreSQL server is installed. Loopback only;
+sink and server are stopped afterwards.
 """
 
 from __future__ import annotations
@@ -37,55 +39,92 @@ from resend.stores.ledger import Ledger, open_ledger
 from resend.stores.plans import PlanBatch, PlanRow
 from resend.stores.rows import Delivery, IncidentRecord, PlanRecord
 from resend.stores.writer import LedgerWriter
+from tests import postgres
 
 MAILS, QUICK_MAILS = 20_000, 2_000
 SESSIONS = 20
 SIZE = 20 << 10
 MUST, GOAL = 0.8, 1.2
+PG_MUST, PG_GOAL = 0.5, 1.0
 _BATCH = 500
 _FILL = b"0123456789 abcdefghijklmnopqrstuvwxyz 0123456789 abcdefghijklmnopqrs\r\n" * (SIZE // 72)
 
 
-def run(*, quick: bool) -> dict[str, Any]:
+def run(*, quick: bool) -> list[dict[str, Any]]:
     """Measure once: seconds of both sides and their ratio."""
-    for program in ("smtp-sink", "smtp-source"):
-        if shutil.which(program, path=_PATH) is None:
-            raise SystemExit(f"{program} is not here: apt-get install postfix")
+    need("smtp-sink", "smtp-source")
     mails = QUICK_MAILS if quick else MAILS
-    with _sink() as port:
+    with sink() as port:
         ours = _ours(mails, port)
-        started = time.perf_counter()
-        subprocess.run(
-            ["smtp-source", "-s", str(SESSIONS), "-m", str(mails), "-l", str(SIZE), "-d", f"127.0.0.1:{port}"],
-            check=True,
-            env={**os.environ, "PATH": _PATH},
-        )
-        theirs = time.perf_counter() - started
+        theirs = source(mails, port)
+        found = [
+            result("send", mails, ours, theirs, theirs_is="smtp-source", must=MUST, goal=GOAL),
+        ]
+        try:
+            with postgres.server(durable=True) as server:
+                other = _ours(mails, port, server.database())
+        except postgres.CannotStart:
+            return found
+    is_ = "the same on SQLite"
+    return [*found, result("send-postgresql", mails, other, ours, theirs_is=is_, must=PG_MUST, goal=PG_GOAL)]
+
+
+def result(
+    part: str, mails: int, ours: float, theirs: float, *, theirs_is: str, must: float, goal: float
+) -> dict[str, Any]:
+    """What scripts/bench prints."""
     return {
-        "part": "send",
+        "part": part,
         "mails": mails,
         "bytes_each": SIZE,
         "ours_s": round(ours, 2),
         "theirs_s": round(theirs, 2),
-        "theirs": "smtp-source",
+        "theirs": theirs_is,
         "ours_per_s": round(mails / ours),
         "theirs_per_s": round(mails / theirs),
         "ratio": round(theirs / ours, 2),
-        "must": MUST,
-        "goal": GOAL,
+        "must": must,
+        "goal": goal,
     }
 
 
-_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+def need(*programs: str) -> None:
+    """End here where a program is not installed."""
+    for program in programs:
+        if shutil.which(program, path=PATH) is None:
+            raise SystemExit(f"{program} is not here: apt-get install postfix")
+
+
+def source(mails: int, port: int) -> float:
+    """Seconds that smtp-source takes."""
+    started = time.perf_counter()
+    words = [
+        "-s",
+        str(SESSIONS),
+        "-m",
+        str(mails),
+        "-l",
+        str(SIZE),
+        "-f",
+        "bounce@example.jp",
+        "-t",
+        "u@bench.example.jp",
+    ]
+    subprocess.run(["smtp-source", *words, "-d", f"127.0.0.1:{port}"], check=True, env={**os.environ, "PATH": PATH})
+    return time.perf_counter() - started
+
+
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
 
 @contextmanager
-def _sink() -> Iterator[int]:
+def sink() -> Iterator[int]:
+    """A smtp-sink on 127.0.0.1; its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     words = ["smtp-sink", "-8"] if os.getuid() else ["smtp-sink", "-u", "nobody"]
-    sink = subprocess.Popen([*words, f"127.0.0.1:{port}", "1000"], env={**os.environ, "PATH": _PATH})
+    sink = subprocess.Popen([*words, f"127.0.0.1:{port}", "1000"], env={**os.environ, "PATH": PATH})
     try:
         for _ in range(100):
             try:
@@ -99,12 +138,12 @@ def _sink() -> Iterator[int]:
         sink.wait(10)
 
 
-def _ours(mails: int, port: int) -> float:
+def _ours(mails: int, port: int, url: str = "") -> float:
     """Seconds from the first claim to the last durable outcome."""
     with tempfile.TemporaryDirectory(prefix="resend-bench-") as folder:
         home = Home(Path(folder)).create()
         config = Config.model_validate({"mx_map": {"*": f"localhost:{port}"}, "run": {"connections": SESSIONS}})
-        with open_ledger("", home) as ledger:
+        with open_ledger(url, home) as ledger:
             plan_id = _plan(ledger, mails)
             started = time.perf_counter()
             sent = uvloop.run(_send(ledger, config, plan_id))
@@ -181,7 +220,9 @@ async def _send(ledger: Ledger, config: Config, plan_id: str) -> int:
             routes=routes(config),
             profile=lambda _: profile,
             render=_render,
-            options=Options(connections=SESSIONS, wait=timedelta(0), blind=True),
+            options=Options(
+                connections=SESSIONS, wait=timedelta(0), blind=True, shared_pace=ledger.dialect != "sqlite"
+            ),
         )
         summary = await run_.execute()
     return summary.counts["accepted"]

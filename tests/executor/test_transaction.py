@@ -171,6 +171,99 @@ def test_a_mail_that_does_not_fit_is_not_tried(tmp_path: Path, mail: Mail, annou
     assert played.ends[0].how is Ended.UNFIT and played.arms == 0 and played.receipts == []
 
 
+def other(n: int) -> Mail:
+    return Mail(envelope_from="s@example.jp", rcpt=f"r{n}@example.net", body=f"Subject: {n}\r\n\r\n{n}\r\n".encode())
+
+
+def chain(folder: Path, count: int, *faults: Fault, **limits: object) -> Played:
+    """Send mails over one session, each of them begun behind the dot of the one before, where it may be."""
+    pool = Pool(name="p", listen=("127.0.1.31:0",), faults=faults, **limits)  # type: ignore[arg-type]
+    mails = [other(n) for n in range(count)]
+    played = Played()
+
+    async def arm() -> str:
+        played.arms += 1
+        return ""
+
+    async def main() -> None:
+        async with serve(Behaviour(pools=(pool,)), folder) as lab:
+            session = await open_session(lab.address("p"))
+            session.dot_s = 0.0  # as if it had answered a dot at once
+            for n, mail in enumerate(mails):
+                later = iter(mails[n + 1 : n + 2])
+                end = await asyncio.wait_for(transact(session, mail, arm, lambda later=later: next(later, None)), 10)
+                played.ends.append(end)
+                played.usable.append(session.usable)
+                session.dot_s = 0.0
+            await session.quit()
+
+    asyncio.run(main())
+    played.receipts = list(read_receipts(folder))
+    return played
+
+
+def test_a_mail_that_is_begun_behind_the_dot_is_a_mail_like_any_other(tmp_path: Path) -> None:
+    played = chain(tmp_path, 5)
+    assert [end.how for end in played.ends] == [Ended.ACCEPTED] * 5
+    assert [(r.rcpt, r.sha256) for r in played.receipts] == [
+        (other(n).rcpt, sha256(other(n).body).hexdigest()) for n in range(5)
+    ]
+    assert all(r.clean for r in played.receipts)
+
+
+def test_a_refusal_of_a_mail_begun_behind_a_dot_is_its_own(tmp_path: Path) -> None:
+    played = chain(tmp_path, 3, reject={"r1@example.net": "550 5.1.1 no such user"})
+    assert [end.how for end in played.ends] == [Ended.ACCEPTED, Ended.REFUSED, Ended.ACCEPTED]
+    refused = played.ends[1]
+    assert (refused.stage, refused.armed) == (Stage.RCPT, False)
+    assert [r.rcpt for r in played.receipts] == ["r0@example.net", "r2@example.net"]
+
+
+def test_a_line_lost_at_the_dot_leaves_that_mail_in_doubt_and_the_next_untried(tmp_path: Path) -> None:
+    played = chain(tmp_path, 2, Fault(do="drop", at="dot", accepted=True))
+    first, second = played.ends
+    assert (first.how, first.stage) == (Ended.IN_DOUBT, Stage.DOT)
+    assert (second.how, second.stage, second.armed) == (Ended.LOST, Stage.MAIL, False)
+    assert played.arms == 1 and len(played.receipts) == 1
+
+
+def test_a_session_that_ends_with_its_last_mail_takes_none_back(tmp_path: Path) -> None:
+    from resend.lab.behaviour import Session as Limit
+
+    played = chain(tmp_path, 2, session=Limit(mails=1))
+    assert [end.how for end in played.ends] == [Ended.ACCEPTED, Ended.REFUSED]
+    assert played.ends[1].stage is Stage.MAIL and played.arms == 1 and not played.usable[1]
+
+
+def test_a_354_for_a_refused_recipient_is_answered_by_hanging_up(tmp_path: Path) -> None:
+    """Some receivers say 354 to DATA although there is no recipient: not even an empty mail may come of it."""
+    heard: list[bytes] = []
+
+    async def careless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = {b"EHLO": b"250-x\r\n250 PIPELINING", b"MAIL": b"250 Ok", b"RCPT": b"550 no", b"DATA": b"354 go on"}
+        writer.write(b"220 x\r\n")
+        while line := await reader.readline():
+            heard.append(line.strip())
+            writer.write(said.get(line[:4].upper(), b"250 Ok") + b"\r\n")
+        writer.close()
+
+    async def arm() -> str:
+        raise AssertionError("armed without a recipient")
+
+    async def main() -> End:
+        server = await asyncio.start_server(careless, "127.0.1.31", 0)
+        host, port = server.sockets[0].getsockname()
+        session = await open_session(f"{host}:{port}")
+        end = await asyncio.wait_for(transact(session, MAIL, arm), 10)
+        assert not session.usable
+        server.close()
+        return end
+
+    end = asyncio.run(main())
+    assert (end.how, end.stage) == (Ended.REFUSED, Stage.RCPT) and end.reply is not None and end.reply.code == 550
+    assert heard[-1] == b"DATA"
+
+
 @pytest.mark.parametrize("stage", ["connect", "ehlo"])
 def test_a_greeting_that_says_no_is_a_reply_to_judge(tmp_path: Path, stage: str) -> None:
     pool = Pool(
