@@ -110,7 +110,7 @@ judged AS (
     nullif(regexp_extract(about['said'], '\bIP=([0-9a-fA-F.:]+)\}', 1), '') AS relay_ip
   FROM stated
 ),
-checked AS (
+checked AS MATERIALIZED (
   SELECT
     *,
     concat_ws('/', id, CASE WHEN id IS NULL THEN sender END, CASE WHEN id IS NULL THEN at_us END) AS qid,

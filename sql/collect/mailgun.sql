@@ -99,7 +99,7 @@ event AS (
 answered AS (
   SELECT *, bare_reply(told) AS words FROM event
 ),
-worded AS (
+worded AS MATERIALIZED (
   -- only what is needed from here on: the records are long
   SELECT
     line,

@@ -84,7 +84,7 @@ named AS (
   CROSS JOIN place
   WHERE lower(fields[1]) <> 'type'
 ),
-keyed AS (
+keyed AS MATERIALIZED (
   -- only what is needed from here on
   SELECT
     * EXCLUDE (text, fields, tags),

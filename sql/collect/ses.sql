@@ -11,7 +11,18 @@
 -- Facts: docs.aws.amazon.com/ses/latest/dg: notification-contents, event-publishing-retrieving-sns-contents.
 -- Parameters: ref_year, ref_month, ref_day (stand for the time of an event without one). Reads lines(line, text).
 -- Columns: those of sql/collect/postfix.sql.
-WITH wrapped AS (
+WITH seen AS (
+  -- usual: a bare event and nothing behind it
+  SELECT
+    line,
+    text,
+    (
+      starts_with(text, '{"eventType"') OR starts_with(text, '{"notificationType"')
+      OR starts_with(text, '{ "eventType"') OR starts_with(text, '{ "notificationType"')
+    ) AND NOT contains(text, '}{') AS usual
+  FROM lines
+),
+wrapped AS (
   -- What is none of the usual bare events, as the texts that may be some.
   SELECT
     line,
@@ -23,8 +34,8 @@ WITH wrapped AS (
       ))
       WHEN contains(text, '}{') THEN string_split(replace(text, '}{', concat('}', chr(10), '{')), chr(10))
     END AS inside
-  FROM lines
-  WHERE filled(text) AND (NOT regexp_matches(left(text, 24), '^\{ ?"(?:eventType|notificationType)"') OR contains(text, '}{'))
+  FROM seen
+  WHERE NOT usual AND filled(text)
 ),
 enveloped AS (
   SELECT
@@ -53,8 +64,8 @@ bare AS (
   FROM enveloped
   UNION ALL
   SELECT line, text, text AS body, NULL AS told_at
-  FROM lines
-  WHERE regexp_matches(left(text, 24), '^\{ ?"(?:eventType|notificationType)"') AND NOT contains(text, '}{')
+  FROM seen
+  WHERE usual
 ),
 document AS (
   SELECT

@@ -65,7 +65,7 @@ judged AS (
   FROM row_
   WHERE coalesce(said['at'], said['recipient'], said['status'], said['code']) IS NOT NULL
 ),
-checked AS (
+checked AS MATERIALIZED (
   SELECT
     *,
     CASE

@@ -26,13 +26,7 @@ CREATE OR REPLACE TEMP MACRO number_us(value) AS
 
 CREATE OR REPLACE TEMP MACRO moment_us(value) AS
   CASE
-    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(
-      CASE
-        WHEN substring(value, -5, 1) IN ('+', '-') AND NOT contains(right(value, 4), ':')  -- +0900
-          THEN concat(left(value, -2), ':', right(value, 2))
-        ELSE value
-      END AS TIMESTAMPTZ
-    ))
+    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(value AS TIMESTAMPTZ))
     ELSE number_us(TRY_CAST(value AS DOUBLE))
   END;
 
@@ -66,6 +60,7 @@ CREATE OR REPLACE TEMP MACRO told_code(value) AS
 
 CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS
   CASE
+    WHEN starts_with(value, '250 2.0.0 ') THEN '2.0.0'  -- most
     WHEN left(value, 1) IN ('2', '4', '5') AND substring(value, 6, 1) = '.' THEN nullif(
       regexp_extract(substring(value, 5, 12), '^([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1), ''
     )
