@@ -14,7 +14,7 @@ WITH document AS (
   SELECT line, text, unnest(coalesce(TRY(json_transform(listed(text), '[{
       "type": "VARCHAR", "id": "VARCHAR", "sender": "VARCHAR", "recipient": "VARCHAR", "size": "BIGINT", "nodeid": "VARCHAR",
       "timestamp": "VARCHAR", "event_time": "VARCHAR", "created": "VARCHAR", "creation": "VARCHAR",
-      "reception_protocol": "VARCHAR", "headers": "MAP(VARCHAR, VARCHAR)", "meta": "MAP(VARCHAR, VARCHAR)",
+      "reception_protocol": "VARCHAR", "bounce_classification": "VARCHAR", "headers": "MAP(VARCHAR, VARCHAR)", "meta": "MAP(VARCHAR, VARCHAR)",
       "response": {"code": "INTEGER", "content": "VARCHAR", "command": "VARCHAR",
         "enhanced_code": {"class": "VARCHAR", "subject": "VARCHAR", "detail": "VARCHAR"}},
       "peer_address": {"name": "VARCHAR", "addr": "VARCHAR"},
@@ -82,6 +82,8 @@ record AS (
     CASE WHEN type NOT IN ('Reception', 'Feedback') AND response['code'] BETWEEN 200 AND 599 THEN response['code'] END AS code,
     CASE
       WHEN type IN ('Reception', 'Feedback', 'Delivery', 'broken') THEN NULL
+      WHEN coalesce(response['code'], 0) = 0
+        THEN concat_ws(' ', nullif(content, ''), 'bounce_classification: ' || nullif(said['bounce_classification'], 'Uncategorized'))
       WHEN regexp_matches(content, '^[245][0-9]{2}[ -]') THEN content
       ELSE concat_ws(' ', response['code'], enhanced, content)
     END AS reply,

@@ -125,6 +125,8 @@ worded AS MATERIALIZED (
     ) END AS headers,
     CASE
       WHEN code BETWEEN 200 AND 599 AND words <> '' AND NOT starts_with(words, code::VARCHAR) THEN concat(code, ' ', words)
+      WHEN starts_with(said['reason'], 'suppress-') OR NOT coalesce(code BETWEEN 200 AND 599, false)
+        THEN own_word(said['reason'], words)
       ELSE words
     END AS reply,
     CASE

@@ -45,22 +45,53 @@ event AS (
     text,
     said,
     type,
-    tight(coalesce(said['Email'], said['Recipient'])) AS address,
-    coalesce(
-      moment_us(coalesce(said['BouncedAt'], said['DeliveredAt'], said['ChangedAt'])),
-      epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
-    ) AS at_us,
-    CASE
-      WHEN type = 'suppressed' THEN 'HardBounce: sending to this address is suppressed'
-      WHEN type = 'Delivery' THEN bare_reply(said['Details'])
-      ELSE coalesce(bare_reply(nullif(said['Details'], '')), concat_ws(': ', type, one_line(said['Description'])))
-    END AS words
-  FROM typed
+    sender,
+    qid,
+    tight(email) AS address,
+    coalesce(moment_us(event_at), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
+    CASE WHEN type IN ('Delivery', 'suppressed') THEN told ELSE own_word(type, told) END AS words
+  FROM (
+    SELECT
+      line,
+      text,
+      said,
+      type,
+      said['From'] AS sender,
+      nullif(said['MessageID'], '') AS qid,
+      coalesce(said['Email'], said['Recipient']) AS email,
+      coalesce(said['BouncedAt'], said['DeliveredAt'], said['ChangedAt']) AS event_at,
+      bare_reply(details) AS told
+    FROM (
+      SELECT
+        *,
+        CASE
+          WHEN type = 'suppressed' THEN 'HardBounce: sending to this address is suppressed'
+          ELSE coalesce(nullif(said['Details'], ''), said['Description'], '')
+        END AS details
+      FROM typed
+    )
+  )
   CROSS JOIN params
   WHERE type NOT IN ('Open', 'Click', 'Subscribe', 'AutoResponder', 'AddressChange', 'OpenRelayTest', 'ChallengeVerification')
 ),
-keyed AS (
-  SELECT *, coalesce(nullif(said['MessageID'], ''), concat(address, '/', at_us)) AS qid FROM event
+keyed AS MATERIALIZED (
+  -- only what is needed from here on
+  SELECT
+    line,
+    type,
+    at_us,
+    address,
+    coalesce(qid, concat(address, '/', at_us)) AS qid,
+    qid AS message_id,
+    bare_address(sender) AS sender,
+    words,
+    CASE WHEN type NOT IN ('SpamComplaint', 'Unsubscribe') THEN list_concat(
+      map_entries(said['Metadata']), [{'key': 'Subject', 'value': said['Subject']}]
+    ) END AS labels,
+    CASE
+      WHEN coalesce(position('@' IN address), 0) = 0 AND type NOT IN ('Unsubscribe', 'SpamComplaint') THEN left(text, 2000)
+    END AS lost
+  FROM event
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
@@ -71,7 +102,7 @@ SELECT
   qid,
   CASE WHEN type IN ('Unsubscribe', 'SpamComplaint') THEN 'complaint' ELSE 'attempt' END AS kind,
   line,
-  bare_address(said['From']) AS sender,
+  sender,
   address AS recipient,
   CASE
     WHEN type = 'Delivery' THEN 'sent'
@@ -83,21 +114,17 @@ SELECT
   told_code(words) AS code,
   told_enhanced(words) AS enhanced,
   CASE WHEN type NOT IN ('Delivery', 'Unsubscribe', 'SpamComplaint') THEN words END AS reply,
-  said['MessageID'] AS message_id
+  message_id
 FROM keyed
 WHERE contains(address, '@')
 UNION ALL BY NAME
 SELECT at_us, 'postmark' AS host, '' AS instance, qid, 'header' AS kind, line, header_text(entry['key'], entry['value']) AS text
-FROM (SELECT at_us, qid, line, unnest(list_concat(
-  map_entries(said['Metadata']), [{'key': 'Subject', 'value': said['Subject']}]
-)) AS entry FROM keyed WHERE type NOT IN ('SpamComplaint', 'Unsubscribe'))
+FROM (SELECT at_us, qid, line, unnest(labels) AS entry FROM keyed WHERE len(labels) > 0 AND contains(address, '@'))
 WHERE entry['value'] <> ''
 UNION ALL BY NAME
-SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
+SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, text
 FROM (
-  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
+  SELECT line, unfit(text) AS reply, left(text, 2000) AS text FROM document WHERE told IS NULL
   UNION ALL
-  SELECT line, 'no recipient' AS reply, text
-  FROM event
-  WHERE coalesce(position('@' IN address), 0) = 0 AND type NOT IN ('Unsubscribe', 'SpamComplaint')
+  SELECT line, 'no recipient' AS reply, lost AS text FROM keyed WHERE lost IS NOT NULL
 )

@@ -142,7 +142,11 @@ SELECT
   END AS enhanced,
   CASE WHEN type IN ('d', 'b', 't') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type IN ('b', 't', 'rb') OR type = 'rs' AND action = 'failed'
-    THEN coalesce(nullif(words, ''), nullif(concat_ws(' ', nullif(tight(dsn), ''), nullif(category, '')), '')) END AS reply,
+    THEN CASE
+      WHEN told_code(words) IS NOT NULL OR category = '' THEN coalesce(nullif(words, ''), nullif(tight(dsn), ''))
+      ELSE concat_ws(' ', coalesce(nullif(words, ''), nullif(tight(dsn), '')), 'bounceCat: ' || category)
+    END
+  END AS reply,
   bracketed(message_id) AS message_id,
   size
 FROM keyed

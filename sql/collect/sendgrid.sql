@@ -17,41 +17,54 @@ WITH document AS (
     TRY(json_transform(
       listed(text),
       '[{"event": "VARCHAR", "email": "VARCHAR", "timestamp": "VARCHAR", "created": "VARCHAR", "smtp-id": "VARCHAR",
-        "sg_message_id": "VARCHAR", "reason": "VARCHAR", "response": "VARCHAR", "status": "VARCHAR", "type": "VARCHAR"}]'
+        "sg_message_id": "VARCHAR", "reason": "VARCHAR", "response": "VARCHAR", "status": "VARCHAR", "type": "VARCHAR",
+        "bounce_classification": "VARCHAR"}]'
     )) AS told
   FROM lines
   WHERE filled(text)
 ),
-event AS (
+event AS MATERIALIZED (
   SELECT
     line,
-    text,
     type,
-    said['type'] AS bounce,
-    tight(said['email']) AS address,
-    coalesce(
-      moment_us(coalesce(said['timestamp'], said['created'])), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
-    ) AS at_us,
-    said['smtp-id'] AS smtp_id,
-    split_part(split_part(coalesce(said['sg_message_id'], said['smtp-id'], ''), '.filter', 1), '.recvd', 1) AS id,
-    CASE type
-      WHEN 'dropped' THEN concat('dropped: ', one_line(said['reason']))
-      WHEN 'bounce' THEN bare_reply(said['reason'])
-      ELSE bare_reply(said['response'])
-    END AS words,
-    CASE WHEN regexp_matches(said['status'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN said['status'] END AS dsn
+    bounce,
+    tight(email) AS address,
+    coalesce(moment_us(event_at), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
+    smtp_id,
+    split_part(split_part(id, '.filter', 1), '.recvd', 1) AS id,
+    CASE WHEN sort <> '' THEN own_word(sort, told) ELSE told END AS words,
+    CASE WHEN regexp_matches(status, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN status END AS dsn,
+    CASE WHEN coalesce(position('@' IN email), 0) = 0 THEN left(text, 2000) END AS lost
   FROM (
     SELECT
       line,
       text,
-      said,
-      coalesce(
-        said['event'], CASE WHEN said['created'] <> '' AND said['email'] <> '' AND said['reason'] <> '' THEN 'bounce' END
-      ) AS type
-    FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+      type,
+      said['type'] AS bounce,
+      said['email'] AS email,
+      coalesce(said['timestamp'], said['created']) AS event_at,
+      said['smtp-id'] AS smtp_id,
+      coalesce(said['sg_message_id'], said['smtp-id'], '') AS id,
+      said['status'] AS status,
+      CASE
+        WHEN type = 'dropped' THEN 'dropped'
+        WHEN type = 'bounce' AND said['bounce_classification'] <> ''
+          THEN concat('bounce_classification ', said['bounce_classification'])
+      END AS sort,
+      bare_reply(CASE WHEN type IN ('bounce', 'dropped') THEN coalesce(said['reason'], '') ELSE said['response'] END) AS told
+    FROM (
+      SELECT
+        line,
+        text,
+        said,
+        coalesce(
+          said['event'], CASE WHEN said['created'] <> '' AND said['email'] <> '' AND said['reason'] <> '' THEN 'bounce' END
+        ) AS type
+      FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+    )
+    WHERE type IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped', 'spamreport', 'unsubscribe', 'group_unsubscribe')
   )
   CROSS JOIN params
-  WHERE type IN ('processed', 'delivered', 'deferred', 'bounce', 'dropped', 'spamreport', 'unsubscribe', 'group_unsubscribe')
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
@@ -97,9 +110,9 @@ FROM (SELECT line, named, unnest(map_entries(named)) AS entry FROM (
 WHERE starts_with(lower(entry['key']), 'x-') AND coalesce(named['sg_message_id'], named['smtp-id']) <> ''
   AND named['event'] IN ('delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL
 UNION ALL BY NAME
-SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, left(text, 2000) AS text
+SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, text
 FROM (
-  SELECT line, unfit(text) AS reply, text FROM document WHERE told IS NULL
+  SELECT line, unfit(text) AS reply, left(text, 2000) AS text FROM document WHERE told IS NULL
   UNION ALL
-  SELECT line, 'no recipient' AS reply, text FROM event WHERE coalesce(position('@' IN address), 0) = 0
+  SELECT line, 'no recipient' AS reply, lost AS text FROM event WHERE lost IS NOT NULL
 )

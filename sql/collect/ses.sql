@@ -145,7 +145,7 @@ event AS (
       END AS people,
       CASE type
         WHEN 'Delivery' THEN said['delivery']['smtpResponse']
-        WHEN 'DeliveryDelay' THEN said['deliveryDelay']['delayType']
+        WHEN 'DeliveryDelay' THEN concat('DeliveryDelay: ', said['deliveryDelay']['delayType'])
         WHEN 'Bounce' THEN concat_ws(': ', said['bounce']['bounceType'], said['bounce']['bounceSubType'])
         WHEN 'Reject' THEN concat('rejected by SES: ', said['reject']['reason'])
         WHEN 'Rendering Failure' THEN concat('rendering failure: ', said['failure']['errorMessage'])
@@ -163,10 +163,20 @@ event AS (
 worded AS (
   SELECT
     *,
-    bare_address(rcpt['emailAddress']) AS address,
-    CASE WHEN rcpt['status'] <> '' THEN nullif(regexp_extract(rcpt['status'], '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$'), '') END AS dsn,
-    coalesce(bare_reply(nullif(rcpt['diagnosticCode'], '')), one_line(reason)) AS words
-  FROM (SELECT *, unnest(people) AS rcpt FROM event WHERE type <> 'broken')
+    bare_address(email) AS address,
+    CASE WHEN told_dsn <> '' THEN nullif(regexp_extract(told_dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$'), '') END AS dsn,
+    CASE WHEN told_words <> '' THEN own_word(reason, told_words) ELSE one_line(reason) END AS words
+  FROM (
+    SELECT
+      * EXCLUDE (rcpt, diagnosis),
+      rcpt['emailAddress'] AS email,
+      rcpt['status'] AS told_dsn,
+      bare_reply(diagnosis) AS told_words
+    FROM (
+      SELECT *, rcpt['diagnosticCode'] AS diagnosis
+      FROM (SELECT * EXCLUDE (people, headers, lost), unnest(people) AS rcpt FROM event WHERE type <> 'broken')
+    )
+  )
 )
 SELECT * FROM no_event
 UNION ALL BY NAME

@@ -73,8 +73,11 @@ event AS (
       END AS type,
       tight(coalesce(nullif(said['raw_rcpt_to'], ''), said['rcpt_to'])) AS address,
       coalesce(moment_us(said['timestamp']), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
-      bare_reply(coalesce(nullif(said['raw_reason'], ''), said['reason'])) AS words
-    FROM document
+      CASE
+        WHEN said['bounce_class'] <> '' THEN own_word(concat('bounce class ', said['bounce_class']), told)
+        ELSE told
+      END AS words
+    FROM (SELECT *, bare_reply(coalesce(nullif(said['raw_reason'], ''), said['reason'])) AS told FROM document)
     CROSS JOIN params
   )
   WHERE type IN (

@@ -128,4 +128,4 @@ def test_fields_of_a_record_come_out_as_they_went_in(fields: list[str]) -> None:
         parse.Reading("powermta", "UTC", date(2026, 12, 7), "", heading=heading),
     )
     told = {event["text"].partition(": ")[0]: event["text"].partition(": ")[2] for event in found if event["text"]}
-    assert told == {f"header x-{number}": field.strip() for number, field in enumerate(fields) if field}
+    assert told == {f"header x-{number}": field.strip() for number, field in enumerate(fields) if field.strip()}

@@ -4,6 +4,7 @@
 --   filled(text): not only spaces. tight(text): trim, which is slow where there is nothing to do. one_line(text): without
 --   line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
 --   told_code(text), told_enhanced(text): the codes that a reply begins with, or that follow `said: `.
+--   own_word(word, text): a service's own word for a failure before the text, where that begins with no receiver's reply.
 --   bare_address(text): `a@b` of `A B <a@b>`. bracketed(id): a Message-ID in the brackets that its header has.
 --   header_text(name, value): the text of a `header` event. accepted_kind(sender): the kind of an event that says that a
 --   mail was taken in: `queued`, but without a sender that would be a bounce of ours, so it is a header then.
@@ -73,6 +74,13 @@ CREATE OR REPLACE TEMP MACRO told_enhanced(value) AS
         '(?:said: |refused to talk to me: )[245][0-9][0-9][ -]+[#(]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^.0-9]|$)', 1
       ), ''
     )
+  END;
+
+CREATE OR REPLACE TEMP MACRO own_word(word, value) AS
+  CASE
+    WHEN left(value, 1) IN ('2', '4', '5') AND substring(value, 4, 1) IN (' ', '-') THEN value
+    WHEN value = '' OR word = '' OR contains(value, 'said: ') THEN coalesce(nullif(value, ''), word)
+    ELSE concat_ws(': ', word, value)
   END;
 
 CREATE OR REPLACE TEMP MACRO bare_address(value) AS
