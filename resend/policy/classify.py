@@ -1,7 +1,8 @@
-"""The cause of a failed delivery, found by rules of data (rules.toml) in the text and codes of a reply.
+"""The cause of a failed delivery, found by rules of data (rules.toml, services.toml) in the text and codes of a reply.
 
-Evidence is weighed in this order: a provider's bracket code, its own wording, its own code ranges, general wording, the
-enhanced code, the reply code, the stage. Within one kind the rule that stands first wins. Decides nothing about a mail.
+Evidence is weighed in this order: a provider's bracket code, its own wording, its own code ranges, the category of a
+mail service, general wording, the enhanced code, a service's "permanent" or "transient", the reply code, the stage.
+Within one kind the rule that stands first wins. Decides nothing about a mail.
 Pure but for reading the rules. `classify` raises nothing for any text; `load` raises ValueError for broken rules.
 """
 
@@ -267,4 +268,13 @@ def _severity(code: int, enhanced: str) -> str:
 
 @cache
 def _shipped() -> Rules:
-    return Rules(tomllib.loads(files("resend.policy").joinpath("rules.toml").read_text(encoding="utf-8")))
+    return Rules(_joined(_document("rules.toml"), _document("services.toml")))
+
+
+def _document(name: str) -> dict[str, Any]:
+    return tomllib.loads(files("resend.policy").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Two files of rules as one: rows of a section stand one after the other."""
+    return first | {section: [*first.get(section, ()), *rows] for section, rows in second.items()}

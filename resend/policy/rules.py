@@ -1,4 +1,4 @@
-"""One rule of rules.toml as a value: read, checked, linted. Matches nothing itself.
+"""One rule of rules.toml or services.toml as a value: read, checked, linted. Matches nothing itself.
 
 Pure. Raises ValueError for a row that is no rule.
 """
@@ -13,8 +13,15 @@ from typing import Any
 from resend.model import CauseClass, Scope
 from resend.policy.replies import folded
 
-SECTIONS = ("bracket", "provider_text", "provider_code", "text", "enhanced", "reply", "stage")  # order of evidence
-_WORDED = frozenset({"bracket", "provider_text", "text"})  # these must name a literal
+# In the order of evidence. service: a mail service's own category, which stands where no receiver's reply is known;
+# service_kind: its word for permanent or not.
+SECTIONS = (
+    *("bracket", "provider_text", "provider_code", "service"),
+    *("text", "enhanced", "service_kind", "reply", "stage"),
+)
+_WORDED = frozenset({"bracket", "provider_text", "service", "text", "service_kind"})  # these must name a literal
+SUPPRESSED = "suppressed-"  # ids of rules: never sent, for an older bounce that may be of the same incident
+UNWANTED = "unwanted-"  # ids of rules: never sent, for the recipient unsubscribed or complained
 _CONDITIONS = ("provider", "codes", "contains", "also", "unless", "pattern", "stage")
 _GIVES = ("class", "class4", "scope", "retry_after", "maybe_delivered")
 _KEYS = frozenset(("id", *_CONDITIONS, *_GIVES, "sample", "source"))

@@ -21,6 +21,7 @@ from resend.model import (
     State,
     Verdict,
 )
+from resend.policy.rules import SUPPRESSED, UNWANTED
 
 WAVE_MIN = 15  # recipients of one wording within ten minutes: fewer dead addresses meet by chance
 WAVE_SHARE = 0.20  # ... when they are this much of all that got the wording, or of all mails of the provider
@@ -101,6 +102,9 @@ def decide(cause: Cause, *, code: int = 0, wave: bool = False, confirmed: bool =
         case CauseClass.MAILBOX_GONE | CauseClass.BAD_DOMAIN if wave:
             reason = "one reply to many recipients at once: an event of the provider, not of the mailboxes"
             return Verdict(action=Action.ASK, rule="wave", reason=reason)
+        case CauseClass.MAILBOX_GONE if cause.rule.startswith(SUPPRESSED):
+            reason = "never sent: on the service's suppression list for an older bounce, which may be of this incident"
+            return _verdict(Action.ASK, cause, reason)
         case CauseClass.MAILBOX_GONE if permanent:
             return _verdict(Action.NEVER, cause, "the mailbox does not exist")
         case CauseClass.MAILBOX_GONE:
@@ -119,6 +123,8 @@ def decide(cause: Cause, *, code: int = 0, wave: bool = False, confirmed: bool =
             return _verdict(Action.ASK, cause, "authentication failed: fix SPF, DKIM, DMARC or DNS first")
         case CauseClass.CONTENT_REJECTED:
             return _verdict(Action.ASK, cause, "the content was refused: the same bytes will be again")
+        case CauseClass.POLICY_REJECTED if cause.rule.startswith(UNWANTED):
+            return _verdict(Action.NEVER, cause, "unsubscribed")
         case CauseClass.POLICY_REJECTED:
             return _verdict(Action.ASK, cause, "the recipient's side does not want it")
         case CauseClass.LOCAL_CONFIG:
@@ -200,9 +206,9 @@ def _settled(facts: Facts, includes: Collection[str]) -> tuple[Bucket, str] | No
 
 def _forbidden(facts: Facts) -> tuple[Bucket, str] | None:
     """What must never be sent, or not now, or cannot be."""
-    if facts.action is Action.NEVER:
+    if facts.action is Action.NEVER and not facts.rule.startswith(UNWANTED):
         return Bucket.NEVER, f"dead: {facts.verdict_reason}"
-    if facts.suppressed:
+    if facts.suppressed or facts.action is Action.NEVER:
         return Bucket.NEVER, "unsubscribed"
     if facts.expired:
         return Bucket.NEVER, "out_of_date"

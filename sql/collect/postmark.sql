@@ -49,7 +49,7 @@ event AS (
     qid,
     tight(email) AS address,
     coalesce(moment_us(event_at), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
-    CASE WHEN type IN ('Delivery', 'suppressed') THEN told ELSE own_word(type, told) END AS words
+    CASE WHEN type IN ('Delivery', 'suppressed') THEN told ELSE own_word(concat('Type ', type), told) END AS words
   FROM (
     SELECT
       line,

@@ -74,7 +74,14 @@ event AS (
       tight(coalesce(nullif(said['raw_rcpt_to'], ''), said['rcpt_to'])) AS address,
       coalesce(moment_us(said['timestamp']), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
       CASE
-        WHEN said['bounce_class'] <> '' THEN own_word(concat('bounce class ', said['bounce_class']), told)
+        WHEN said['bounce_class'] <> '' THEN own_word(concat('bounce class ', CASE said['bounce_class']
+          WHEN '10' THEN 'Invalid Recipient' WHEN '20' THEN 'Soft Bounce' WHEN '21' THEN 'DNS Failure'
+          WHEN '22' THEN 'Mailbox Full' WHEN '23' THEN 'Too Large' WHEN '24' THEN 'Timeout' WHEN '25' THEN 'Admin Failure'
+          WHEN '26' THEN 'Smart Send Suppression' WHEN '30' THEN 'Generic Bounce: No RCPT' WHEN '40' THEN 'Generic Bounce'
+          WHEN '50' THEN 'Mail Block' WHEN '51' THEN 'Spam Block' WHEN '52' THEN 'Spam Content'
+          WHEN '53' THEN 'Prohibited Attachment' WHEN '54' THEN 'Relaying Denied' WHEN '70' THEN 'Transient Failure'
+          WHEN '90' THEN 'Unsubscribe' ELSE said['bounce_class']
+        END), told)
         ELSE told
       END AS words
     FROM (SELECT *, bare_reply(coalesce(nullif(said['raw_reason'], ''), said['reason'])) AS told FROM document)
