@@ -42,6 +42,31 @@ def test_the_send_log_knows_the_message_id(catalog: Catalog, linked: Linked, wri
     assert found["evidence"] == f"mail.log:1 message-id {written}"
 
 
+@pytest.mark.parametrize(
+    ("qid", "returned"),
+    [
+        ("0106019bbf-ses-000000", "0106019bbf-ses-000000"),  # SES: messageId
+        ("14c5d75ce93.dfd.64b469", "14c5d75ce93.dfd.64b469"),  # SendGrid: X-Message-Id
+        ("883953f4-6105-42a2-a16a-77a8", "<883953f4-6105-42a2-a16a-77a8>"),  # Postmark, written like a header
+    ],
+)
+def test_the_send_log_knows_the_id_that_the_service_returned(
+    catalog: Catalog, linked: Linked, qid: str, returned: str
+) -> None:
+    catalog(sendlog=f"release,recipient,message_id\nR1,r1,{returned}\nR2,r2,{returned}\n")
+    mail = {"qid": qid, "message_id": "<made@ses.example>"}
+    found = linked([suspect(1, "taro@example.jp", **mail), suspect(2, "who@else.example", **mail)])
+    assert short(found[1]) == ("10_message_id", "certain", "R1", "r1")
+    assert found[1]["evidence"] == f"mail.log:1 accepted as {qid}"
+    assert found[2]["confidence"] == "none", "an id alone, at another address, proves nothing"
+
+
+def test_the_message_id_comes_before_the_id_of_the_service(catalog: Catalog, linked: Linked) -> None:
+    catalog(sendlog="release,recipient,message_id\nR1,r1,<1@x>\nR2,r1,QUEUE1\n")
+    found = linked([suspect(1, "taro@example.jp", qid="QUEUE1", message_id="<1@x>")])[1]
+    assert short(found) == ("10_message_id", "certain", "R1", "r1")
+
+
 def test_one_message_id_for_a_whole_release_is_told_apart_by_the_address(catalog: Catalog, linked: Linked) -> None:
     catalog(sendlog="release,address,message_id\nR1,Taro@Example.jp,<all@x>\nR1,jiro@example.jp,<all@x>\n")
     found = linked(

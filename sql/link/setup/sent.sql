@@ -1,4 +1,5 @@
--- Purpose: the rows of the send log whose message-id occurs among the outcomes; brackets removed.
+-- Purpose: the rows of the send log whose message-id occurs among the outcomes, as their message-id or as the id under
+--   which their mail was accepted; brackets removed.
 -- Parameters: none. Reads outcome, sendlog.
 -- Columns: bare_id, address (lower case), release, recipient_id, sent_at, envelope.
 WITH bare AS (
@@ -15,4 +16,8 @@ WITH bare AS (
 )
 SELECT b.bare_id, b.address, b.release, b.recipient_id, b.sent_at, b.envelope
 FROM bare AS b
-JOIN (SELECT DISTINCT bare_id FROM outcome WHERE bare_id <> '') AS o ON o.bare_id = b.bare_id
+JOIN (
+  SELECT bare_id FROM outcome WHERE bare_id <> ''
+  UNION
+  SELECT qid AS bare_id FROM outcome WHERE qid <> ''
+) AS o ON o.bare_id = b.bare_id
