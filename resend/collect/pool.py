@@ -64,7 +64,9 @@ def work(job: Job, known: frozenset[str] | None = None) -> Done:
     """Hash, and parse what is not known. Raises StoreError where the part cannot be written."""
     data = job.block.read()
     missing = job.block.length - len(data)
-    part = hashlib.sha256(job.how_id.encode() + data).hexdigest()[:40]
+    digest = hashlib.sha256(job.how_id.encode())
+    digest.update(data)
+    part = digest.hexdigest()[:40]
     head = hashlib.sha256(data[:_HEAD_BYTES].partition(b"\n")[0]).hexdigest()[:16]
     if part in (_known if known is None else known):
         return Done(part, head, len(data), None, None, missing)
