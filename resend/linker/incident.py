@@ -245,7 +245,7 @@ def _missing(con: duckdb.DuckDBPyConnection, home: Home) -> int:
     if not _count(con, "sendlog"):
         return 0
     Evidence(home).attach(con)
-    con.execute("CREATE OR REPLACE TEMP VIEW seen AS SELECT message_id FROM events WHERE message_id <> ''")
+    con.execute("CREATE OR REPLACE TEMP VIEW seen AS SELECT message_id, qid FROM events")
     row = con.execute(sql.load("link/freeze/missing")).fetchone()
     assert row is not None
     return int(row[0])

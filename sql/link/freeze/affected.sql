@@ -4,12 +4,17 @@
 --   Reads suspect, suspect_key, outcome, provider_of, cause_of, link, sent, release, recipient.
 -- Columns: those of suspect (rcpt_key filled in), then provider ... envelope_from as below; in_selection says whether the
 --   mail belongs to the incident, or only helps to see that one reply hit many.
-WITH posted AS (
+WITH named AS (
+  SELECT outcome_id, bare_id, address FROM outcome
+  UNION
+  SELECT outcome_id, qid AS bare_id, address FROM outcome WHERE qid <> ''
+),
+posted AS (
   SELECT
     o.outcome_id,
     min(s.sent_at) AS sent_at,
     min(s.envelope) AS envelope
-  FROM outcome AS o
+  FROM named AS o
   JOIN link AS l ON l.outcome_id = o.outcome_id
   JOIN sent AS s ON s.bare_id = o.bare_id AND s.address = o.address AND s.release = l.release
   GROUP BY o.outcome_id
