@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from resend.collect.zst import Zst
 from resend.errors import InputError
 
 BLOCK_BYTES = 16 << 20
@@ -136,7 +137,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         elif magic == _XZ:
             yield cast(BinaryIO, _Xz(raw)), raw
         elif magic == _ZSTD:
-            yield _zstd(raw, path), raw
+            yield cast(BinaryIO, Zst(raw, path)), raw
         elif magic[:2] in _UTF16:
             yield cast(BinaryIO, _Utf16(raw)), raw
         else:
@@ -177,16 +178,6 @@ class _Xz:
                     raise EOFError
             if data := self._decoder.decompress(given, size):
                 return data
-
-
-def _zstd(raw: BinaryIO, path: Path) -> BinaryIO:
-    try:
-        import zstandard  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise InputError(
-            "a .zst file needs the package zstandard", where=str(path), next_step="pip install zstandard, or unzstd it"
-        ) from None
-    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
 
 
 def _chunks(stream: BinaryIO, packed: int, where: str, warn: list[str]) -> Iterator[bytes]:
