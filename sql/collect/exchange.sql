@@ -1,7 +1,7 @@
 -- Purpose: message traces of Exchange Online: summary and extended reports of the admin center, and what Get-MessageTrace
 --   and Get-MessageTraceDetail give, as CSV with a heading. A report's recipient_status names each recipient with all that
 --   happened (`a@b##Receive, Fail`): the last counts. Replies come from `LED=` in extended reports and details. Expansions,
---   rules and other steps on the way say nothing here. Times are UTC. The subject is a header.
+--   rules and other steps on the way say nothing here. Times are UTC. The subject of what was not delivered is a header.
 -- Format: exchange, message traces of Exchange Online
 -- Version: 1
 -- Input: csv
@@ -44,9 +44,9 @@ record AS (
   SELECT
     line,
     text,
-    fields[at_place] AS at_text,
-    bare_address(fields[sender_place]) AS sender,
-    fields[recipient_place] AS recipients,
+    csv_text(fields[at_place]) AS at_text,
+    bare_address(csv_text(fields[sender_place])) AS sender,
+    csv_text(fields[recipient_place]) AS recipients,
     field_text(fields[words_place]) AS words,
     field_text(fields[event_place]) AS event,
     field_text(fields[status_place]) AS status,
@@ -56,7 +56,7 @@ record AS (
     TRY_CAST(fields[size_place] AS BIGINT) AS size,
     field_text(fields[id_place]) AS message_id,
     field_text(fields[trace_place]) AS trace
-  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
+  FROM (SELECT line, text, csv_cut(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
   CROSS JOIN place
   WHERE text <> heading
 ),
@@ -146,7 +146,7 @@ UNION ALL BY NAME
 SELECT
   at_us, 'exchange-online' AS host, '' AS instance, qid, 'header' AS kind, line, header_text('Subject', min(subject)) AS text
 FROM checked
-WHERE unfit IS NULL AND state <> '' AND subject IS NOT NULL
+WHERE unfit IS NULL AND state NOT IN ('', 'sent') AND subject IS NOT NULL
 GROUP BY at_us, qid, line
 UNION ALL BY NAME
 SELECT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, min(unfit) AS reply, left(min(text), 2000) AS text
