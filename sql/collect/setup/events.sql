@@ -42,12 +42,13 @@ CREATE OR REPLACE TEMP MACRO one_line(value) AS
     ELSE tight(value)
   END;
 
+-- Each use of an argument is planned anew: long expressions stand in it once.
 CREATE OR REPLACE TEMP MACRO bare_reply(value) AS
   CASE
-    WHEN left(value, 1) BETWEEN '0' AND '9' THEN one_line(value)
-    WHEN starts_with(value, 'smtp;') THEN one_line(substring(value, CASE WHEN substring(value, 6, 1) = ' ' THEN 7 ELSE 6 END))
-    WHEN contains(left(value, 24), ';')
-      THEN one_line(regexp_replace(value, '^\s*(?i:smtp|x-[a-z0-9-]{1,16})\s*;\s*', ''))
+    WHEN starts_with(value, 'smtp;') THEN one_line(substring(value, 6))
+    WHEN contains(left(value, 24), ';') AND left(value, 1) NOT BETWEEN '0' AND '9' THEN trim(regexp_replace(
+      regexp_replace(value, '^\s*(?i:smtp|x-[a-z0-9-]{1,16})\s*;\s*', ''), '\s*[\r\n]+\s*', ' ', 'g'
+    ))
     ELSE one_line(value)
   END;
 
