@@ -89,6 +89,7 @@ class RunConfig(_Section):
     retry_after: Duration = timedelta(minutes=5)  # first wait of a deferred row; doubles with each try
     retry_at_most: Duration = timedelta(hours=4)
     recipient_gap: Duration = timedelta(minutes=10)
+    window: str = ""  # when mail may leave, by the recipient's clock: "mon-fri 08:00-21:00"; "" always (policy/windows)
 
 
 class ProviderConfig(_Section):
@@ -106,6 +107,9 @@ class ProviderConfig(_Section):
     cap_for: Duration | None = None  # how long a rate that was throttled bounds the rise
     canary: int | None = Field(default=None, ge=0)
     park: tuple[str, ...] | None = None
+    window: str | None = None  # instead of [run] window
+    timetable: tuple[str, ...] | None = None  # "22:00-07:00 1/s": the ceiling by the clock of `tz`
+    daily_quota: int | None = Field(default=None, ge=1)  # accepted mails a day of `tz`
 
 
 class CatchupConfig(_Section):

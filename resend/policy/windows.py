@@ -22,7 +22,8 @@ _SPAN = re.compile(
     r"(?P<from>\d\d:\d\d)\s*-\s*(?P<to>\d\d:\d\d)(?:\s+(?P<rest>.+))?"
 )
 _BETWEEN = re.compile(r",\s+|,(?=\d)")  # a comma between spans; the days of one span are joined without a space
-_DAY = timedelta(days=1)
+_DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
+_TURNED = timedelta(hours=4)  # no clock is turned by more, but for zones that changed their date
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +79,21 @@ class Windows:
             return at
         where = ZoneInfo(zone)
         local = at.astimezone(where)
+        minute = at.astimezone(UTC).replace(second=0, microsecond=0)
         found = []
-        for ahead in range(9):
+        for ahead in range(-1, 9):
             day = (local + ahead * _DAY).date()
             for span in self.spans:
-                if day.weekday() in span.days:
-                    # A start that the clock skips begins when the clock has passed it: look from the earlier reading.
-                    naive = datetime.combine(day, span.start, where)
-                    begin = min(naive.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-                    while begin <= at or not self.is_open(begin, zone):
-                        if begin > at + 9 * _DAY or begin < at - _DAY:
-                            break
-                        begin += timedelta(minutes=1)
-                    else:
-                        found.append(begin)
+                if day.weekday() not in span.days:
+                    continue
+                naive = datetime.combine(day, span.start, where)
+                for begin in {naive.replace(fold=fold).astimezone(UTC) for fold in (0, 1)}:
+                    # Where the clock skips the start, or comes back into the span, it opens within hours of the start.
+                    tried = max(begin, minute + _MINUTE)
+                    while tried <= begin + _TURNED and not self.is_open(tried, zone):
+                        tried += _MINUTE
+                    if tried <= begin + _TURNED:
+                        found.append(tried)
         return min(found)
 
 

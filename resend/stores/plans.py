@@ -50,6 +50,7 @@ class PlanRow:
     expires_at: str
     not_before: str
     variables: str  # JSON object of the template's variables
+    zone: str = ""  # the recipient's time zone; "" the config's
 
 
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
@@ -68,6 +69,7 @@ class PlanBatch:
     rate: float
     canary: bool
     after_s: int
+    zone: str = ""
 
 
 def plan_path(home: Home, plan_id: str) -> Path:
@@ -99,6 +101,8 @@ class PlanFile:
             raise StoreError("the plan's file is gone", where=str(self._path), next_step="make the plan again")
         self._con = sql.connect(memory_limit="128MiB", threads=1)
         self._source = f"read_parquet({sql.quote(self._path)})"
+        known = {name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {self._source}", []).fetchall()}
+        self._zone = "zone" if "zone" in known else "''"  # plans were frozen without one before
 
     def __enter__(self) -> PlanFile:
         return self
@@ -114,7 +118,7 @@ class PlanFile:
 
     def rows(self, *, keys: Sequence[str] | None = None, batch_id: str = "") -> Iterator[PlanRow]:
         """Rows in sending order: all of them, those of one batch, or those with the given keys."""
-        columns = ", ".join(COLUMNS)
+        columns = ", ".join(self._zone if name == "zone" else name for name in COLUMNS)
         query = f"SELECT {columns} FROM {self._source}"
         values: list[object] = []
         if keys is not None:
@@ -132,13 +136,22 @@ class PlanFile:
     def batches(self) -> Iterator[PlanBatch]:
         """The plan's batches in order."""
         cursor = self._run(
-            "SELECT batch_id, egress, provider, batch_seq, count(*), min(rate), bool_or(canary), max(after_s)"
+            "SELECT batch_id, egress, provider, batch_seq, count(*), min(rate), bool_or(canary), max(after_s),"
+            f" min({self._zone})"
             f" FROM {self._source} GROUP BY batch_id, egress, provider, batch_seq ORDER BY egress, provider, batch_seq",
             [],
         )
-        for id_, egress, provider, seq, size, rate, canary, after_s in cursor.fetchall():
+        for id_, egress, provider, seq, size, rate, canary, after_s, zone in cursor.fetchall():
             yield PlanBatch(
-                id=id_, egress=egress, provider=provider, seq=seq, size=size, rate=rate, canary=canary, after_s=after_s
+                id=id_,
+                egress=egress,
+                provider=provider,
+                seq=seq,
+                size=size,
+                rate=rate,
+                canary=canary,
+                after_s=after_s,
+                zone=zone,
             )
 
     def _run(self, query: str, values: Sequence[object]) -> duckdb.DuckDBPyConnection:

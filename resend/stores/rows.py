@@ -53,6 +53,7 @@ class Batch:
     lease_until: datetime
     slots: tuple[int, ...]
     rows: tuple[Delivery, ...]
+    zone: str = ""  # of the recipients; "" the config's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,7 @@ class Rate:
     dwell_until: datetime | None
     paused: bool
     parked: str
+    bound: float = 0.0  # what the timetable allows at this hour; 0 no bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,23 @@ class ProviderStatus:
     fates: Mapping[str, int]
     rate: Rate | None
     next_due: datetime | None
+    shut: str = ""  # what keeps mails that are due from being sent at this hour
+    shut_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who sends a batch, until when without a further word, and how many of its mails wait or are under way."""
+
+    owner: str  # host:process, and a mark of that process where hosts share the ledger
+    egress: str
+    provider: str
+    batch_id: str
+    lease_until: datetime
+    over: bool  # the lease has run out: what is not under way is another's to take
+    leased: int
+    under_way: int
+    connections: int  # slots of the ledger, 0 where none are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +219,7 @@ class Status:
     decisions: tuple[Decision, ...] = field(default=())  # newest first
     unseen_controls: int = 0
     watermarks: tuple[Watermark, ...] = ()  # by source
+    holders: tuple[Holder, ...] = ()  # by owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

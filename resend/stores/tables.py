@@ -70,6 +70,7 @@ batch = Table(
     Column("canary", Integer, nullable=False, default=0),
     Column("retry", Integer, nullable=False, default=0),  # made of deferred rows that came due
     Column("not_before", Text),
+    Column("zone", Text, nullable=False, default="", server_default=""),  # its recipients' time zone; "" the config's
     Column("epoch", Integer, nullable=False, default=0),
     Column("owner", Text, nullable=False, default=""),
     Column("lease_until", Text),
@@ -191,6 +192,7 @@ provider_rate = Table(
     Column("dwell_until", Text),
     Column("paused", Integer, nullable=False, default=0),
     Column("parked", Text, nullable=False, default=""),  # the rule that parked it
+    Column("bound", Float, nullable=False, default=0.0, server_default="0"),  # the timetable's at this hour; 0: none
     PrimaryKeyConstraint("egress", "provider"),
 )
 
