@@ -23,7 +23,7 @@ from resend.model import FINAL_STATES, Fate, PlanState, State
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from resend.stores.rows import Decision, ProviderStatus, Status
+    from resend.stores.rows import Decision, Holder, ProviderStatus, Status
 
 app = typer_app()
 _EVERY_S = 2.0
@@ -96,11 +96,51 @@ def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
     for plan in active:
         screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails  incident {plan.incident_id}")
     show_providers(screen, found.providers, where)
+    _holders(screen, found.holders, where)
     for line in freshness.show(screen, list(freshness.of_ledger(found.watermarks)), where).splitlines():
         screen.line(line)
     if found.unseen_controls:
         screen.line(f"{found.unseen_controls} commands wait for a run to read them")
     _decisions(screen, found, where)
+
+
+def _holders(screen: Screen, holders: Sequence[Holder], where: ZoneInfo) -> None:
+    """Who is sending: a host and process for each batch in hand."""
+    for held in holders:
+        host, _, rest = held.owner.partition(":")
+        pid = rest.partition(":")[0]
+        screen.row(
+            "worker",
+            owner=held.owner,
+            host=host,
+            pid=int(pid) if pid.isdigit() else None,
+            egress=held.egress,
+            provider=held.provider,
+            batch=held.batch_id,
+            lease_until=held.lease_until,
+            lost=held.over,
+            leased=held.leased,
+            under_way=held.under_way,
+            connections=held.connections,
+        )
+    if holders:
+        screen.heading("Workers")
+        numbers = ("waiting", "under way", "connections")
+        columns = [render.Column("worker"), render.Column("provider"), *(render.number(title) for title in numbers)]
+        screen.table(
+            [*columns, render.fixed("lease until")],
+            [
+                (
+                    held.owner,
+                    held.provider,
+                    render.count(held.leased),
+                    render.count(held.under_way),
+                    render.count(held.connections) if held.connections else "",
+                    "lost" if held.over else render.at(held.lease_until, where),
+                )
+                for held in holders
+            ],
+        )
 
 
 def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: ZoneInfo) -> None:

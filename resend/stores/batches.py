@@ -191,11 +191,15 @@ def _batches_of(conn: Connection, keys: Sequence[str]) -> set[str]:
 
 
 def _free_slots(conn: Connection) -> int:
-    """A slot is free when its lease is over and no mail of that lease is under way."""
+    """A slot is free when its lease is over and no mail of its holder is under way there, whichever batch it is of."""
     under_way = exists().where(
-        delivery.c.batch_id == provider_slot.c.batch_id,
-        delivery.c.epoch == provider_slot.c.epoch,
+        delivery.c.egress == provider_slot.c.egress,
+        delivery.c.provider == provider_slot.c.provider,
         delivery.c.state == State.SENDING,
+        or_(
+            and_(delivery.c.batch_id == provider_slot.c.batch_id, delivery.c.epoch == provider_slot.c.epoch),
+            exists().where(try_.c.id == delivery.c.try_id, try_.c.worker == provider_slot.c.owner),
+        ),
     )
     over = [provider_slot.c.owner != "", ~under_way]
     if not is_sqlite(conn):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, cast, func, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Float, cast, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resend.clock import from_text, to_micros, to_text
@@ -53,7 +53,21 @@ def note(
 
 def unseen(conn: Connection) -> list[Control]:
     """Commands that no run has obeyed yet, oldest first."""
-    rows = conn.execute(select(control).where(control.c.seen_at.is_(None)).order_by(control.c.id))
+    return _controls(conn, control.c.seen_at.is_(None))
+
+
+def since(conn: Connection, last: int) -> list[Control]:
+    """Commands with a greater id than `last`, also those that another host has seen: each host obeys all."""
+    return _controls(conn, control.c.id > last)
+
+
+def newest(conn: Connection) -> int:
+    """The greatest id of a command, 0 before the first."""
+    return int(conn.execute(select(func.coalesce(func.max(control.c.id), 0))).scalar_one())
+
+
+def _controls(conn: Connection, which: ColumnElement[bool]) -> list[Control]:
+    rows = conn.execute(select(control).where(which).order_by(control.c.id))
     return [
         Control(
             id=row.id,
@@ -104,8 +118,9 @@ def reserve(conn: Connection, *, egress: str, provider: str, count: int, now: da
     clock: ColumnElement[int] = literal(to_micros(now), BigInteger)
     if not is_sqlite(conn):
         clock = cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
-    step = cast(1_000_000 / provider_rate.c.rate, BigInteger) + 1
-    greatest = func.max if is_sqlite(conn) else func.greatest
+    least, greatest = (func.min, func.max) if is_sqlite(conn) else (func.least, func.greatest)
+    bound = func.coalesce(func.nullif(provider_rate.c.bound, 0.0), provider_rate.c.rate)
+    step = cast(1_000_000 / least(provider_rate.c.rate, bound, type_=Float), BigInteger) + 1
     row = conn.execute(
         update(provider_rate)
         .where(

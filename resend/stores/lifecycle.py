@@ -77,6 +77,17 @@ def finish_plan(conn: Connection, plan_id: str, *, now: datetime) -> bool:
     return True
 
 
+def finish_plans(conn: Connection, *, now: datetime) -> int:
+    """`finish_plan` for every started plan; how many were finished."""
+    started = conn.scalars(select(plan.c.id).where(plan.c.state == PlanState.STARTED)).all()
+    return sum(finish_plan(conn, plan_id, now=now) for plan_id in started)
+
+
+def in_rehearsal(conn: Connection) -> bool:
+    """Whether this ledger is a copy that a rehearsal works on."""
+    return conn.execute(select(plan.c.id).where(plan.c.rehearsal == 1).limit(1)).one_or_none() is not None
+
+
 def close_plan(conn: Connection, plan_id: str, *, reason: str, who: str, now: datetime) -> int:
     """planned|deferred|held|quarantined -> closed, the plan too; the count. Its mails may be planned again.
 
@@ -126,6 +137,7 @@ def _batch_values(item: PlanBatch, plan_id: str, now: datetime) -> dict[str, obj
         "size": item.size,
         "rate": item.rate,
         "canary": int(item.canary),
+        "zone": item.zone,
         "not_before": to_text(now + timedelta(seconds=item.after_s)) if item.after_s else None,
     }
 

@@ -9,9 +9,11 @@ from sqlalchemy import Connection, func, select
 from resend.clock import from_text
 from resend.model import State
 from resend.stores import control, registry, vetoes
+from resend.stores.batches import LEASED
 from resend.stores.ledger import Ledger
-from resend.stores.rows import Decision, ProviderStatus, Status
-from resend.stores.tables import audit, delivery
+from resend.stores.rows import Decision, Holder, ProviderStatus, Status
+from resend.stores.setwise import db_now
+from resend.stores.tables import audit, batch, delivery, provider_slot
 from resend.stores.tables import control as commands
 
 DECISIONS = 20
@@ -67,7 +69,40 @@ def look(conn: Connection, *, plan_id: str = "") -> Status:
         decisions=tuple(decisions(conn, limit=DECISIONS)),
         unseen_controls=int(conn.execute(select(func.count()).where(commands.c.seen_at.is_(None))).scalar_one()),
         watermarks=tuple(vetoes.watermarks(conn)),
+        holders=tuple(holders(conn)),
     )
+
+
+def holders(conn: Connection) -> list[Holder]:
+    """Batches that are leased, by owner (sql/ledger/60_leases.sql shows the same by hand)."""
+    slots = (
+        select(func.count())
+        .where(provider_slot.c.batch_id == batch.c.id, provider_slot.c.epoch == batch.c.epoch)
+        .scalar_subquery()
+    )
+    of = [func.count().filter(delivery.c.state == state) for state in (State.LEASED, State.SENDING)]
+    query = (
+        select(batch.c.owner, batch.c.egress, batch.c.provider, batch.c.id, batch.c.lease_until, *of, slots)
+        .select_from(batch.outerjoin(delivery, delivery.c.batch_id == batch.c.id))
+        .where(batch.c.state == LEASED)
+        .group_by(batch.c.id)
+        .order_by(batch.c.owner, batch.c.egress, batch.c.provider, batch.c.id)
+    )
+    now = db_now(conn)
+    return [
+        Holder(
+            owner=owner,
+            egress=egress,
+            provider=provider,
+            batch_id=id_,
+            lease_until=from_text(until),
+            over=bool(now) and until <= now,  # on SQLite the run's lock tells
+            leased=leased,
+            under_way=under_way,
+            connections=connections,
+        )
+        for owner, egress, provider, id_, until, leased, under_way, connections in conn.execute(query)
+    ]
 
 
 def decisions(
