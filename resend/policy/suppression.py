@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from resend.model import Action, CauseClass
+from resend.policy.rules import SUPPRESSED
 
 
 class Advice(StrEnum):
@@ -57,6 +58,8 @@ def advise(one: Failed) -> tuple[Advice, str]:
         return Advice.LIFT, "took mail since"
     if one.rule == "wave":
         return Advice.LIFT, "refused in a wave: one reply to many at once"
+    if one.rule.startswith(SUPPRESSED):
+        return Advice.KEEP, "on the sending service's list for an older bounce: look that up"
     return _by_cause(one)
 
 
