@@ -26,7 +26,7 @@ from sqlalchemy import (
 from resend.clock import to_text
 from resend.model import State, TryOutcome
 from resend.stores.batches import LEASED
-from resend.stores.setwise import Setwise, pg_now
+from resend.stores.setwise import Setwise, is_in, pg_now
 from resend.stores.tables import batch, delivery, try_
 from resend.stores.transitions import Arm, Armed
 from resend.stores.vetoes import not_to_send, sweep
@@ -119,7 +119,7 @@ def _mark(dialect: str, arms: Subquery) -> Update:
         update(delivery)
         .where(
             delivery.c.key == arms.c.key,
-            delivery.c.state == State.LEASED,
+            is_in(dialect, delivery.c.state, State.LEASED),
             delivery.c.epoch == arms.c.epoch,
             delivery.c.batch_id == arms.c.batch_id,
             delivery.c.body_sha256.in_(("", arms.c.body_sha256)),

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Insert, Subquery, Update, case, func, insert,
 
 from resend.clock import to_text
 from resend.model import Fate, State, TryOutcome
-from resend.stores.setwise import Setwise, clean, dump, json_rows
+from resend.stores.setwise import Setwise, clean, dump, is_in, json_rows
 from resend.stores.tables import delivery, try_
 from resend.stores.transitions import GIVE_UP_AFTER, GIVE_UP_TRIES, Finish, Refuse
 
@@ -136,14 +136,14 @@ def _refuse_cells(item: Refuse, state: State) -> tuple[str | int | None, ...]:
     )
 
 
-def _end(_: str, ends: Subquery) -> Update:
+def _end(dialect: str, ends: Subquery) -> Update:
     accepted = ends.c.state == State.ACCEPTED
     fate = func.coalesce(ends.c.fate, case((delivery.c.egress == DIRECT, Fate.DELIVERED), else_=Fate.UNSEEN))
     return (
         update(delivery)
         .where(
             delivery.c.key == ends.c.key,
-            delivery.c.state == State.SENDING,
+            is_in(dialect, delivery.c.state, State.SENDING),
             delivery.c.try_id == ends.c.try_id,
             delivery.c.epoch == ends.c.epoch,
         )
@@ -164,12 +164,12 @@ def _end(_: str, ends: Subquery) -> Update:
     )
 
 
-def _disarm(_: str, ends: Subquery) -> Update:
+def _disarm(dialect: str, ends: Subquery) -> Update:
     return (
         update(delivery)
         .where(
             delivery.c.key == ends.c.key,
-            delivery.c.state == State.SENDING,
+            is_in(dialect, delivery.c.state, State.SENDING),
             delivery.c.try_id == ends.c.try_id,
             delivery.c.epoch == ends.c.epoch,
         )
@@ -177,20 +177,20 @@ def _disarm(_: str, ends: Subquery) -> Update:
     )
 
 
-def _end_tries(_: str, ends: Subquery) -> Update:
+def _end_tries(dialect: str, ends: Subquery) -> Update:
     told = {name: ends.c[name] for name in _TOLD}
-    return update(try_).where(try_.c.id == ends.c.try_id, try_.c.outcome == TryOutcome.ARMED).values(told)
+    return update(try_).where(try_.c.id == ends.c.try_id, is_in(dialect, try_.c.outcome, TryOutcome.ARMED)).values(told)
 
 
 _TOLD = ("outcome", "ended_at", "stage", "code", "enhanced", "reply", "cause", "remote_qid")
 
 
-def _refuse(_: str, ends: Subquery) -> Update:
+def _refuse(dialect: str, ends: Subquery) -> Update:
     return (
         update(delivery)
         .where(
             delivery.c.key == ends.c.key,
-            delivery.c.state == State.LEASED,
+            is_in(dialect, delivery.c.state, State.LEASED),
             delivery.c.epoch == ends.c.epoch,
             delivery.c.batch_id == ends.c.batch_id,
         )
@@ -217,13 +217,13 @@ def _insert_refused(_: str, ends: Subquery) -> Insert:
     return insert(try_).from_select(names_in, source, include_defaults=False)
 
 
-def _give_up(_: str, ends: Subquery) -> Update:
+def _give_up(dialect: str, ends: Subquery) -> Update:
     often = delivery.c.tries >= GIVE_UP_TRIES
     return (
         update(delivery)
         .where(
             delivery.c.key == ends.c.key,
-            delivery.c.state == State.DEFERRED,
+            is_in(dialect, delivery.c.state, State.DEFERRED),
             or_(often, delivery.c.first_try_at <= ends.c.cutoff),
         )
         .values(

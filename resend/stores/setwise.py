@@ -28,6 +28,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     literal_column,
     select,
     text,
@@ -155,6 +156,21 @@ def pg_now(plus_s: float | None = None) -> ColumnElement[str]:
     if plus_s is not None:
         at = at + text(f"interval '{float(plus_s)} seconds'")
     return func.to_char(func.timezone("UTC", at), DB_NOW_TEXT, type_=Text)
+
+
+def is_in(dialect: str, state: ColumnElement[str], value: str) -> ColumnElement[bool]:
+    """Whether a row that was found by its key is in this state; on PostgreSQL never a way to find it."""
+    return (state if dialect == "sqlite" else state.concat(literal(""))) == value
+
+
+def by_key(conn: Connection) -> None:
+    """For the rest of this transaction PostgreSQL looks up each given row by its key.
+
+    It knows too little of a table that grows as it is written to, and would read all that is leased, or every try.
+    """
+    if conn.dialect.name != "sqlite":
+        names = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+        conn.execute(select(*(func.set_config(name, "off", True) for name in names)))
 
 
 def db_now(conn: Connection) -> str | None:

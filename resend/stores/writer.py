@@ -28,9 +28,8 @@ from resend.stores.ledger import Ledger
 from resend.stores.transitions import Result, Transition
 
 T = TypeVar("T")
-_IDLE_BYTES = 1024 * 1024
-_CHECKPOINT_BYTES = 16 * 1024 * 1024
-_LOOK_EVERY = 16  # commits after which the size of the write-ahead log is looked at
+_CHECKPOINT_JOBS = 3000  # about 16 MiB of write-ahead log: the file keeps its size, so it does not tell what is in it
+_CALL_JOBS = 50  # a claim writes about as much as so many transitions
 _IDLE_S = 1.0  # idle this long: a checkpoint, so that the log does not stay big
 _CONTENTION_S = 30.0
 
@@ -79,8 +78,7 @@ class LedgerWriter:
         self._waking = False
         self._closing = False
         self._broken: StoreError | None = None
-        self._unlooked = 0
-        self._checkpointed = 0  # size of the write-ahead log at the last checkpoint
+        self._unfolded = 0  # written since the last checkpoint
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -146,7 +144,7 @@ class LedgerWriter:
     def _serve(self) -> None:
         while True:
             if not self._wake.wait(_IDLE_S):
-                self._checkpoint(_IDLE_BYTES)
+                self._checkpoint()
                 self._wake.wait()
             self._wake.clear()
             closing = self._closing
@@ -156,11 +154,11 @@ class LedgerWriter:
                     self._loop.call_soon_threadsafe(_resolve, done)
                 except RuntimeError:
                     return  # the loop is gone: nobody waits for an answer
-                self._unlooked += 1
-                if self._unlooked >= _LOOK_EVERY:
-                    self._checkpoint(_CHECKPOINT_BYTES)
+                self._unfolded += _written(jobs)
+                if self._unfolded >= _CHECKPOINT_JOBS:
+                    self._checkpoint()
             if closing and not self._queue:
-                self._checkpoint(1)
+                self._checkpoint()
                 return
             if self._queue or closing:
                 self._wake.set()
@@ -173,16 +171,13 @@ class LedgerWriter:
                 self._broken = error
         return [(job.done, self._broken) for job in jobs]
 
-    def _checkpoint(self, at_least: int) -> None:
-        self._unlooked = 0
-        size = self._ledger.wal_bytes()
-        grown = size < self._checkpointed or size >= self._checkpointed + _IDLE_BYTES
-        if self._broken is None and size >= at_least and grown:
+    def _checkpoint(self) -> None:
+        if self._broken is None and self._unfolded:
             try:
                 self._ledger.checkpoint()
             except StoreError as error:
                 self._broken = error
-            self._checkpointed = self._ledger.wal_bytes()
+        self._unfolded = 0
 
 
 class InlineWriter:
@@ -195,6 +190,7 @@ class InlineWriter:
         self._ledger = ledger
         self._jobs: deque[_Job] = deque()
         self._broken: StoreError | None = None
+        self._unfolded = 0
 
     def submit(self, transition: Transition) -> asyncio.Future[Result]:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -238,7 +234,9 @@ class InlineWriter:
         if self._broken is None:
             try:
                 _resolve(_perform(self._ledger, jobs))
-                if self._ledger.wal_bytes() >= _CHECKPOINT_BYTES:
+                self._unfolded += _written(jobs)
+                if self._unfolded >= _CHECKPOINT_JOBS:
+                    self._unfolded = 0
                     self._ledger.checkpoint()
                 return
             except StoreError as error:
@@ -256,6 +254,10 @@ def _drain(queue: deque[_Job]) -> list[_Job]:
             jobs.append(queue.popleft())
     except IndexError:
         return jobs
+
+
+def _written(jobs: Sequence[_Job]) -> int:
+    return sum(_CALL_JOBS if job.function is not None else len(job.transitions) for job in jobs)
 
 
 def _resolve(outcomes: Sequence[_Done]) -> None:
