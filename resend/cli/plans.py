@@ -247,7 +247,7 @@ def diff(ctx: typer.Context, plan: PlanId) -> Done:
     counts: Counter[tuple[DiffKind, str]] = Counter()
     with ledger_of(config, home) as ledger:
         record = find_plan(ledger, plan)
-        for found in differences(home, ledger, record, now=datetime.now(UTC)):
+        for found in differences(home, ledger, record, own_zone=config.tz, now=datetime.now(UTC)):
             counts[found.kind, found.what] += 1
             screen.row(
                 "difference",

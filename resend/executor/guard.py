@@ -75,12 +75,26 @@ class Guard:
     cooldown_until: datetime | None = None
     clean_since: datetime | None = None
     parked: str = ""
+    bound: float = 0.0  # the timetable's ceiling at this hour; 0 none
     _good: int = 0  # acceptances since the last change; a rate does not rise on silence
     _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
     _windows: list[_Window] = field(init=False)
 
     def __post_init__(self) -> None:
         self._windows = [_Window(rule) for rule in self.profile.park]
+
+    @property
+    def pace(self) -> float:
+        """The rate at which mail leaves now: what was learned, within what the timetable allows at this hour."""
+        return min(self.rate, self.bound) if self.bound else self.rate
+
+    def at_this_hour(self, bound: float) -> Decision | None:
+        """The timetable's ceiling changes; what was learned of the receiver stays."""
+        if bound == self.bound:
+            return None
+        self.bound = bound
+        reason = f"at most {format_rate(bound)} at this hour" if bound else "no bound at this hour"
+        return Decision(what="timetable", reason=reason, rate=self.pace)
 
     def accepted(self, now: datetime) -> Decision | None:
         """A mail was accepted (behind a relay whose log is followed: delivered)."""
@@ -91,7 +105,7 @@ class Guard:
 
     def failed(self, now: datetime, outcome: str, cause: Cause) -> Decision | None:
         """A mail was refused: `outcome` is deferred or rejected."""
-        if cause.cls not in _SLOWING or self.rate <= self.profile.floor:
+        if cause.cls not in _SLOWING or self.pace <= self.profile.floor:
             self._count(now, outcome, cause.cls)
         if about_provider(cause):
             return self._park(f"{cause.cls.value} ({cause.rule})")
@@ -113,7 +127,7 @@ class Guard:
             return None
         if now - self.clean_since < self.profile.clean_for or not self._good:
             return None
-        top = self.ceiling
+        top = min(self.ceiling, self.bound) if self.bound else self.ceiling
         if self.capped and self.capped_until is not None and now < self.capped_until:
             top = min(top, self.capped)
         raised = min(top, self.rate * _RAISE)
@@ -138,7 +152,7 @@ class Guard:
         self.clean_since = None
         if self.cooldown_until is not None and now < self.cooldown_until:
             return None  # replies to mails that were under way: the step is taken already
-        before = self.rate
+        before = self.pace
         self.rate = min(before, max(self.profile.floor, before * _HALVE))
         self.capped = max(self.profile.floor, before * _CAP)
         self.capped_until = now + self.profile.cap_for

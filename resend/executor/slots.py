@@ -40,14 +40,14 @@ class Slots:
     _reserved: deque[tuple[int, int]] = field(default_factory=deque)  # by our clock, and by the database's
     _reserving: bool = False
 
-    async def take(self, session: Session | None) -> datetime | None:
-        """Wait for the next slot; None where the run stops or pauses, or the session ends, meanwhile."""
+    async def take(self, session: Session | None, unless: Callable[[], bool] = lambda: False) -> datetime | None:
+        """Wait for the next slot; None where the run stops or pauses, or the session ends, or `unless`, meanwhile."""
         came = self._now()
         self.waiting += 1
         try:
             async with self._turn:
                 shared = await self._shared() if self.run.options.shared_pace else None
-                while not (self.halted() or (session and not session.usable)):
+                while not (self.halted() or unless() or (session and not session.usable)):
                     now = self._now()
                     due = self.pacer.tat_us if shared is None else shared[0]
                     if due <= now:

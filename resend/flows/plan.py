@@ -23,6 +23,7 @@ from resend.model import Bucket, Identity, PlanState
 from resend.planner import eta
 from resend.planner.draft import Candidate, Draft, Options, draft
 from resend.policy.content import canonical
+from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.stores import registry
@@ -115,21 +116,24 @@ def what_if(
     log" where the evidence shows what it took while it throttled.
     """
     record = find_incident(ledger, incident)
-    table = ProviderTable.load(config.providers)
+    table, hours = ProviderTable.load(config.providers), Hours.load(config)
     with rebucket(home, ledger, record.id, includes=options.includes, again=options.again, now=now) as affected:
         mails = Counter(row["provider"] for row in affected.rows(Bucket.RESEND))
         accepted = affected.about.accepted()
     found: dict[str, tuple[int, dict[str, float]]] = {}
     for name, count in sorted(mails.items(), key=lambda item: (-item[1], item[0])):
         profile = table.profile(name)
+        zones = {"": count}  # by the config's clock
         ceiling = options.rates.get(name, profile.rate)
         spans = {
-            "as planned": eta.seconds(count, profile, ceiling=ceiling),
-            "half the rate": eta.seconds(count, profile, ceiling=ceiling / 2),
-            "twice the rate": eta.seconds(count, profile, ceiling=ceiling * 2),
+            "as planned": eta.until_done(zones, profile, ceiling=ceiling, hours=hours, now=now),
+            "half the rate": eta.until_done(zones, profile, ceiling=ceiling / 2, hours=hours, now=now),
+            "twice the rate": eta.until_done(zones, profile, ceiling=ceiling * 2, hours=hours, now=now),
         }
         if accepted.get(name):
-            spans["as your log"] = eta.seconds(count, profile, ceiling=ceiling, accepted=accepted[name])
+            spans["as your log"] = eta.until_done(
+                zones, profile, ceiling=ceiling, accepted=accepted[name], hours=hours, now=now
+            )
         found[name] = count, spans
     return found
 
@@ -164,7 +168,7 @@ def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
 
     Removals (delivered by now, unsubscribed, resent by another plan) never stale a plan; additions are not in it.
     """
-    for found in differences(home, ledger, plan, now=now):
+    for found in differences(home, ledger, plan, own_zone=config.tz, now=now):
         if found.kind is DiffKind.CHANGED:
             raise StalePlan(
                 f"the plan is stale: {found.release} to {found.recipient_id}: {found.what}",
@@ -174,7 +178,7 @@ def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             )
 
 
-def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> Iterator[Difference]:
+def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, own_zone: str, now: datetime) -> Iterator[Difference]:
     """What a plan made now would have otherwise: the frozen mails in their order, then those that came to it."""
     params = json.loads(plan.params)
     includes = tuple(params["includes"])
@@ -183,14 +187,15 @@ def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, now: datetime) 
     wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
     others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
     bodies = StoredBodies(home)
-    candidates = {(c.release, c.rcpt_key): c for c in _candidates(home, iter(wanted.values()), plan.incident_id)}
+    people = _candidates(home, iter(wanted.values()), plan.incident_id, own_zone=own_zone)
+    candidates = {(c.release, c.rcpt_key): c for c in people}
     with PlanFile(home, plan.id) as frozen:
         for row in frozen.rows():
             candidate = candidates.pop((row.release, row.rcpt_key), None)
             other = others.get((row.release, row.rcpt_key))
             kind, what = DiffKind.CHANGED, ""
             if candidate is not None:
-                what = _changed(row, candidate, bodies)
+                what = _changed(row, candidate, bodies, own_zone)
             elif other is None:
                 kind, what = DiffKind.REMOVED, "no longer among the affected"
             else:
@@ -208,12 +213,14 @@ def _difference(kind: DiffKind, mail: PlanRow | Candidate, what: str) -> Differe
     )
 
 
-def _changed(row: PlanRow, candidate: Candidate, bodies: StoredBodies) -> str:
+def _changed(row: PlanRow, candidate: Candidate, bodies: StoredBodies, own_zone: str) -> str:
     """What of a frozen mail is another now, "" nothing."""
     if row.sender != candidate.sender:
         return "its sender changed"
     if row.provider != candidate.provider:
         return f"its provider changed, {row.provider} to {candidate.provider}"
+    if row.zone != candidate.zone:
+        return f"its recipient's time zone changed to {candidate.zone or own_zone}"
     body = bodies.body(candidate.release, candidate.message_id)
     if body is None or bodies.content_id(row, body, candidate.variables) != row.content_id:
         return "its content changed"
@@ -226,7 +233,8 @@ def _draft(
     table = ProviderTable.load(config.providers)
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
         buckets, accepted = affected.counts(), affected.about.accepted()
-        candidates = list(_candidates(home, _taken(affected.rows(Bucket.RESEND), options), incident_id))
+        rows = _taken(affected.rows(Bucket.RESEND), options)
+        candidates = list(_candidates(home, rows, incident_id, own_zone=config.tz))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
     unknown = sorted(set(options.rates) - set(profiles))
     if unknown and candidates:
@@ -241,6 +249,8 @@ def _draft(
         routes=routes(config),
         options=options,
         accepted=accepted,
+        hours=Hours.load(config),
+        now=now,
     )
     return made, buckets, accepted
 
@@ -251,7 +261,8 @@ def _taken(rows: Iterator[dict[str, Any]], options: Options) -> Iterator[dict[st
     return islice(filter(options.standing.takes, rows), options.standing.most)
 
 
-def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) -> Iterator[Candidate]:
+def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str, *, own_zone: str) -> Iterator[Candidate]:
+    """`own_zone`: the config's, which needs not be said of a recipient."""
     kept = list(rows)
     people = _people(home, {row["recipient_id"] for row in kept})
     for row in kept:
@@ -288,6 +299,7 @@ def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str) ->
             message_id=row["message_id"],
             variables=canonical(variables),
             generation=row["generation"],
+            zone="" if (zone := person.get("tz", "")) == own_zone else zone,
         )
 
 
@@ -299,7 +311,8 @@ def _people(home: Home, ids: set[str]) -> dict[str, dict[str, Any]]:
     with sql.connect(memory_limit="512MiB") as con:
         Catalog(home).attach(con)
         sql.create_table(con, "wanted", {"id": "VARCHAR"}, ([id_] for id_ in ids))
-        cursor = con.execute("SELECT r.id, r.name, r.locale, r.attrs FROM recipient AS r JOIN wanted USING (id)")
-        for id_, name, locale, attrs in cursor.fetchall():
-            found[id_] = {"name": name or "", "locale": locale or "", "attrs": json.loads(attrs) if attrs else {}}
+        cursor = con.execute("SELECT r.id, r.name, r.locale, r.attrs, r.tz FROM recipient AS r JOIN wanted USING (id)")
+        for id_, name, locale, attrs, tz in cursor.fetchall():
+            attributes = json.loads(attrs) if attrs else {}
+            found[id_] = {"name": name or "", "locale": locale or "", "attrs": attributes, "tz": tz or ""}
     return found

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from resend.clock import from_micros, to_text
@@ -20,6 +20,7 @@ from resend.model import Bucket, Confidence, Identity, OutcomeStatus, delivery_k
 from resend.planner import eta
 from resend.planner.order import Mail, Shape, place
 from resend.policy.content import ContentError, content_id
+from resend.policy.hours import ALWAYS, Hours
 from resend.policy.providers import Profile
 from resend.policy.routes import Routes
 from resend.stores.content import Content
@@ -53,6 +54,7 @@ class Candidate:
     message_id: str
     variables: str  # canonical JSON
     generation: int
+    zone: str = ""  # the recipient's time zone; "" the config's
 
 
 class Bodies(Protocol):
@@ -133,10 +135,13 @@ def draft(
     routes: Routes,
     options: Options,
     accepted: Mapping[str, float],
+    hours: Hours = ALWAYS,
+    now: datetime | None = None,
 ) -> Draft:
     """All rows of a plan over `candidates`. `profiles` by provider name, one for each that occurs.
 
-    `accepted`: mails per second that a provider took while it throttled, where the evidence tells; for the time only.
+    `accepted`: mails per second that a provider took while it throttled, where the evidence tells; for the time only,
+    like `hours` and `now`.
     """
     by_id = {candidate.outcome_id: candidate for candidate in candidates}
     ceilings = {name: options.rates.get(name, profile.rate) for name, profile in profiles.items()}
@@ -181,15 +186,25 @@ def draft(
                 expires_at="" if candidate.expires_at is None else to_text(from_micros(candidate.expires_at)),
                 not_before="",
                 variables=candidate.variables,
+                zone=candidate.zone,
             )
         )
     params = json.dumps(options.canonical(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     plan_id = _plan_id(rows, params)
     named = [_with_batch(row, plan_id) for row in rows]
-    mails = Counter(row.provider for row in rows)
+    mails: dict[str, Counter[str]] = {}
+    for row in rows:
+        mails.setdefault(row.provider, Counter())[row.zone] += 1
     spans = {
-        name: eta.seconds(n, profiles[name], ceiling=ceilings[name], accepted=accepted.get(name, 0.0))
-        for name, n in mails.items()
+        name: eta.until_done(
+            zones,
+            profiles[name],
+            ceiling=ceilings[name],
+            accepted=accepted.get(name, 0.0),
+            hours=hours,
+            now=now,
+        )
+        for name, zones in mails.items()
     }
     return Draft(
         id=plan_id,
@@ -272,14 +287,17 @@ def _mail(candidate: Candidate, routes: Routes) -> Mail:
         urgency=candidate.urgency,
         expires_at=candidate.expires_at,
         arrived_at=candidate.arrived_at,
+        zone=candidate.zone,
     )
 
 
 def _plan_id(rows: Iterable[PlanRow], params: str) -> str:
-    """sha256 of the sorted (key, content_id, batch) and the canonical parameters."""
+    """sha256 of the sorted (key, content_id, batch, zone) and the canonical parameters."""
     digest = hashlib.sha256(params.encode())
     for row in sorted(rows, key=lambda row: row.key):
-        digest.update(f"\n{row.key} {row.content_id} {row.egress} {row.provider} {row.batch_seq}".encode())
+        digest.update(
+            f"\n{row.key} {row.content_id} {row.egress} {row.provider} {row.batch_seq} {row.zone}".rstrip().encode()
+        )
     return digest.hexdigest()
 
 

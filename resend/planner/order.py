@@ -2,6 +2,8 @@
 
 First mails to a mailbox go before second ones, so that the recipient gap holds; then the most urgent; customers in
 turn, so that none starves; then the nearest expiry and the oldest. The canary comes first: few mails, many domains.
+A batch is for recipients of one time zone, because their clock opens and closes its window; each zone has a canary, for
+nobody knows whose window is open when a run begins, and the first that is sent is the one that counts.
 Pure, deterministic: the same mails in any order give the same plan.
 """
 
@@ -29,6 +31,7 @@ class Mail:
     urgency: int
     expires_at: int | None
     arrived_at: int | None
+    zone: str = ""  # of the recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class Shape:
     canary: int
 
 
+_Keyed = tuple[
+    tuple[int, int, int, int, int, str, str, int], Mail
+]  # in sending order by the first: round, urgency, ...
+
+
 def place(mails: Iterable[Mail], shapes: Mapping[str, Shape]) -> Iterator[Place]:
     """Every mail exactly once, in the order of (egress, provider, batch, seq). `shapes` by provider."""
     ordered = sorted(mails, key=lambda mail: (mail.egress, mail.provider))
@@ -68,7 +76,7 @@ def _place_group(mails: list[Mail], shape: Shape) -> Iterator[Place]:
     mails.sort(key=lambda mail: (-mail.urgency, *_age(mail), mail.release, mail.id))
     seen: Counter[str] = Counter()
     turns: Counter[tuple[int, int, str]] = Counter()
-    keyed: list[tuple[tuple[int, int, int, int, int, str, str, int], Mail]] = []
+    keyed: list[_Keyed] = []
     for mail in mails:
         round_ = seen[mail.rcpt_key]
         seen[mail.rcpt_key] += 1
@@ -76,21 +84,46 @@ def _place_group(mails: list[Mail], shape: Shape) -> Iterator[Place]:
         keyed.append(((round_, -mail.urgency, turns[queue], *_age(mail), mail.customer, mail.release, mail.id), mail))
         turns[queue] += 1
     keyed.sort(key=lambda pair: pair[0])
-    canary = _canary(keyed, shape.canary)
     batch = 0
-    if canary:
+    canaries: set[int] = set()
+    for zone in _zones(keyed):
+        canary = _canary([pair for pair in keyed if pair[1].zone == zone], shape.canary)
         for seq, (_, mail) in enumerate(pair for pair in keyed if pair[1].id in canary):
             yield Place(mail, batch, seq, 0, True)
-        batch = 1
-    for round_, members in groupby((pair for pair in keyed if pair[1].id not in canary), key=lambda pair: pair[0][0]):
-        last = -1
-        for n, (_, mail) in enumerate(members):
-            last = n // shape.batch
-            yield Place(mail, batch + last, n % shape.batch, round_, False)
-        batch += last + 1
+        batch += bool(canary)
+        canaries |= canary
+    for round_, members in groupby((pair for pair in keyed if pair[1].id not in canaries), key=lambda pair: pair[0][0]):
+        for cut in _cuts([mail for _, mail in members], shape.batch):
+            for seq, mail in enumerate(cut):
+                yield Place(mail, batch, seq, round_, False)
+            batch += 1
 
 
-def _canary(keyed: list[tuple[tuple[int, int, int, int, int, str, str, int], Mail]], size: int) -> frozenset[int]:
+def _zones(keyed: list[_Keyed]) -> list[str]:
+    """The zones of first mails, that of most of them first."""
+    counted = Counter(mail.zone for key, mail in keyed if not key[0])
+    return sorted(counted, key=lambda zone: (-counted[zone], zone))
+
+
+def _cuts(mails: list[Mail], size: int) -> list[list[Mail]]:
+    """Batches of one zone each, in the order of their first mails.
+
+    Where there are several zones a batch holds one urgency, or what is not urgent would go before what is elsewhere.
+    """
+    several = len({mail.zone for mail in mails}) > 1
+    cuts: list[list[Mail]] = []
+    filling: dict[tuple[int, str], list[Mail]] = {}
+    for mail in mails:
+        kind = (mail.urgency if several else 0, mail.zone)
+        cut = filling.get(kind)
+        if cut is None or len(cut) == size:
+            cut = filling[kind] = []
+            cuts.append(cut)
+        cut.append(mail)
+    return cuts
+
+
+def _canary(keyed: list[_Keyed], size: int) -> frozenset[int]:
     """Ids of the first `size` mails of round 0, taking one of each domain before a second of any."""
     if size <= 0:
         return frozenset()

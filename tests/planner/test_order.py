@@ -45,6 +45,7 @@ MAILS = st.lists(
         domain=st.sampled_from(["x.jp", "y.jp", "z.jp"]),
         urgency=st.integers(0, 9),
         expires_at=st.none() | st.integers(0, 10),
+        zone=st.sampled_from(["", "Asia/Tokyo", "America/New_York"]),
     ),
     max_size=120,
 )
@@ -61,6 +62,7 @@ def test_every_mail_once_and_the_same_plan_from_any_order(rows: list[dict[str, o
         assert [item.seq for item in members] == list(range(len(members)))
         assert len(members) <= max(SHAPES[provider].batch, SHAPES[provider].canary)
         assert len({item.canary for item in members}) == 1 and len({item.round for item in members}) == 1
+        assert len({item.mail.zone for item in members}) == 1
 
 
 @given(MAILS)
@@ -87,3 +89,26 @@ def test_customers_take_turns_and_urgency_goes_first() -> None:
     order = [item.mail.id for item in place(many + few + urgent, SHAPES)]
     assert order[0] == 200
     assert {100, 101, 102} <= set(order[:8])
+
+
+@given(MAILS)
+def test_zones_never_let_a_less_urgent_mail_go_first(rows: list[dict[str, object]]) -> None:
+    """Of two batches the earlier one holds no mail that is less urgent than all of the later one; canaries apart."""
+    cut = batches([item for item in place((mail(n, **row) for n, row in enumerate(rows)), SHAPES) if not item.canary])
+    least: dict[tuple[str, str, int], int] = {}
+    for (egress, provider, _), members in sorted(cut.items()):
+        key = (egress, provider, members[0].round)
+        assert max(item.mail.urgency for item in members) <= least.get(key, 9)
+        least[key] = min(item.mail.urgency for item in members)
+
+
+def test_every_zone_has_a_canary_and_the_largest_goes_first() -> None:
+    far = [mail(n, zone="America/New_York") for n in range(30)]
+    near = [mail(100 + n) for n in range(60)]
+    cut = batches(list(place(far + near, SHAPES)))
+    assert [(members[0].mail.zone, members[0].canary, len(members)) for _, members in sorted(cut.items())] == [
+        ("", True, 20),
+        ("America/New_York", True, 20),
+        ("America/New_York", False, 10),
+        ("", False, 40),
+    ]
