@@ -31,7 +31,7 @@ event AS MATERIALIZED (
     tight(email) AS address,
     coalesce(moment_us(event_at), epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)) AS at_us,
     smtp_id,
-    split_part(split_part(id, '.filter', 1), '.recvd', 1) AS id,
+    split_part(CASE WHEN contains(id, '.recvd') THEN split_part(id, '.recvd', 1) ELSE id END, '.filter', 1) AS id,
     CASE WHEN sort <> '' THEN own_word(sort, told) ELSE told END AS words,
     CASE WHEN regexp_matches(status, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') THEN status END AS dsn,
     CASE WHEN coalesce(position('@' IN email), 0) = 0 THEN left(text, 2000) END AS lost
@@ -72,7 +72,7 @@ SELECT
   at_us,
   'sendgrid' AS host,
   '' AS instance,
-  CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE trim(id, '<>') END AS qid,
+  CASE WHEN id = '' THEN concat(address, '/', at_us) WHEN starts_with(id, '<') THEN trim(id, '<>') ELSE id END AS qid,
   CASE
     WHEN type = 'processed' THEN accepted_kind('')
     WHEN type IN ('spamreport', 'unsubscribe', 'group_unsubscribe') THEN 'complaint'
