@@ -43,15 +43,16 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="repeat every 2 seconds until interrupted")] = False,
 ) -> Done:
     """Show plans, providers, rates, what is parked and why, mails in doubt, the age of what stops a mail, decisions."""
+    from resend.policy.hours import Hours
     from resend.stores.status import look
 
     screen = screen_of(ctx)
     config, home = existing(screen)
-    where = zone(config)
+    where, hours = zone(config), Hours.load(config)
     with ledger_of(config, home) as ledger:
         while True:
             with ledger.snapshot() as conn:
-                found = look(conn)
+                found = look(conn, hours=hours, now=datetime.now(UTC))
             if watch and not screen.json and screen.terminal:
                 screen.raw(_CLEAR)
             _show(screen, found, where)
@@ -179,6 +180,9 @@ def _row(screen: Screen, provider: ProviderStatus) -> None:
         parked=rate.parked if rate else "",
         cooldown_until=rate.cooldown_until if rate else None,
         next_due=provider.next_due,
+        bound=rate.bound if rate else 0.0,
+        shut=provider.shut,
+        shut_until=provider.shut_until,
     )
 
 
@@ -201,7 +205,11 @@ def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
     words: list[str] = []
     rate = provider.rate
     now = datetime.now(UTC)
+    if provider.shut and provider.shut_until is not None:
+        words.append(f"{provider.shut}; goes on {render.at(provider.shut_until, where)}")
     if rate is not None:
+        if rate.bound:
+            words.append(f"the timetable allows {format_rate(rate.bound)} at this hour")
         if rate.parked:
             words.append(f"parked: {rate.parked}")
         if rate.paused:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from resend.clock import from_text
 from resend.model import State
+from resend.policy.hours import ALWAYS, Hours
 from resend.stores import control, registry, vetoes
 from resend.stores.batches import LEASED
 from resend.stores.ledger import Ledger
@@ -15,6 +16,7 @@ from resend.stores.rows import Decision, Holder, ProviderStatus, Status
 from resend.stores.setwise import db_now
 from resend.stores.tables import audit, batch, delivery, provider_slot
 from resend.stores.tables import control as commands
+from resend.stores.work import work
 
 DECISIONS = 20
 
@@ -25,8 +27,11 @@ def status(ledger: Ledger, *, plan_id: str = "") -> Status:
         return look(conn, plan_id=plan_id)
 
 
-def look(conn: Connection, *, plan_id: str = "") -> Status:
-    """Everything a person asks of a run. On `Ledger.snapshot()` all of it is of one instant."""
+def look(conn: Connection, *, plan_id: str = "", hours: Hours = ALWAYS, now: datetime | None = None) -> Status:
+    """Everything a person asks of a run. On `Ledger.snapshot()` all of it is of one instant.
+
+    `hours` and `now`: also what keeps mails that are due from leaving at this hour.
+    """
     counts = (
         select(
             delivery.c.egress,
@@ -53,6 +58,8 @@ def look(conn: Connection, *, plan_id: str = "") -> Status:
             at = from_text(due_at)
             due[place] = min(at, due.get(place, at))
     rates = {(rate.egress, rate.provider): rate for rate in control.rates(conn)}
+    left = () if now is None else work(conn, now, plan_id=plan_id, hours=hours)
+    shut = {(item.egress, item.provider): item for item in left if item.shut}
     return Status(
         plans=tuple(item for item in registry.plans(conn) if not plan_id or item.id == plan_id),
         providers=tuple(
@@ -63,6 +70,8 @@ def look(conn: Connection, *, plan_id: str = "") -> Status:
                 fates=fates.get(place, {}),
                 rate=rates.get(place),
                 next_due=due.get(place),
+                shut=shut[place].shut if place in shut else "",
+                shut_until=shut[place].shut_until if place in shut else None,
             )
             for place in sorted(states.keys() if plan_id else states.keys() | rates.keys())
         ),
