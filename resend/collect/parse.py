@@ -18,7 +18,6 @@ from pathlib import Path
 
 import duckdb
 
-from resend.collect import mails
 from resend.collect.formats import Input, envelopes, formats
 from resend.stores import sql
 from resend.stores.evidence import WITHOUT_NULL
@@ -28,8 +27,8 @@ LINE_MAX = 1 << 20  # bytes; what is longer is no log line (Postfix ends them at
 _MEMORY = "768MiB"
 _CONTROLS = bytes.maketrans(b"\x00\x01\x02\r", b"????")
 _BOM = b"\xef\xbb\xbf"
-# Filters pushed below the cheap words would compute those words once for each filter (measured: 40 % slower), and a list
-# of words made a join costs more than looking through the list (a quarter of a delivery table's time).
+# Filters pushed below the cheap words would compute those words once for each filter (measured: 40 % slower); a list of
+# words made a join costs more than looking through the list (a quarter of a delivery table's time).
 _KEEP_ORDER = "filter_pushdown,cte_filter_pusher,in_clause"
 # Queue ids and addresses hardly repeat: no large dictionaries, no Bloom filters, zstd at its fastest.
 _PARQUET = (
@@ -160,6 +159,8 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
     """Make `lines`, `params` and the views of sql/collect/setup; the number of lines, and the query of their events."""
     kind = formats()[how.format]
     if kind.input is Input.MAIL:
+        from resend.collect import mails  # a helper that reads logs starts without it
+
         data = mails.as_lines(data)
     lines = load(con, data)
     con.execute(f"SET TimeZone = {sql.quote(how.zone)}")
