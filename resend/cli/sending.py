@@ -6,6 +6,7 @@ Raises UsageError without a count; the flows raise the rest.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,13 +72,17 @@ def run(
     provider_not_recovered: Annotated[
         str, typer.Option("--provider-not-recovered", metavar="REASON", help="send though it still refuses; audited")
     ] = "",
+    to_sink: Annotated[
+        str, typer.Option("--to-sink", metavar="HOST:PORT", help="rehearse: all mail goes there, on a copied ledger")
+    ] = "",
 ) -> Done:
     """Send a plan, paced. Stopped or killed, the same command resumes it; nothing is sent twice.
 
     Without --confirm nothing is sent; at a terminal it asks for the number. SIGINT and SIGTERM finish the mails
-    under way first.
+    under way first. With a ledger in PostgreSQL a second run of the same plan joins the first.
     """
     from resend.flows.plan import find_plan
+    from resend.flows.rehearsal import rehearse
     from resend.flows.run import RunOptions
     from resend.flows.run import run as send
 
@@ -99,11 +104,21 @@ def run(
             not_recovered=provider_not_recovered.strip(),
             who=operator(),
         )
-        with Progress(screen, "run", "mails") as progress:
-            shown = _Shown(progress, record.total, lambda: _ages(screen, home, where))
-            summary = send(home, config, ledger, record.id, options, progress=shown)
         again = f"resend run {record.id[:12]} --confirm {count}"
-        return _ended(screen, ledger, summary, where, plan=record.id, again=again, blind=blind)
+        if to_sink:
+            screen.note(f"REHEARSAL: all mail goes to {to_sink}, from a copy of the ledger")
+            with ExitStack() as until_shown:
+                with Progress(screen, "REHEARSAL", "mails") as progress:
+                    shown = Shown(progress, record.total, lambda: show_ages(screen, home, where))
+                    done = until_shown.enter_context(
+                        rehearse(home, config, ledger, record.id, options, to_sink, progress=shown)
+                    )
+                again += f" --to-sink {to_sink}"
+                return ended(screen, done.ledger, done.summary, where, plan=record.id, again=again, rehearsal=to_sink)
+        with Progress(screen, "run", "mails") as progress:
+            shown = Shown(progress, record.total, lambda: show_ages(screen, home, where))
+            summary = send(home, config, ledger, record.id, options, progress=shown)
+        return ended(screen, ledger, summary, where, plan=record.id, again=again, blind=blind)
 
 
 @app.command("catch-up")
@@ -123,11 +138,11 @@ def catch_up(
     where = zone(config)
     with ledger_of(config, home, create=bool(config.catchup.providers)) as ledger:
         with Progress(screen, "catch-up", "mails") as progress:
-            shown = _Shown(progress, 0, lambda: None)
+            shown = Shown(progress, 0, lambda: None)
             summary, taken = send(home, config, ledger, max_duration=longest, progress=shown)
         for item in taken:
             _took(screen, item)
-        return _ended(screen, ledger, summary, where, plan="", again="resend catch-up")
+        return ended(screen, ledger, summary, where, plan="", again="resend catch-up")
 
 
 def _took(screen: Screen, item: Taken) -> None:
@@ -142,7 +157,7 @@ def _took(screen: Screen, item: Taken) -> None:
         )
 
 
-class _Shown:
+class Shown:
     """A run's counts as progress. `first` is called when something happens for the first time."""
 
     def __init__(self, progress: Progress, total: int, first: Callable[[], object]) -> None:
@@ -171,16 +186,27 @@ def _confirmed(screen: Screen, plan: PlanRecord) -> int:
     return int(answer)
 
 
-def _ages(screen: Screen, home: Home, where: ZoneInfo) -> None:
+def show_ages(screen: Screen, home: Home, where: ZoneInfo) -> None:
     """How old the knowledge is that was loaded from files: what is newer cannot keep a mail from being sent."""
     if words := freshness.show(screen, list(freshness.of_home(home)), where):
         screen.note(words)
 
 
-def _ended(
-    screen: Screen, ledger: Ledger, summary: RunSummary, where: ZoneInfo, *, plan: str, again: str, blind: bool = False
+def ended(
+    screen: Screen,
+    ledger: Ledger,
+    summary: RunSummary,
+    where: ZoneInfo,
+    *,
+    plan: str,
+    again: str,
+    blind: bool = False,
+    rehearsal: str = "",
 ) -> Done:
-    """Say how it ended. `blind`: the operator does not ask what a relay did with what it took."""
+    """Say how it ended. `blind`: the operator does not ask what a relay did with what it took.
+
+    `rehearsal`: the sink that all went to; `ledger` is a copy then.
+    """
     from resend.stores.status import look
 
     with ledger.snapshot() as conn:
@@ -198,9 +224,18 @@ def _ended(
     for name, reason in summary.parked.items():
         screen.row("parked", provider=name, reason=reason)
         screen.line(f"parked: {name}: {reason}")
-    if summary.next_due is not None:
+    for name, (until, reason) in summary.shut.items():
+        screen.row("shut", provider=name, reason=reason, until=until)
+        screen.line(f"{name}: {reason}; goes on {render.at(until, where)}")
+    if rehearsal:
+        screen.line(f"REHEARSAL: it all went to {rehearsal}; the ledger is as it was before, nothing was resent")
+    if rehearsal and code is not Exit.INTERRUPTED:
+        screen.line(f"to rehearse again, from the beginning: {again}")
+    elif summary.next_due is not None:
         screen.line(f"next due {render.at(summary.next_due, where)}: then 'resend catch-up', or the same command again")
-    if summary.exit is Exit.INTERRUPTED:
+    if rehearsal and code is not Exit.INTERRUPTED:
+        pass
+    elif summary.exit is Exit.INTERRUPTED:
         screen.note(f"interrupted; run the same command again: {again}")
     elif summary.stopped:
         screen.line(f"ended early: {summary.stopped}; to go on: {again}")
@@ -215,7 +250,9 @@ def _ended(
             "counts": counts,
             "parked": dict(summary.parked),
             "next_due": summary.next_due,
+            "shut": {name: until for name, (until, _) in summary.shut.items()},
             "stopped": summary.stopped,
+            "rehearsal": bool(rehearsal),
             **ends,
         },
     )

@@ -123,5 +123,5 @@ class Dialogue:
         """The mail whose envelope leaves behind the dot: its slot is taken now, or it does not."""
         if self._next is None:
             return None
-        self._next_at = self._lane.slots.take_now()
+        self._next_at = self._lane.take_now(self._next.row)
         return None if self._next_at is None else self._next.mail

@@ -8,8 +8,9 @@ never a dialogue that is under way. Raises nothing: what goes wrong is told to t
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from resend.errors import ConnectError
 from resend.executor.connect import Hosts, Refused
 from resend.executor.dialogue import Dialogue, Made, new_try
 from resend.executor.guard import Decision, Guard
+from resend.executor.hours import LaneHours
 from resend.executor.leases import LEASE_S, Leases
 from resend.executor.pacer import Pacer
 from resend.executor.session import Session
@@ -30,13 +32,15 @@ from resend.model import Stage
 from resend.policy.content import ContentError
 from resend.policy.providers import Profile
 from resend.stores import claims
-from resend.stores.rows import Batch, Delivery
-from resend.stores.transitions import Quarantine, RateChange
+from resend.stores.rows import Batch, Delivery, Rate
+from resend.stores.transitions import EndBatch, Quarantine, RateChange
 
 if TYPE_CHECKING:
     from resend.executor.run import Run
 
 _TICK_S = 0.2
+_SLOT_S = 1.0  # a connection that another host has is asked for this often
+_VERDICT = timedelta(seconds=3)  # the host that sent the canary says within this time what came of it
 _CLAIM_S, _CLAIM_AHEAD = 0.2, 500  # rows of so many seconds, at most so many, are left when the next batch is claimed
 _AHEAD_S = 1.0  # connections whose slots are further away than this wait without a session
 _UNREACHABLE_MAX = 3  # connecting fails this often in a row (after its own retries): the lane ends
@@ -60,9 +64,14 @@ class Lane:
     dwell_until: datetime | None = None
     unreachable: ConnectError | None = None
     pending_fates: int = 0
+    decisions: int = 0  # written down by this lane so far
+    _known: Rate | None = None  # what the ledger said last
     _failures: int = 0  # to connect, in a row
+    _crew: asyncio.TaskGroup | None = None  # the connections that send a batch
+    _manned: int = 0
     slots: Slots = field(init=False)
     leases: Leases = field(init=False)
+    hours: LaneHours = field(init=False)
     _goes_on: bool = False  # the next batch may be claimed before the last one is through
     _more: asyncio.Future[None] | None = None  # a claim under way
     _over_cap_since: float | None = None
@@ -70,6 +79,7 @@ class Lane:
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.run)
+        self.hours = LaneHours(self.run, self.egress, self.provider)
         self.slots = Slots(self.run, self.egress, self.provider, self.pacer, lambda: self._over or self._held_up)
 
     @property
@@ -98,6 +108,7 @@ class Lane:
     async def _next_batch(self) -> Batch | None:
         """The next batch; None when this lane has no more to do."""
         while not self._over:
+            nap = _TICK_S
             if self._held_up:
                 if self.run.options.due_only:
                     return None  # a timer starts it again
@@ -107,7 +118,9 @@ class Lane:
                 return batch
             elif not await self._patience():
                 return None
-            await self.run.nap(_TICK_S)
+            elif self.run.options.shared_pace:
+                nap = _SLOT_S
+            await self.run.nap(nap)
         return None
 
     async def _claim(self) -> Batch | None:
@@ -117,55 +130,96 @@ class Lane:
             if self.guard.parked:
                 return None
         batch: Batch | None = await self.run.writer.call(self._claim_now)
+        if batch is not None and (error := await self.run.unable(batch.plan_id)) is not None:
+            await self.run.writer.submit(EndBatch(batch_id=batch.id, epoch=batch.epoch))
+            self.run.fail(error)
+            return None
         if batch is not None and not (batch.canary or batch.retry or self.guard.canary_done):
             self.decide(self.guard.finish_canary(self.run.clock.now()))
         return batch
 
     def _claim_now(self, conn: Connection) -> Batch | None:
-        now = self.run.clock.now()
-        plan_id, owner = self.run.plan_id, self.run.worker
-        found = claims.retry_batch(
-            conn, egress=self.egress, provider=self.provider, owner=owner, now=now, lease_s=LEASE_S, plan_id=plan_id
+        run, profile = self.run, self.profile
+        closed, limit = self.hours.limits(conn)
+        if limit == 0:
+            return None
+        claim = partial(
+            claims.retry_batch,
+            conn,
+            egress=self.egress,
+            provider=self.provider,
+            owner=run.worker,
+            now=run.clock.now(),
+            lease_s=LEASE_S,
+            plan_id=run.plan_id,
+            connections=profile.connections if run.options.shared_pace else None,
+            want=min(profile.connections, run.options.connections),
+            held=self.leases.slots,
+            closed=closed,
+            limit=limit,
+            shared=run.options.shared_pace,
         )
-        if found is not None or self.run.options.due_only:
+        found = claim()
+        if found is not None or run.options.due_only:
             return found
-        return claims.claim_batch(
-            conn, egress=self.egress, provider=self.provider, owner=owner, now=now, lease_s=LEASE_S, plan_id=plan_id
-        )
+        return claims.claim_batch(*claim.args, **claim.keywords)
 
     async def _patience(self) -> bool:
         """Wait until something of this lane may be claimed; False where that is beyond the run's patience."""
         asked = self.run.clock.monotonic()
         while not self._over and not self._held_up:
             left = (await self.run.look(asked)).get((self.egress, self.provider))
-            if left is None or (left.next_at is None and not left.due and not left.ready):
+            if left is None or not (left.next_at or left.due or left.ready or left.leased):
                 return False
             if left.due or (left.ready and not self.run.options.due_only):
                 return True
-            if left.next_at is None or left.next_at > self.run.deadline:
+            if left.leased and not self.run.options.due_only:
+                pass  # another host has it; should that die, this one goes on
+            elif left.next_at is None or left.next_at > self.run.deadline:
                 return False
-            if left.next_at <= self.run.clock.now():
+            if left.next_at is not None and left.next_at <= self.run.clock.now():
                 return True
             await self.run.nap(_TICK_S)
+            asked = max(asked, self.run.clock.monotonic() - _SLOT_S)
         return True
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch, and those that can be claimed while it is under way."""
-        self.leases.take(batch)
-        most = min(self.profile.connections, self.run.options.connections)
-        size = min(most, len(batch.rows))
-        self._goes_on = self.guard.canary_done and size == most
+        self._take(batch)
+        self._goes_on = self.guard.canary_done and (self._most <= len(batch.rows) or self.run.options.shared_pace)
         try:
-            await asyncio.gather(*(self._connection() for _ in range(size)))
+            async with asyncio.TaskGroup() as self._crew:
+                self._man(len(batch.rows))
             self._goes_on = False
             if self._more is not None:
                 await self._more
+            whole = self.leases.whole(batch.id)  # else the rest of the canary goes when its window opens again
+            if batch.canary and whole and not self.guard.canary_done and not self._over:
+                self.dwell_until = self.run.clock.now() + self.profile.dwell
+                self._record("canary_sent", "waits for the final outcomes")
         finally:
+            self._crew = None
             self._ready.clear()
+            if self.leases.slots:
+                await self.sessions.close()  # what waits open would count for a slot that is given back
             await self.leases.end()
-        if batch.canary and not self.guard.canary_done and not self._over:
-            self.dwell_until = self.run.clock.now() + self.profile.dwell
-            self._record("canary_sent", "waits for the final outcomes")
+
+    @property
+    def _most(self) -> int:
+        """Connections that may send at once: by the profile, and by the slots that this host has of it."""
+        most = min(self.profile.connections, self.run.options.connections)
+        return min(most, len(self.leases.slots)) if self.leases.slots else most
+
+    def _take(self, batch: Batch) -> None:
+        self.leases.take(batch)
+        self.sessions.granted = len(self.leases.slots) or None
+
+    def _man(self, rows: int) -> None:
+        """Send over as many connections as are allowed by now, and useful for `rows` more mails."""
+        for _ in range(min(self._most - self._manned, rows)):
+            if self._crew is not None and not self._over:
+                self._manned += 1
+                self._crew.create_task(self._connection())
 
     async def _connection(self) -> None:
         try:
@@ -173,10 +227,15 @@ class Lane:
                 await self._one(row)
         except Exception as error:
             self.run.fail(error)
+        finally:
+            self._manned -= 1
 
     async def _next_row(self) -> Delivery | None:
-        while not self._over:
+        while not (self._over or self.leases.lost):
             if self.leases.rows:
+                if self._shut(self.leases.rows[0]):
+                    self.leases.give_back(self.leases.rows[0].batch_id)
+                    continue
                 waits = self.slots.waiting and self.slots.waiting * self.pacer.interval_us >= _AHEAD_S * 1e6
                 if not (waits or self._held_up or self._over_cap()):
                     return self._pop()
@@ -197,11 +256,12 @@ class Lane:
 
     async def _claim_more(self) -> None:
         try:
-            batch = None if self._over or self._held_up else await self._claim()
+            batch = None if self._over or self._held_up or self.leases.lost else await self._claim()
             if batch is None:
                 self._goes_on = False
             else:
-                self.leases.take(batch)
+                self._take(batch)
+                self._man(len(batch.rows))
         except Exception as error:
             self.run.fail(error)
         finally:
@@ -228,7 +288,7 @@ class Lane:
             return
         hosts, session = taken
         try:
-            at = await self.slots.take(session)
+            at = await self.slots.take(session, lambda: self._shut(row))
             if at is None:
                 self.put_back(made)
             else:
@@ -263,15 +323,24 @@ class Lane:
 
     def next_for(self, hosts: Hosts, session: Session, domain: str) -> Made | None:
         """The next mail, where it may go over this session, soon."""
-        if not self.leases.rows or not self.slots.soon() or self._over_cap():
+        if not self.leases.rows or self.leases.lost or not self.slots.soon() or self._over_cap():
             return None
         if self.sessions.used_up(session, most=self.profile.mails_per_connection, slow=self._slow):
             return None
         row = self.leases.rows[0]
+        if self._shut(row):
+            return None
         route = self.run.route(row)
         if row.domain != domain if route is None else ((route.host, route.port),) != hosts:
             return None
         return self._make(self._pop())
+
+    def take_now(self, row: Delivery) -> datetime | None:
+        """The slot of a mail that is to follow at once, where it has come and the recipient's window is open."""
+        return None if self._shut(row) else self.slots.take_now()
+
+    def _shut(self, row: Delivery) -> bool:
+        return not self.hours.is_open(self.leases.zone(row))
 
     async def _session(self, row: Delivery) -> tuple[Hosts, Session] | None:
         """A session to the row's receiver. None: the row was settled, or put back."""
@@ -331,7 +400,7 @@ class Lane:
         """Obey a decision and write it down."""
         if decision is None:
             return
-        self.pacer.change(self.guard.rate, to_micros(self.run.clock.now()))
+        self.pacer.change(self.guard.pace, to_micros(self.run.clock.now()))
         self._record(decision.what, decision.reason)
         self.run.count(decision.what)
 
@@ -341,6 +410,7 @@ class Lane:
     def standing(self, what: str, reason: str, *, who: str) -> RateChange:
         """A decision as a ledger row, with what holds for this lane from now on."""
         guard = self.guard
+        self.decisions += 1
         return RateChange(
             egress=self.egress,
             provider=self.provider,
@@ -360,14 +430,39 @@ class Lane:
                 "dwell_until": self.dwell_until,
                 "paused": int(self.paused),
                 "parked": guard.parked,
+                "bound": guard.bound,
             },
         )
 
+    def adopt(self, known: Rate) -> None:
+        """Other hosts decide too: what the ledger says by now holds here as well."""
+        known = replace(known, tat_us=0)
+        before, self._known = self._known, known
+        if before is None or known == before:
+            return
+        guard, now = self.guard, self.run.clock.now()
+        pace = guard.pace
+        guard.rate, guard.ceiling, guard.bound = known.rate, known.ceiling, known.bound
+        if guard.pace != pace:
+            self.pacer.change(guard.pace, to_micros(now))
+        guard.capped, guard.capped_until = known.capped, known.capped_until
+        guard.cooldown_until, guard.clean_since = known.cooldown_until, known.clean_since
+        guard.parked, self.paused = known.parked, known.paused
+        if known.canary_done and not before.canary_done:
+            guard.canary_done, self.dwell_until = True, None
+        elif known.dwell_until is not None and known.dwell_until != self.dwell_until and not guard.canary_done:
+            self.dwell_until = known.dwell_until + _VERDICT
+
     def tick(self) -> None:
         """Time has passed without replies."""
+        self.keep_time()
         self.decide(self.guard.tick(self.run.clock.now()))
 
     def set_rate(self, rate: float) -> None:
         """The operator's new ceiling, and the rate from now on."""
         self.guard.ceiling = self.guard.rate = rate
-        self.pacer.change(rate, to_micros(self.run.clock.now()))
+        self.pacer.change(self.guard.pace, to_micros(self.run.clock.now()))
+
+    def keep_time(self) -> None:
+        """The timetable's ceiling of this hour holds from now on."""
+        self.decide(self.guard.at_this_hour(self.hours.bound()))

@@ -12,30 +12,35 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
 from resend.clock import Clock, parse_rate, to_micros
-from resend.errors import ConnectError, Exit
+from resend.errors import ConnectError, Exit, ResendError
 from resend.executor.connect import Connector
 from resend.executor.guard import Guard, RelayWatch
 from resend.executor.lane import Lane
+from resend.executor.leases import LEASE_S
 from resend.executor.pacer import Pacer
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
 from resend.model import ControlKind, Fate
 from resend.policy.classify import Rules
+from resend.policy.hours import ALWAYS, Hours
 from resend.policy.providers import Profile
 from resend.policy.routes import Route, Routes
-from resend.stores import claims, control, fates
+from resend.stores import batches, claims, control, fates
 from resend.stores.rows import Control, Delivery, Rate
 from resend.stores.transitions import Audit, RateChange, Result, Transition
 from resend.stores.writer import Writer
 
 _CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
-_RENEW_S = 20.0
+_RENEW_S, _TAKE_OVER_S = LEASE_S / 3, LEASE_S / 12
 _LOOK_S = 1.0
 _FATES_S = 10.0
+_AGAIN_S = 60.0  # a worker tries a receiver that cannot be reached this often
+_LATE_COMMANDS = 20  # ids of commands are given before they are there to be seen: so many are looked at again
 
 Fields = dict[str, str | int | float | datetime | None]
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
@@ -52,7 +57,9 @@ class Options:
     blind: bool = False
     due_only: bool = False  # catch-up: nothing that was never tried
     max_duration: timedelta | None = None
-    shared_pace: bool = False  # several runs may send at once (PostgreSQL): slots are reserved in the ledger
+    hours: Hours = ALWAYS  # when each provider may be fed
+    shared_pace: bool = False  # several hosts may send at once (PostgreSQL): connections and times are the ledger's
+    stays: bool = False  # a worker: goes on when nothing is left, with whatever comes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,7 @@ class RunSummary:
     counts: Counter[str]
     parked: dict[str, str]  # provider or egress -> reason
     next_due: datetime | None
+    shut: dict[str, tuple[datetime, str]]  # provider -> when its hours let it go on, and what keeps it until then
     stopped: str  # why it ended early, "" where it did not
     exit: Exit
 
@@ -82,6 +90,7 @@ class Run:
     options: Options
     jitter: Callable[[], float] = lambda: 0.0
     progress: Callable[[Run], None] | None = None
+    lacks: Callable[[str], ResendError | None] | None = None  # why this host cannot make the mails of a plan
     counts: Counter[str] = field(default_factory=Counter)
     lanes: dict[tuple[str, str], Lane] = field(default_factory=dict)
     paused: bool = False  # by the operator, everything
@@ -92,6 +101,8 @@ class Run:
     armed: int = 0
     deadline: datetime = field(init=False)
     seats: Seats = field(init=False)
+    _able: set[str] = field(default_factory=set)  # plans whose mails this host can make
+    _obeyed: set[int] = field(default_factory=set)  # ids of commands
     _watches: dict[str, RelayWatch] = field(default_factory=dict)
     _handed: dict[str, Lane] = field(default_factory=dict)  # accepted by a relay in this run, by key: no fate yet
     _work: dict[tuple[str, str], claims.Work] = field(default_factory=dict)
@@ -154,10 +165,21 @@ class Run:
             mono = self.clock.monotonic()
             if self._looked < max(since, mono - _LOOK_S):
                 now = self.clock.now()
-                items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
+                items = await self.writer.call(
+                    partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours)
+                )
                 self._work = {(item.egress, item.provider): item for item in items}
                 self._looked = mono
             return self._work
+
+    async def unable(self, plan_id: str) -> ResendError | None:
+        """Why the mails of a plan cannot be made here; None where they can. Looked at once for each plan."""
+        if self.lacks is None or plan_id in self._able:
+            return None
+        error = await asyncio.to_thread(self.lacks, plan_id)
+        if error is None:
+            self._able.add(plan_id)
+        return error
 
     def handed_over(self, key: str, lane: Lane) -> None:
         """A relay took a mail; its log will tell the fate."""
@@ -204,21 +226,54 @@ class Run:
         gc.freeze()  # what is there by now stays: looking at it again and again took a tenth of the time
         ticker = asyncio.create_task(self._tick())
         try:
-            await asyncio.gather(*(lane.work() for lane in self.lanes.values()))
+            await self._lanes()
         finally:
             gc.unfreeze()
             ticker.cancel()
         await asyncio.gather(ticker, return_exceptions=True)
         self.check()
         away = [lane.unreachable for lane in self.lanes.values() if lane.unreachable is not None]
-        if away and (not self.reached or any(lane.relay and lane.unreachable for lane in self.lanes.values())):
+        if (
+            away
+            and not self.options.stays
+            and (not self.reached or any(lane.relay and lane.unreachable for lane in self.lanes.values()))
+        ):
             raise away[0]
         return await self._summary(away)
 
+    async def _lanes(self) -> None:
+        """All lanes to their end; a worker's begin again when there is work again."""
+        if not self.options.stays:
+            await asyncio.gather(*(lane.work() for lane in self.lanes.values()))
+            return
+        began = {place: self.clock.monotonic() for place in self.lanes}
+        tasks = {place: asyncio.create_task(lane.work()) for place, lane in self.lanes.items()}
+        while not self.stopping:
+            await self.nap(_LOOK_S)
+            for place, item in (await self.look(self.clock.monotonic() - _LOOK_S)).items():
+                lane = self.lanes.get(place)
+                rests = lane is not None and (
+                    not tasks[place].done()
+                    or bool(lane.guard.parked)
+                    or (lane.unreachable is not None and self.clock.monotonic() - began[place] < _AGAIN_S)
+                )
+                if not rests and (item.due or item.ready or item.leased) and not self.stopping:
+                    await self._prepare_lanes([item])
+                    began[place] = self.clock.monotonic()
+                    tasks[place] = asyncio.create_task(self.lanes[place].work())
+        await asyncio.gather(*tasks.values())
+
     async def _prepare(self) -> None:
-        """Make a lane for each (egress, provider) with work, with the rate and pace that the ledger remembers."""
+        """Make a lane for each (egress, provider) with work, and obey what was said before."""
         now = self.clock.now()
         items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
+        last = await self.writer.call(control.newest)
+        await self._prepare_lanes(items)
+        self._obeyed = set(range(max(0, last - _LATE_COMMANDS), last + 1))
+        await self._obey_commands()
+
+    async def _prepare_lanes(self, items: list[claims.Work]) -> None:
+        """Lanes with the rate and pace that the ledger remembers."""
         profiles = {item.provider: self.profile(item.provider) for item in items}
 
         def remembered(conn: Connection) -> dict[tuple[str, str], Rate]:
@@ -237,7 +292,6 @@ class Run:
         waiting = await self.writer.call(fates.pending)
         for place, rate in rates.items():
             self._lane(rate, profiles[rate.provider], last.get(place), waiting.get(place, 0))
-        await self._obey_commands()
 
     def _lane(self, rate: Rate, profile: Profile, last: datetime | None, waiting: int) -> None:
         now = self.clock.now()
@@ -251,8 +305,9 @@ class Run:
             capped_until=rate.capped_until,
             cooldown_until=rate.cooldown_until,
             parked=rate.parked,
+            bound=rate.bound,
         )
-        pacer = Pacer(rate=guard.rate, tat_us=rate.tat_us)
+        pacer = Pacer(rate=guard.pace, tat_us=rate.tat_us)
         if last is not None:
             pacer.late(to_micros(last))
         self.lanes[rate.egress, rate.provider] = Lane(
@@ -268,6 +323,7 @@ class Run:
             dwell_until=None if guard.canary_done else rate.dwell_until,
             pending_fates=waiting,
         )
+        self.lanes[rate.egress, rate.provider].keep_time()
 
     async def _tick(self) -> None:
         """Commands, heartbeats, fates and clean intervals, beside the lanes."""
@@ -277,7 +333,7 @@ class Run:
             self.fail(error)
 
     async def _ticking(self) -> None:
-        began = renewed = looked = counted = self.clock.monotonic()
+        began = renewed = looked = counted = taken = self.clock.monotonic()
         while True:
             await self.clock.sleep(_CONTROL_S)
             mono = self.clock.monotonic()
@@ -293,14 +349,26 @@ class Run:
                 waiting = await self.writer.call(fates.pending)
                 for place, lane in self.lanes.items():
                     lane.pending_fates = waiting.get(place, 0)
+            if self.options.shared_pace and mono - taken >= _TAKE_OVER_S:
+                taken = mono
+                await self.writer.call(lambda conn: batches.recover(conn, self.clock.now()))
             if mono - renewed >= _RENEW_S:
                 renewed = mono
                 for lane in self.lanes.values():
                     await lane.leases.renew()
 
     async def _obey_commands(self) -> None:
-        """Obey what the operator said since the last look; it also holds for providers that have no lane now."""
-        commands, rates = await self.writer.call(self._commands)
+        """Obey what the operator said since the last look; it also holds for providers that have no lane now.
+
+        Each host obeys, the first one writes it down. What other hosts decided in the meantime holds here too.
+        """
+        decided = {place: lane.decisions for place, lane in self.lanes.items()}
+        commands, first, rates = await self.writer.call(self._commands)
+        for known in rates if self.options.shared_pace else []:
+            place = (known.egress, known.provider)
+            if place in decided and self.lanes[place].decisions == decided[place]:
+                self.lanes[place].adopt(known)
+        self._obeyed |= {command.id for command in commands}
         for command in commands:
             lanes = [lane for lane in self.lanes.values() if command.provider in ("", lane.provider)]
             others = [
@@ -319,6 +387,8 @@ class Run:
                     fields = {"rate": rate, "ceiling": rate}
                     for lane in lanes:
                         lane.set_rate(rate)
+            if command.id not in first:
+                continue
             for lane in lanes:
                 self.write(lane.standing(command.kind.value, command.reason, who=command.who))
             for other in others:
@@ -344,17 +414,28 @@ class Run:
                 lane.guard.parked = ""
         return {"paused": 1} if paused else {"paused": 0, "parked": ""}
 
-    def _commands(self, conn: Connection) -> tuple[list[Control], list[Rate]]:
-        found = control.unseen(conn)
-        if not found:
-            return [], []
-        control.mark_seen(conn, [item.id for item in found], now=self.clock.now())
-        return found, control.rates(conn)
+    def _commands(self, conn: Connection) -> tuple[list[Control], set[int], list[Rate]]:
+        """Commands that are new to this host, the ids of those that no host had seen, and all rates."""
+        unseen = control.unseen(conn)
+        found = unseen
+        if self.options.shared_pace:
+            known = max(self._obeyed, default=0)
+            news = {item.id: item for item in (*control.since(conn, known - _LATE_COMMANDS), *unseen)}
+            found = [news[id_] for id_ in sorted(news.keys() - (self._obeyed - {item.id for item in unseen}))]
+        if unseen:
+            control.mark_seen(conn, [item.id for item in unseen], now=self.clock.now())
+        rates = control.rates(conn) if found or self.options.shared_pace else []
+        return found, {item.id for item in unseen}, rates
 
     async def _summary(self, away: list[ConnectError]) -> RunSummary:
         now = self.clock.now()
-        left = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
+        left = await self.writer.call(partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours))
         due = min((item.next_at for item in left if item.next_at is not None), default=None)
+        shut = {
+            item.provider: (item.shut_until, item.shut)
+            for item in left
+            if item.shut_until is not None and (item.shut_due or not self.options.due_only)
+        }
         parked = {lane.provider: lane.guard.parked for lane in self.lanes.values() if lane.guard.parked}
         stopped = self.stopped or (away[0].line() if away else "")
         await self.writer.submit(
@@ -363,7 +444,7 @@ class Run:
                 who=self.worker,
                 what="run_ended",
                 plan_id=self.plan_id,
-                reason=stopped or ("parked" if parked else "nothing left that is due"),
+                reason=stopped or ("parked" if parked else "its hours are over" if shut else "nothing left that is due"),
                 value=" ".join(f"{name}={count}" for name, count in sorted(self.counts.items())),
             )
         )
@@ -372,8 +453,10 @@ class Run:
             exit_ = Exit.INTERRUPTED
         elif parked:
             exit_ = Exit.PARKED
+        elif shut and not stopped:
+            exit_ = Exit.WINDOW
         elif stopped or left or failed:
             exit_ = Exit.LEFT
         else:
             exit_ = Exit.DONE
-        return RunSummary(counts=self.counts, parked=parked, next_due=due, stopped=stopped, exit=exit_)
+        return RunSummary(counts=self.counts, parked=parked, next_due=due, shut=shut, stopped=stopped, exit=exit_)

@@ -54,6 +54,7 @@ class Sessions:
     seats: Seats
     stopping: Callable[[], bool]
     limit: int
+    granted: int | None = None  # by the ledger, which counts those of all hosts
     opened: int = 0
     idle: list[tuple[Hosts, Session]] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class Sessions:
                 self._gone()
             elif known == hosts:
                 return self.idle.pop(place)
-        while self.opened >= self.limit:
+        while self.opened >= (self.limit if self.granted is None else min(self.limit, self.granted)):
             if self.stopping():
                 return None
             if self.idle:

@@ -69,5 +69,6 @@ def _both(one: RunSummary, other: RunSummary) -> RunSummary:
         counts=Counter(one.counts) + Counter(other.counts),
         parked={**one.parked, **other.parked},
         next_due=min(due, default=None),
+        shut={**one.shut, **other.shut},
         stopped=one.stopped or other.stopped,
     )

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -22,18 +24,20 @@ import uvloop
 from resend.clock import SystemClock, format_duration, from_micros
 from resend.collect.tail import LogTail
 from resend.config import Config
-from resend.errors import ResendError, UsageError, WrongCount
+from resend.errors import ResendError, StoreError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
+from resend.flows.ready import lacks
 from resend.flows.recovery import unrecovered
 from resend.flows.vetoes import project_catalog
 from resend.linker.reconcile import FateTracker
 from resend.model import PlanState
 from resend.policy.classify import Rules
+from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
-from resend.policy.routes import routes
+from resend.policy.routes import Routes, routes
 from resend.stores import batches, doubt, fates, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
@@ -77,16 +81,7 @@ def run(
     max_duration: timedelta | None = None,
 ) -> RunSummary:
     """Start or resume a plan, and send until nothing is left that is due within `[run] wait`."""
-    plan = find_plan(ledger, plan_ref)
-    now = datetime.now(UTC)
-    if plan.state is PlanState.CLOSED:
-        raise UsageError("the plan is closed", where=f"plan {plan.id[:12]}", next_step="make a new one")
-    if options.confirm != plan.total:
-        raise WrongCount(
-            f"--confirm {options.confirm:,} is not the plan's total of {plan.total:,}; nothing was sent",
-            where=f"plan {plan.id[:12]}",
-            next_step=f"look at it with 'resend plan show {plan.id[:12]}'",
-        )
+    plan, now = _confirmed(ledger, plan_ref, options), datetime.now(UTC)
     _feedback(config, options)
     with _alone(home, ledger):
         if plan.state is PlanState.READY:
@@ -109,6 +104,52 @@ def catch_up(
         return _execute(
             home, config, ledger, "", RunOptions(confirm=0), progress, due_only=True, max_duration=max_duration
         )
+
+
+def work(
+    home: Home, config: Config, ledger: Ledger, options: RunOptions, *, progress: Progress | None = None
+) -> RunSummary:
+    """Send whatever is started until told to stop (flows/worker.py): one of several hosts at one ledger."""
+    _feedback(config, options)
+    with _alone(home, ledger):
+        _recover(ledger, datetime.now(UTC), release=False, plan_id="")
+        return _execute(home, config, ledger, "", options, progress, due_only=False, stays=True)
+
+
+def rehearsal(
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    plan_id: str,
+    options: RunOptions,
+    sink: Routes,
+    *,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """As `run`, in a copied ledger that the caller has locked, and everything goes to `sink` (flows/rehearsal.py)."""
+    with ledger.read() as conn:
+        if not lifecycle.in_rehearsal(conn):
+            raise StoreError("this is no copy of a ledger", where=ledger.where, next_step="report it: a defect")
+    plan, now = _confirmed(ledger, plan_id, options), datetime.now(UTC)
+    if plan.state is PlanState.READY:
+        check_fresh(home, config, ledger, plan, now=now)
+        _start(home, ledger, plan, now)
+    _recover(ledger, now, release=False, plan_id=plan.id)
+    return _execute(home, config, ledger, plan.id, options, progress, due_only=False, sink=sink)
+
+
+def _confirmed(ledger: Ledger, plan_ref: str, options: RunOptions) -> PlanRecord:
+    """The plan, where its total is what the operator said."""
+    plan = find_plan(ledger, plan_ref)
+    if plan.state is PlanState.CLOSED:
+        raise UsageError("the plan is closed", where=f"plan {plan.id[:12]}", next_step="make a new one")
+    if options.confirm != plan.total:
+        raise WrongCount(
+            f"--confirm {options.confirm:,} is not the plan's total of {plan.total:,}; nothing was sent",
+            where=f"plan {plan.id[:12]}",
+            next_step=f"look at it with 'resend plan show {plan.id[:12]}'",
+        )
+    return plan
 
 
 def _check_recovered(
@@ -154,6 +195,13 @@ def _feedback(config: Config, options: RunOptions) -> None:
 @contextmanager
 def _alone(home: Home, ledger: Ledger) -> Iterator[None]:
     """SQLite: one run at a time, and the lock proves every former one dead. PostgreSQL has leases for that."""
+    with ledger.read() as conn:
+        if lifecycle.in_rehearsal(conn):
+            raise UsageError(
+                "this is the ledger of a rehearsal; nothing of it is ever sent for real",
+                where=ledger.where,
+                next_step="use the home that the plan was made in",
+            )
     lock = exclusive(home.run_lock, what="the run") if ledger.dialect == "sqlite" else nullcontext()
     with lock:
         yield
@@ -181,7 +229,11 @@ def _execute(
     *,
     due_only: bool,
     max_duration: timedelta | None = None,
+    stays: bool = False,
+    sink: Routes | None = None,
 ) -> RunSummary:
+    """Send. `sink`: everything goes there (a rehearsal), not where the config says."""
+    shared = ledger.dialect != "sqlite"
     log = options.follow or (Path(config.relay.log) if config.relay.log else None)
 
     async def main() -> RunSummary:
@@ -190,12 +242,12 @@ def _execute(
         async with LedgerWriter(ledger) as writer:
             running = Run(
                 plan_id=plan_id,
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=f"{socket.gethostname()}:{os.getpid()}" + (f":{secrets.token_hex(2)}" if shared else ""),
                 writer=writer,
                 clock=SystemClock(),
                 connector=SmtpConnector(config.relay, local_hostname=socket.gethostname()),
                 rules=Rules.load(),
-                routes=routes(config),
+                routes=sink or routes(config),
                 profile=table.profile,
                 render=bodies.renderer(),
                 options=Options(
@@ -204,10 +256,13 @@ def _execute(
                     retry_after=config.run.retry_after,
                     retry_at_most=config.run.retry_at_most,
                     blind=options.blind,
+                    hours=Hours.load(config),
                     due_only=due_only,
                     max_duration=max_duration,
-                    shared_pace=ledger.dialect != "sqlite",
+                    shared_pace=shared,
+                    stays=stays,
                 ),
+                lacks=partial(lacks, home) if shared else None,
                 jitter=random.random,
                 progress=progress,
             )

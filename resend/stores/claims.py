@@ -7,12 +7,11 @@ batch. PostgreSQL's clock decides what has expired, SQLite's caller holds `run.l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, null, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resend.clock import from_text, to_text
@@ -21,22 +20,14 @@ from resend.stores import batches
 from resend.stores.batches import LEASED, OPEN, settle_batch
 from resend.stores.engine import is_sqlite
 from resend.stores.rows import Batch, Delivery
-from resend.stores.setwise import db_now, dump, json_rows, pg_now
-from resend.stores.tables import batch, delivery, plan, provider_slot
+from resend.stores.setwise import dump, json_rows, pg_now
+from resend.stores.tables import batch, delivery, plan, provider_rate, provider_slot
 from resend.stores.vetoes import sweep
+from resend.stores.work import Work as Work
+from resend.stores.work import now_text, of_started
+from resend.stores.work import work as work
 
 RETRY_SIZE = 500  # deferred rows that join one retry batch, at most
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What is left at one (egress, provider): open batches that may be claimed now, and when the next thing is due."""
-
-    egress: str
-    provider: str
-    ready: int  # batches to claim now
-    due: int  # deferred rows due now
-    next_at: datetime | None  # of batches and rows that must still wait
 
 
 def claim_batch(
@@ -50,12 +41,20 @@ def claim_batch(
     plan_id: str = "",
     connections: int | None = None,
     want: int = 1,
+    held: Sequence[int] = (),
+    shared: bool = False,
+    closed: Collection[str] = (),
+    limit: int | None = None,
 ) -> Batch | None:
     """Lease the next open batch of (egress, provider); None where there is none, or no slot is free.
 
-    `plan_id` "": of any started plan. `connections`: keep slots, that many in all; the batch gets up to `want` of them.
+    `plan_id` "": of any started plan. `connections`: keep slots, that many in all; the batch gets up to `want` of them,
+    those in `held` first, which the owner has from a batch before: they are this batch's from now on. `shared`: other
+    hosts send too. Half of the free slots are left to them, and while a canary is under way or dwells, nothing else
+    of its plan and provider is leased, whichever host sends it.
+    `closed`: zones whose batches are passed over. `limit`: of the batch so many mails, the rest stays planned.
     """
-    at = _now(conn, now)
+    at = now_text(conn, now)
     dead_asked = is_sqlite(conn)  # there, `run.lock` and `recover` at the start have seen to the dead
     while True:
         found = conn.execute(
@@ -68,20 +67,22 @@ def claim_batch(
                 plan.c.state == PlanState.STARTED,
                 *([batch.c.plan_id == plan_id] if plan_id else []),
                 or_(batch.c.not_before.is_(None), batch.c.not_before <= at),
+                *([~_behind_canary(at)] if shared else []),
+                *([batch.c.zone.not_in(sorted(closed))] if closed else []),
                 exists().where(delivery.c.batch_id == batch.c.id, _claimable(at)),
             )
             .order_by(plan.c.started_at, batch.c.plan_id, batch.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True, of=batch)
         ).one_or_none()
-        slots = None if found is None else _take_slots(conn, egress, provider, connections, want)
+        slots = None if found is None else _take_slots(conn, egress, provider, connections, want, owner, held, shared)
         if found is None or slots is None:
             if dead_asked:
                 return None
             dead_asked = True
             batches.recover(conn, now)
             continue
-        leased = _lease(conn, found.id, owner=owner, at=at, lease_s=lease_s, slots=slots)
+        leased = _lease(conn, found.id, owner=owner, at=at, lease_s=lease_s, slots=slots, limit=limit)
         if leased is not None:
             return leased
 
@@ -95,21 +96,26 @@ def retry_batch(
     now: datetime,
     lease_s: float,
     plan_id: str = "",
-    limit: int = RETRY_SIZE,
     connections: int | None = None,
     want: int = 1,
+    held: Sequence[int] = (),
+    shared: bool = False,
+    closed: Collection[str] = (),
+    limit: int | None = None,
 ) -> Batch | None:
-    """Join deferred rows that are due into a retry batch of their plan and lease it; None where nothing is due.
+    """Join deferred rows that are due into a retry batch of their plan and zone and lease it; None where nothing is.
 
-    `plan_id` "": of the started plan whose row has waited longest (catch-up).
+    `plan_id` "": of the started plan whose row has waited longest (catch-up). `closed`: zones that are passed over.
     """
-    at = _now(conn, now)
+    at = now_text(conn, now)
     due = and_(
         delivery.c.state == State.DEFERRED,
         delivery.c.due_at <= at,
         delivery.c.egress == egress,
         delivery.c.provider == provider,
     )
+    if closed:
+        due &= delivery.c.batch_id.in_(select(batch.c.id).where(batch.c.zone.not_in(sorted(closed))))
     chosen_plan = (
         plan_id
         or conn.execute(
@@ -121,16 +127,19 @@ def retry_batch(
     )
     if not chosen_plan:
         return None
+    most = RETRY_SIZE if limit is None else min(limit, RETRY_SIZE)
     rows = conn.execute(
-        select(delivery.c.key, delivery.c.batch_id)
+        select(delivery.c.key, delivery.c.batch_id, batch.c.zone)
+        .join(batch, batch.c.id == delivery.c.batch_id)
         .where(due, delivery.c.plan_id == chosen_plan)
         .order_by(delivery.c.due_at, delivery.c.key)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+        .limit(most)
+        .with_for_update(skip_locked=True, of=delivery)
     ).all()
     if not rows:
         return None
-    slots = _take_slots(conn, egress, provider, connections, want)
+    rows = [row for row in rows if row.zone == rows[0].zone]
+    slots = _take_slots(conn, egress, provider, connections, want, owner, held, shared)
     if slots is None:
         return None
     here = (batch.c.plan_id == chosen_plan, batch.c.egress == egress, batch.c.provider == provider)
@@ -149,6 +158,7 @@ def retry_batch(
             size=len(rows),
             rate=rate,
             retry=1,
+            zone=rows[0].zone,
         )
     )
     chosen = json_rows(conn.dialect.name, "chosen", key=str)
@@ -166,66 +176,10 @@ def retry_batch(
 def next_due(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], datetime]:
     """When the next deferred row of each (egress, provider) is due."""
     query = select(delivery.c.egress, delivery.c.provider, func.min(delivery.c.due_at)).where(
-        delivery.c.state == State.DEFERRED, _of_started(plan_id)
+        delivery.c.state == State.DEFERRED, of_started(plan_id)
     )
     rows = conn.execute(query.group_by(delivery.c.egress, delivery.c.provider)).all()
     return {(egress, provider): from_text(due) for egress, provider, due in rows if due}
-
-
-def work(conn: Connection, now: datetime, *, plan_id: str = "") -> list[Work]:
-    """What is left to send, by (egress, provider), in their order. Held, quarantined and doubtful rows are not work."""
-    at = _now(conn, now)
-    ready: dict[tuple[str, str], int] = {}
-    due: dict[tuple[str, str], int] = {}
-    later: dict[tuple[str, str], str] = {}
-    open_batches = conn.execute(
-        select(batch.c.egress, batch.c.provider, batch.c.not_before, func.min(delivery.c.due_at), func.count())
-        .join(delivery, delivery.c.batch_id == batch.c.id)
-        .join(plan, plan.c.id == batch.c.plan_id)
-        .where(
-            batch.c.state == OPEN,
-            plan.c.state == PlanState.STARTED,
-            delivery.c.state == State.PLANNED,
-            *([batch.c.plan_id == plan_id] if plan_id else []),
-        )
-        .group_by(batch.c.id, batch.c.egress, batch.c.provider, batch.c.not_before, delivery.c.due_at.is_(None))
-    ).all()
-    for egress, provider, not_before, due_at, _ in open_batches:
-        place, when = (egress, provider), max(not_before or "", due_at or "")
-        if when <= at:
-            ready[place] = ready.get(place, 0) + 1
-        else:
-            later[place] = min(when, later.get(place, when))
-    is_due = delivery.c.due_at <= at
-    deferred = conn.execute(
-        select(
-            delivery.c.egress,
-            delivery.c.provider,
-            func.sum(case((is_due, 1), else_=0)),
-            func.min(case((~is_due, delivery.c.due_at))),
-        )
-        .where(delivery.c.state == State.DEFERRED, _of_started(plan_id))
-        .group_by(delivery.c.egress, delivery.c.provider)
-    ).all()
-    for egress, provider, count, due_at in deferred:
-        place = (egress, provider)
-        due[place] = int(count)
-        if due_at:
-            later[place] = min(due_at, later.get(place, due_at))
-    return [
-        Work(
-            egress=place[0],
-            provider=place[1],
-            ready=ready.get(place, 0),
-            due=due.get(place, 0),
-            next_at=from_text(later[place]) if place in later else None,
-        )
-        for place in sorted({*ready, *due, *later})
-    ]
-
-
-def _now(conn: Connection, now: datetime) -> str:
-    return db_now(conn) or to_text(now)
 
 
 def _claimable(at: str) -> ColumnElement[bool]:
@@ -234,18 +188,41 @@ def _claimable(at: str) -> ColumnElement[bool]:
     return or_(planned, and_(delivery.c.state == State.DEFERRED, delivery.c.due_at <= at))
 
 
-def _of_started(plan_id: str) -> ColumnElement[bool]:
-    if plan_id:
-        return delivery.c.plan_id == plan_id
-    return delivery.c.plan_id.in_(select(plan.c.id).where(plan.c.state == PlanState.STARTED))
+def _behind_canary(at: str) -> ColumnElement[bool]:
+    """Batches that wait for the canary of their plan and provider: it is under way, or its replies are waited for."""
+    canary = batch.alias("canary")
+    leads = and_(
+        canary.c.plan_id == batch.c.plan_id,
+        canary.c.egress == batch.c.egress,
+        canary.c.provider == batch.c.provider,
+        canary.c.canary == 1,
+        canary.c.state == LEASED,
+    )
+    dwells = and_(
+        provider_rate.c.egress == batch.c.egress,
+        provider_rate.c.provider == batch.c.provider,
+        provider_rate.c.canary_done == 0,
+        provider_rate.c.dwell_until > at,
+    )
+    return or_(exists().where(leads), exists().where(dwells))
 
 
 def _lease(
-    conn: Connection, batch_id: str, *, owner: str, at: str, lease_s: float, slots: Sequence[int]
+    conn: Connection,
+    batch_id: str,
+    *,
+    owner: str,
+    at: str,
+    lease_s: float,
+    slots: Sequence[int],
+    limit: int | None = None,
 ) -> Batch | None:
     """Take vetoed rows out and lease the rest; None (and no lease) where nothing is left."""
     mine = and_(delivery.c.batch_id == batch_id, _claimable(at))
     conn.execute(sweep().where(mine), {"now": at})
+    if limit is not None:
+        first = select(delivery.c.key).where(mine).order_by(delivery.c.seq, delivery.c.key).limit(limit)
+        mine &= delivery.c.key.in_(first)
     until: ColumnElement[str] = literal(to_text(from_text(at) + timedelta(seconds=lease_s)))
     if not is_sqlite(conn):
         until = pg_now(lease_s)
@@ -290,31 +267,47 @@ def _lease(
         lease_until=from_text(row.lease_until),
         slots=tuple(slots),
         rows=tuple(_delivery(item) for item in conn.execute(leased).all()),
+        zone=row.zone,
     )
 
 
 def _take_slots(
-    conn: Connection, egress: str, provider: str, connections: int | None, want: int
+    conn: Connection,
+    egress: str,
+    provider: str,
+    connections: int | None,
+    want: int,
+    owner: str,
+    held: Sequence[int],
+    shared: bool,
 ) -> tuple[int, ...] | None:
-    """Numbers of free slots, locked; () where none are kept, None where none is free."""
+    """Numbers of slots for a batch, locked: those still held, then free ones. () where none are kept, None for none."""
     if connections is None:
         return ()
     make = sqlite.insert if is_sqlite(conn) else postgresql.insert
-    here = (provider_slot.c.egress == egress, provider_slot.c.provider == provider)
+    here = (provider_slot.c.egress == egress, provider_slot.c.provider == provider, provider_slot.c.n < connections)
     known = int(conn.execute(select(func.count()).where(*here)).scalar_one())
     if known < connections:
         conn.execute(
             make(provider_slot).on_conflict_do_nothing(),
             [{"egress": egress, "provider": provider, "n": n} for n in range(known, connections)],
         )
-    free = conn.scalars(
+    mine: list[int] = []
+    if held:
+        alive = [] if is_sqlite(conn) else [provider_slot.c.lease_until > pg_now()]
+        still = select(provider_slot.c.n).where(
+            *here, provider_slot.c.owner == owner, provider_slot.c.n.in_(list(held)), *alive
+        )
+        mine = list(conn.scalars(still.order_by(provider_slot.c.n).with_for_update()))
+    free = (
         select(provider_slot.c.n)
-        .where(*here, provider_slot.c.owner == "", provider_slot.c.n < connections)
+        .where(*here, provider_slot.c.owner == "")
         .order_by(provider_slot.c.n)
-        .limit(want)
+        .limit(max(0, want - len(mine)))
         .with_for_update(skip_locked=True)
-    ).all()
-    return tuple(free) or None
+    )
+    found = conn.scalars(free).all()
+    return (*mine, *(found[: (len(found) + 1) // 2] if shared else found)) or None
 
 
 _FIELDS = tuple(Delivery.__dataclass_fields__)
