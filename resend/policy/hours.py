@@ -86,4 +86,4 @@ def _window(text: str, key: str) -> Windows:
 
 
 def _wrong(error: ValueError, key: str) -> ConfigError:
-    return ConfigError(str(error), where=key, next_step="see 'resend config show' and docs/commands.md")
+    return ConfigError(f"{key}: {error}", where="resend.toml", next_step="write it like the ones in docs/commands.md")
