@@ -8,9 +8,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -79,6 +80,25 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
 def tables(lab: Lab) -> list[str]:
     found = [lab.catalog / f"{kind}.csv" for kind in ("releases", "recipients", "sendlog", "suppressions")]
     return [word for path in found if path.exists() for word in (f"--{path.stem}", f"catalog/{path.name}")]
+
+
+def test_a_closed_window_ends_the_run_with_7_and_status_says_until_when(ready: Ready) -> None:
+    past = datetime.now(ZoneInfo("Asia/Tokyo")) - timedelta(minutes=3)
+    config = ready.folder / "resend.toml"
+    whole = config.read_text(encoding="utf-8")
+    window = f"{past:%H:%M}-{past + timedelta(minutes=1):%H:%M}"
+    config.write_text(whole.replace("[run]\n", f'[run]\nwindow = "{window}"\n'), encoding="utf-8")
+    try:
+        done = ready.run()
+        assert done.returncode == 7, done.stdout + done.stderr
+        summary = json.loads(done.stdout.splitlines()[-1])
+        assert summary["exit"] == 7 and summary["shut"] and not summary["counts"] and not ready.received()
+        shown = [json.loads(line) for line in ready.command("status").stdout.splitlines()]
+        shut = {row["provider"]: row for row in shown if row["type"] == "provider" and row["shut"]}
+        assert shut.keys() == summary["shut"].keys()
+        assert all(row["shut"] == "the send window is closed" and row["shut_until"] for row in shut.values())
+    finally:
+        config.write_text(whole, encoding="utf-8")
 
 
 def write_config(folder: Path, addresses: dict[str, str], providers: set[str] | tuple[str, ...]) -> None:
