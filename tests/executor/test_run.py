@@ -67,14 +67,24 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ready]:
     lab = generate(folder, scale=0.002, seed=11, end=datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
     with demo._receivers(folder, lab) as (addresses, _):
         write_config(folder, addresses, ())
+        abroad(lab.catalog / "recipients.csv")
         last(folder, "collect", "logs", "--queue", lab.queue.relative_to(folder).as_posix())
         last(folder, "catalog", "load", *tables(lab), "--content", "content")
         last(folder, "incident", "open", "one")
         made = last(folder, "plan", "make", "one")
         with PlanFile(Home(folder / "home"), str(made["id"])) as plan:
             providers = {row.provider for row in plan.rows()}
+            assert {batch.zone for batch in plan.batches()} == {"", "America/New_York"}
         write_config(folder, addresses, providers)
         yield Ready(folder, str(made["id"]), int(made["count"]))
+
+
+def abroad(path: Path) -> None:
+    """Every third recipient lives by another clock than the config's."""
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    assert all(row.count(",Asia/Tokyo,") == 1 for row in rows)
+    moved = [row.replace(",Asia/Tokyo,", ",America/New_York,") if n % 3 == 0 else row for n, row in enumerate(rows)]
+    path.write_text("\n".join([head, *moved, ""]), encoding="utf-8")
 
 
 def tables(lab: Lab) -> list[str]:
