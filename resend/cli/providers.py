@@ -164,6 +164,7 @@ def _values(profile: Profile) -> dict[str, object]:
         "clean_for": format_duration(profile.clean_for),
         "cap_for": format_duration(profile.cap_for),
         "park": [rule.text for rule in profile.park],
+        "reactions": [reaction.text for reaction in profile.reactions],
         "advice": profile.advice,
         "source": profile.source,
     }

@@ -2,7 +2,8 @@
 
 One guard for each (egress, provider) and one RelayWatch for each egress. Every decision says what and why; the caller
 writes it to the ledger. Reactions of DESIGN: throttled halves the rate and cools down; a rate that was throttled bounds
-the rise to 85 % of it for a while; a clean interval adds a tenth; greylisting never counts.
+the rise to 85 % of it for a while; a clean interval adds a tenth; greylisting never counts. A provider parked for a
+time (`cooldown_until` set) is half open after it: single mails, then two, then four; a failure doubles the cool-down.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from resend.clock import format_rate
+from resend.clock import format_duration, format_rate
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.providers import ParkRule, Profile
+from resend.policy.providers import Act, ParkRule, Profile, Reaction
 
 _RAISE, _HALVE, _CAP = 1.10, 0.5, 0.85
 _PARK_MIN = 100  # replies that a park rule needs in its window
@@ -22,6 +23,10 @@ _CANARY_BAD = 5  # refusals that are not about recipients, and more than accepta
 _PARKING = frozenset({CauseClass.SENDER_BLOCKED, CauseClass.AUTH_FAILED, CauseClass.POLICY_REJECTED})
 _WIDE = frozenset({Scope.PROVIDER, Scope.SENDER})
 _OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
+_ROUNDS_END = 4  # mails of the last round of a half-open provider; the rate comes back after it
+_ROUND_TIME = timedelta(seconds=60)  # a round without all its answers is begun again
+_HOUR = timedelta(hours=1)
+_LIVE_STEP = 0.05  # of the ceiling: smaller changes of the live rate are not worth a decision
 _SLOWING = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # count for park rules at the floor only
 
 
@@ -32,7 +37,10 @@ def about_provider(cause: Cause) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """halved | raised | parked | canary_done, with its reason; `rate` in mails per second after it."""
+    """halved | raised | parked | half_open | reopened | live | limited | canary_done ..., with its reason.
+
+    `rate`: mails per second after it.
+    """
 
     what: str
     reason: str
@@ -57,6 +65,10 @@ class _Window:
             self.total -= 1
             self.hits -= self._replies.popleft()[1]
 
+    def forget(self) -> None:
+        self.total = self.hits = 0
+        self._replies.clear()
+
     @property
     def broken(self) -> bool:
         return self.total >= _PARK_MIN and self.hits / self.total > self.rule.share
@@ -76,6 +88,17 @@ class Guard:
     clean_since: datetime | None = None
     parked: str = ""
     bound: float = 0.0  # the timetable's ceiling at this hour; 0 none
+    live: float = 0.0  # mails per second of the sender's own live traffic, which goes first
+    half_open: bool = False
+    probes_left: int = 0  # mails of this round that may still leave
+    connections: int = 0  # by a reaction, for a time; 0 as the profile says
+    mails_per_connection: int = 0
+    _limited_until: dict[Act, datetime] = field(default_factory=dict)
+    _fired: dict[str, deque[datetime]] = field(default_factory=dict)  # of a reaction: its replies within the hour
+    _round: int = 1
+    _answers: int = 0
+    _round_at: datetime | None = None
+    _next_cooldown: timedelta = timedelta(0)
     _good: int = 0  # acceptances since the last change; a rate does not rise on silence
     _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
     _windows: list[_Window] = field(init=False)
@@ -85,8 +108,40 @@ class Guard:
 
     @property
     def pace(self) -> float:
-        """The rate at which mail leaves now: what was learned, within what the timetable allows at this hour."""
-        return min(self.rate, self.bound) if self.bound else self.rate
+        """The rate at which mail leaves now: what was learned, within the hour's bound and what live mail leaves."""
+        rate = min(self.rate, self.bound) if self.bound else self.rate
+        return min(rate, max(self.profile.floor, self.ceiling - self.live)) if self.live else rate
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing may leave until probes are answered."""
+        return self.half_open and self.probes_left <= 0
+
+    @property
+    def firm(self) -> bool:
+        """Parked until a person resumes it."""
+        return bool(self.parked) and self.cooldown_until is None
+
+    def leaves(self) -> None:
+        """A mail is on its way."""
+        if self.half_open:
+            self.probes_left -= 1
+
+    def resume(self) -> None:
+        """A person says that it goes on."""
+        self.parked, self.half_open, self._next_cooldown = "", False, timedelta(0)
+
+    def live_seen(self, now: datetime, rate: float, trouble: str = "") -> Decision | None:
+        """What the sender's own log tells of live mail at this provider; `trouble`: its deferrals rise, and how."""
+        if trouble and not self.parked:
+            return self._suspend(now, f"live mail goes first: {trouble}", self.profile.cooldown)
+        before, changed = self.pace, abs(rate - self.live) >= _LIVE_STEP * self.ceiling
+        if changed or (not rate and self.live):
+            self.live = rate
+        if self.pace == before:
+            return None
+        reason = f"live mail takes {format_rate(rate)} of {format_rate(self.ceiling)}" if rate else "no live mail"
+        return Decision(what="live", reason=reason, rate=self.pace)
 
     def at_this_hour(self, bound: float) -> Decision | None:
         """The timetable's ceiling changes; what was learned of the receiver stays."""
@@ -101,24 +156,41 @@ class Guard:
         self._count(now, "accepted", None)
         self._good += 1
         self._canary[0] += not self.canary_done
-        return self.tick(now)
+        return self._answered(now) if self.half_open else self.tick(now)
 
-    def failed(self, now: datetime, outcome: str, cause: Cause) -> Decision | None:
+    def failed(self, now: datetime, outcome: str, cause: Cause, reply: str = "") -> Decision | None:
         """A mail was refused: `outcome` is deferred or rejected."""
         if cause.cls not in _SLOWING or self.pace <= self.profile.floor:
             self._count(now, outcome, cause.cls)
         if about_provider(cause):
             return self._park(f"{cause.cls.value} ({cause.rule})")
+        if self.parked:
+            return None  # to a mail that was under way
         if cause.cls not in _SLOWING and cause.cls not in _OF_RECIPIENT:
             self._canary[1] += not self.canary_done
+        if (reaction := self.profile.reaction(cause.cls, reply)) is not None:
+            decision = self._react(now, reaction, cause)
+            if decision is not None:
+                return decision
+        if self.half_open:
+            if cause.cls in (CauseClass.THROTTLED, CauseClass.TRANSIENT_INFRA) and cause.scope is not Scope.RECIPIENT:
+                return self._suspend(now, f"a probe failed: {cause.cls.value} ({cause.rule})", self.profile.cooldown)
+            return self._answered(now) or self._rules(now)
         if cause.cls is CauseClass.THROTTLED and cause.scope is not Scope.RECIPIENT:
             decision = self._halve(now, cause)
-            return decision or self._rules()
-        return self._rules()
+            return decision or self._rules(now)
+        return self._rules(now)
 
     def tick(self, now: datetime) -> Decision | None:
         """Time has passed: an interval that was clean, and not idle, raises the rate."""
-        if self.parked or not self.canary_done:
+        self._lift(now)
+        if self.parked:
+            return self._reopen(now)
+        if self.half_open:
+            if self.probes_left <= 0 and self._round_at is not None and now - self._round_at >= _ROUND_TIME:
+                self._begin_round(now, 1)
+            return None
+        if not self.canary_done:
             return None
         if self.cooldown_until is not None and now < self.cooldown_until:
             return None
@@ -159,20 +231,94 @@ class Guard:
         self.cooldown_until = now + self.profile.cooldown
         return Decision(what="halved", reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
 
-    def _park(self, reason: str) -> Decision | None:
+    def _react(self, now: datetime, reaction: Reaction, cause: Cause) -> Decision | None:
+        fired = self._fired.setdefault(reaction.on, deque())
+        fired.append(now)
+        while now - fired[0] > _HOUR:
+            fired.popleft()
+        if len(fired) < reaction.times:
+            return None
+        fired.clear()
+        match reaction.act:
+            case Act.PARK:
+                return self._park(f"{reaction.text} ({cause.rule})")
+            case Act.COOLDOWN:
+                return self._suspend(now, f"{reaction.text} ({cause.rule})", reaction.span)
+            case Act.CONNECTIONS:
+                new = reaction.act not in self._limited_until
+                self.connections = reaction.most
+            case Act.MAILS:
+                new = reaction.act not in self._limited_until
+                self.mails_per_connection = reaction.most
+        self._limited_until[reaction.act] = now + reaction.span
+        if not new:
+            return None  # it lasts longer; the halving is not kept from happening
+        return Decision(what="limited", reason=f"{reaction.text} ({cause.rule})", rate=self.rate)
+
+    def _lift(self, now: datetime) -> None:
+        for act, until in list(self._limited_until.items()):
+            if now >= until:
+                del self._limited_until[act]
+                if act is Act.CONNECTIONS:
+                    self.connections = 0
+                else:
+                    self.mails_per_connection = 0
+
+    def _suspend(self, now: datetime, reason: str, span: timedelta) -> Decision | None:
+        """Park for a time; the rate that comes back after the probes is that after a throttling."""
         if self.parked:
             return None
-        self.parked = reason
+        if self.half_open:
+            span = max(span, self._next_cooldown)
+        else:
+            before = self.pace
+            self.rate = min(before, max(self.profile.floor, before * _HALVE))
+            self.capped, self.capped_until = max(self.profile.floor, before * _CAP), now + self.profile.cap_for
+        self.half_open, self._next_cooldown = False, span * 2
+        self.clean_since, self.cooldown_until = None, now + span
+        self.parked = f"{reason}; tried again after {format_duration(span)}"
+        return Decision(what="parked", reason=self.parked, rate=self.rate)
+
+    def _reopen(self, now: datetime) -> Decision | None:
+        if self.cooldown_until is None or now < self.cooldown_until:
+            return None
+        reason, self.parked, self.half_open = self.parked, "", True
+        self._begin_round(now, 1)
+        for window in self._windows:
+            window.forget()  # what parked it must not park it again at the first reply
+        return Decision(what="half_open", reason=f"single mails try it; it was parked: {reason}", rate=self.pace)
+
+    def _begin_round(self, now: datetime, size: int) -> None:
+        self._round = self.probes_left = size
+        self._answers, self._round_at = 0, now
+
+    def _answered(self, now: datetime) -> Decision | None:
+        self._answers += 1
+        if self._answers < self._round:
+            return None
+        if self._round < _ROUNDS_END:
+            self._begin_round(now, self._round * 2)
+            return None
+        self.half_open, self._next_cooldown = False, timedelta(0)
+        self.clean_since, self._good = now, 0
+        return Decision(what="reopened", reason="the probes were taken", rate=self.pace)
+
+    def _park(self, reason: str) -> Decision | None:
+        if self.firm:
+            return None
+        self.parked, self.half_open, self.cooldown_until = reason, False, None
         return Decision(what="parked", reason=reason, rate=self.rate)
 
     def _count(self, now: datetime, outcome: str, cls: CauseClass | None) -> None:
         for window in self._windows:
             window.add(now, outcome, cls)
 
-    def _rules(self) -> Decision | None:
+    def _rules(self, now: datetime) -> Decision | None:
         for window in self._windows:
-            if window.broken:
-                return self._park(f"{window.rule.text}: {window.hits} of {window.total}")
+            if window.broken and not self.parked:
+                reason = f"{window.rule.text}: {window.hits} of {window.total}"
+                passes = window.rule.what in ("deferred", *_SLOWING, CauseClass.TRANSIENT_INFRA)
+                return self._suspend(now, reason, self.profile.cooldown) if passes else self._park(reason)
         return None
 
 

@@ -8,42 +8,38 @@ never a dialogue that is under way. Raises nothing: what goes wrong is told to t
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection
-
 from resend.clock import to_micros
 from resend.errors import ConnectError
-from resend.executor.connect import Hosts, Refused
-from resend.executor.dialogue import Dialogue, Made, new_try
+from resend.executor.connect import Hosts
+from resend.executor.dialogue import Dialogue, Made
 from resend.executor.guard import Decision, Guard
 from resend.executor.hours import LaneHours
-from resend.executor.leases import LEASE_S, Leases
+from resend.executor.leases import Leases
 from resend.executor.pacer import Pacer
+from resend.executor.reach import session_for
 from resend.executor.session import Session
 from resend.executor.sessions import Sessions
 from resend.executor.settle import settle
 from resend.executor.slots import Slots
-from resend.executor.transaction import End, Ended
-from resend.model import Stage
+from resend.executor.standing import claim, standing
+from resend.executor.transaction import End
 from resend.policy.content import ContentError
 from resend.policy.providers import Profile
-from resend.stores import claims
 from resend.stores.rows import Batch, Delivery, Rate
-from resend.stores.transitions import EndBatch, Quarantine, RateChange
+from resend.stores.transitions import EndBatch, Quarantine
 
 if TYPE_CHECKING:
     from resend.executor.run import Run
 
 _TICK_S = 0.2
 _SLOT_S = 1.0  # a connection that another host has is asked for this often
-_VERDICT = timedelta(seconds=3)  # the host that sent the canary says within this time what came of it
 _CLAIM_S, _CLAIM_AHEAD = 0.2, 500  # rows of so many seconds, at most so many, are left when the next batch is claimed
 _AHEAD_S = 1.0  # connections whose slots are further away than this wait without a session
-_UNREACHABLE_MAX = 3  # connecting fails this often in a row (after its own retries): the lane ends
 _FATE_CAP_S = 120.0  # accepted mails of unknown fate behind a relay: at most so many seconds of rate
 _FATE_CAP_MIN = 50  # or so many, so that a few that stay in the relay's queue do not hold up the rest
 
@@ -64,9 +60,10 @@ class Lane:
     dwell_until: datetime | None = None
     unreachable: ConnectError | None = None
     pending_fates: int = 0
+    at_work: bool = False
     decisions: int = 0  # written down by this lane so far
-    _known: Rate | None = None  # what the ledger said last
-    _failures: int = 0  # to connect, in a row
+    known: Rate | None = None  # what the ledger said last
+    failures: int = 0  # to connect, in a row
     _crew: asyncio.TaskGroup | None = None  # the connections that send a batch
     _manned: int = 0
     slots: Slots = field(init=False)
@@ -90,19 +87,28 @@ class Lane:
     @property
     def _held_up(self) -> bool:
         """Nothing leaves for now: by the operator's word, or because what is known of vetoes is too old."""
-        return self.paused or self.run.paused or bool(self.run.stale)
+        return self.paused or self.run.paused or bool(self.run.stale) or bool(self.guard.parked)
 
     @property
     def _over(self) -> bool:
-        return self.run.stopping or bool(self.guard.parked) or self.unreachable is not None
+        return self.run.stopping or self._parked or self.unreachable is not None
+
+    @property
+    def _parked(self) -> bool:
+        """Parked until a person resumes it, or for longer than the run is patient."""
+        if not self.guard.parked or self.guard.cooldown_until is None:
+            return bool(self.guard.parked)
+        return self.run.options.due_only or self.guard.cooldown_until > self.run.clock.now() + self.run.options.wait
 
     async def work(self) -> None:
         """Send until nothing is left that is due within the run's patience, or the run stops."""
+        self.at_work = True
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._send(batch)
         except Exception as error:
             self.run.fail(error)
+        self.at_work = False
         await self.sessions.close()
 
     async def _next_batch(self) -> Batch | None:
@@ -129,7 +135,7 @@ class Lane:
             self.decide(self.guard.finish_canary(self.run.clock.now()))
             if self.guard.parked:
                 return None
-        batch: Batch | None = await self.run.writer.call(self._claim_now)
+        batch: Batch | None = await self.run.writer.call(partial(claim, self))
         if batch is not None and (error := await self.run.unable(batch.plan_id)) is not None:
             await self.run.writer.submit(EndBatch(batch_id=batch.id, epoch=batch.epoch))
             self.run.fail(error)
@@ -137,32 +143,6 @@ class Lane:
         if batch is not None and not (batch.canary or batch.retry or self.guard.canary_done):
             self.decide(self.guard.finish_canary(self.run.clock.now()))
         return batch
-
-    def _claim_now(self, conn: Connection) -> Batch | None:
-        run, profile = self.run, self.profile
-        closed, limit = self.hours.limits(conn)
-        if limit == 0:
-            return None
-        claim = partial(
-            claims.retry_batch,
-            conn,
-            egress=self.egress,
-            provider=self.provider,
-            owner=run.worker,
-            now=run.clock.now(),
-            lease_s=LEASE_S,
-            plan_id=run.plan_id,
-            connections=profile.connections if run.options.shared_pace else None,
-            want=min(profile.connections, run.options.connections),
-            held=self.leases.slots,
-            closed=closed,
-            limit=limit,
-            shared=run.options.shared_pace,
-        )
-        found = claim()
-        if found is not None or run.options.due_only:
-            return found
-        return claims.claim_batch(*claim.args, **claim.keywords)
 
     async def _patience(self) -> bool:
         """Wait until something of this lane may be claimed; False where that is beyond the run's patience."""
@@ -196,7 +176,7 @@ class Lane:
             whole = self.leases.whole(batch.id)  # else the rest of the canary goes when its window opens again
             if batch.canary and whole and not self.guard.canary_done and not self._over:
                 self.dwell_until = self.run.clock.now() + self.profile.dwell
-                self._record("canary_sent", "waits for the final outcomes")
+                self.record("canary_sent", "waits for the final outcomes")
         finally:
             self._crew = None
             self._ready.clear()
@@ -237,7 +217,8 @@ class Lane:
                     self.leases.give_back(self.leases.rows[0].batch_id)
                     continue
                 waits = self.slots.waiting and self.slots.waiting * self.pacer.interval_us >= _AHEAD_S * 1e6
-                if not (waits or self._held_up or self._over_cap()):
+                if not (waits or self._held_up or self._over_cap() or self.guard.waits):
+                    self.guard.leaves()
                     return self._pop()
                 await self.run.nap(_TICK_S)
             elif self._more is not None:
@@ -283,7 +264,7 @@ class Lane:
         made = self._make(row)
         if made is None:
             return
-        taken = await self._session(row)
+        taken = await session_for(self, row)
         if taken is None:
             return
         hosts, session = taken
@@ -297,7 +278,11 @@ class Lane:
             session.abort()  # whatever had left, its dot does not
             raise
         finally:
-            await self.sessions.put(hosts, session, most=self.profile.mails_per_connection, slow=self._slow)
+            await self.sessions.put(hosts, session, most=self._mails, slow=self._slow)
+
+    @property
+    def _mails(self) -> int:
+        return self.guard.mails_per_connection or self.profile.mails_per_connection
 
     @property
     def _slow(self) -> bool:
@@ -325,7 +310,9 @@ class Lane:
         """The next mail, where it may go over this session, soon."""
         if not self.leases.rows or self.leases.lost or not self.slots.soon() or self._over_cap():
             return None
-        if self.sessions.used_up(session, most=self.profile.mails_per_connection, slow=self._slow):
+        if self.guard.half_open or self._held_up:
+            return None
+        if self.sessions.used_up(session, most=self._mails, slow=self._slow):
             return None
         row = self.leases.rows[0]
         if self._shut(row):
@@ -342,55 +329,6 @@ class Lane:
     def _shut(self, row: Delivery) -> bool:
         return not self.hours.is_open(self.leases.zone(row))
 
-    async def _session(self, row: Delivery) -> tuple[Hosts, Session] | None:
-        """A session to the row's receiver. None: the row was settled, or put back."""
-        route = self.run.route(row)
-        try:
-            taken = await self.sessions.take(route, row.domain)
-        except Refused as error:
-            others = self.sessions.opened
-            if error.reply.code < 500 and others and others < self.sessions.limit:
-                self.sessions.limit = others  # not about the mail: the receiver takes no more connections
-                self.leases.rows.appendleft(row)
-                self._record("fewer_connections", f"{error.reply.code} {error.reply.text[:200]}")
-                return None
-            await self._ended_early(row, End(how=Ended.REFUSED, stage=Stage.CONNECT, reply=error.reply))
-            return None
-        except OSError as error:
-            await self._unreached(row, error)
-            return None
-        if taken is None:
-            self.leases.rows.appendleft(row)
-        else:
-            self._failures = 0
-            self.run.reached = True
-        return taken
-
-    async def _unreached(self, row: Delivery, error: OSError) -> None:
-        """No connection. Where others could be reached it is this receiver's failure, and the mail is deferred."""
-        self._failures += 1
-        if self.run.reached and not self.relay:
-            await self._ended_early(row, End(how=Ended.LOST, stage=Stage.CONNECT, why=str(error)))
-        else:
-            self.leases.rows.appendleft(row)
-        if self._failures >= _UNREACHABLE_MAX and self.unreachable is None:
-            route = self.run.route(row)
-            self.unreachable = ConnectError(
-                f"cannot reach the receiver: {error}",
-                where=f"{route.host}:{route.port}" if route else f"MX of {row.domain}",
-                next_step="check the host and the network, then run the same command again; nothing is lost",
-            )
-            self._record("unreachable", str(error))
-        await self.run.nap(_TICK_S)
-
-    async def _ended_early(self, row: Delivery, end: End) -> None:
-        """Settle a mail whose session did not open. It takes a slot, or a closed door would be knocked at unpaced."""
-        at = await self.slots.take(None)
-        if at is None:
-            self.leases.rows.appendleft(row)
-        else:
-            self.settled(row, new_try(self.run.clock.now()), at, end)
-
     def settled(self, row: Delivery, trial: str, at: datetime, end: End) -> None:
         """A mail has its end."""
         settle(self, row, trial, at, end)
@@ -401,62 +339,24 @@ class Lane:
         if decision is None:
             return
         self.pacer.change(self.guard.pace, to_micros(self.run.clock.now()))
-        self._record(decision.what, decision.reason)
+        self.sessions.asked = self.guard.connections or None
+        self.record(decision.what, decision.reason)
         self.run.count(decision.what)
 
-    def _record(self, what: str, reason: str) -> None:
-        self.run.write(self.standing(what, reason, who="rule"))
-
-    def standing(self, what: str, reason: str, *, who: str) -> RateChange:
-        """A decision as a ledger row, with what holds for this lane from now on."""
-        guard = self.guard
-        self.decisions += 1
-        return RateChange(
-            egress=self.egress,
-            provider=self.provider,
-            what=what,
-            reason=reason,
-            at=self.run.clock.now(),
-            plan_id=self.run.plan_id,
-            who=who,
-            fields={
-                "rate": guard.rate,
-                "ceiling": guard.ceiling,
-                "capped": guard.capped,
-                "capped_until": guard.capped_until,
-                "cooldown_until": guard.cooldown_until,
-                "clean_since": guard.clean_since,
-                "canary_done": int(guard.canary_done),
-                "dwell_until": self.dwell_until,
-                "paused": int(self.paused),
-                "parked": guard.parked,
-                "bound": guard.bound,
-            },
-        )
-
-    def adopt(self, known: Rate) -> None:
-        """Other hosts decide too: what the ledger says by now holds here as well."""
-        known = replace(known, tat_us=0)
-        before, self._known = self._known, known
-        if before is None or known == before:
-            return
-        guard, now = self.guard, self.run.clock.now()
-        pace = guard.pace
-        guard.rate, guard.ceiling, guard.bound = known.rate, known.ceiling, known.bound
-        if guard.pace != pace:
-            self.pacer.change(guard.pace, to_micros(now))
-        guard.capped, guard.capped_until = known.capped, known.capped_until
-        guard.cooldown_until, guard.clean_since = known.cooldown_until, known.clean_since
-        guard.parked, self.paused = known.parked, known.paused
-        if known.canary_done and not before.canary_done:
-            guard.canary_done, self.dwell_until = True, None
-        elif known.dwell_until is not None and known.dwell_until != self.dwell_until and not guard.canary_done:
-            self.dwell_until = known.dwell_until + _VERDICT
+    def record(self, what: str, reason: str) -> None:
+        """Write a decision down, with what holds for this lane from now on."""
+        self.run.write(standing(self, what, reason, who="rule"))
 
     def tick(self) -> None:
         """Time has passed without replies."""
         self.keep_time()
-        self.decide(self.guard.tick(self.run.clock.now()))
+        if self.at_work or self.run.options.stays or not self.guard.parked:  # nobody would send the probes
+            self.decide(self.guard.tick(self.run.clock.now()))
+        self.sessions.asked = self.guard.connections or None
+
+    def live_seen(self, rate: float, trouble: str) -> None:
+        """What the followed log tells of the sender's own live mail at this provider."""
+        self.decide(self.guard.live_seen(self.run.clock.now(), rate, trouble))
 
     def set_rate(self, rate: float) -> None:
         """The operator's new ceiling, and the rate from now on."""

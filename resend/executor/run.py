@@ -9,30 +9,32 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
-from resend.clock import Clock, parse_rate, to_micros
+from resend.clock import Clock, to_micros
 from resend.errors import ConnectError, Exit, ResendError
 from resend.executor.connect import Connector
 from resend.executor.guard import Guard, RelayWatch
 from resend.executor.lane import Lane
 from resend.executor.leases import LEASE_S
+from resend.executor.orders import Orders
 from resend.executor.pacer import Pacer
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
-from resend.model import ControlKind, Fate
+from resend.executor.standing import standing
+from resend.model import Fate
 from resend.policy.classify import Rules
 from resend.policy.hours import ALWAYS, Hours
 from resend.policy.providers import Profile
 from resend.policy.routes import Route, Routes
 from resend.stores import batches, claims, control, fates
-from resend.stores.rows import Control, Delivery, Rate
-from resend.stores.transitions import Audit, RateChange, Result, Transition
+from resend.stores.rows import Delivery, Rate
+from resend.stores.transitions import Audit, Result, Transition
 from resend.stores.writer import Writer
 
 _CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
@@ -40,9 +42,7 @@ _RENEW_S, _TAKE_OVER_S = LEASE_S / 3, LEASE_S / 12
 _LOOK_S = 1.0
 _FATES_S = 10.0
 _AGAIN_S = 60.0  # a worker tries a receiver that cannot be reached this often
-_LATE_COMMANDS = 20  # ids of commands are given before they are there to be seen: so many are looked at again
 
-Fields = dict[str, str | int | float | datetime | None]
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
 
 
@@ -102,7 +102,7 @@ class Run:
     deadline: datetime = field(init=False)
     seats: Seats = field(init=False)
     _able: set[str] = field(default_factory=set)  # plans whose mails this host can make
-    _obeyed: set[int] = field(default_factory=set)  # ids of commands
+    _orders: Orders = field(init=False)
     _watches: dict[str, RelayWatch] = field(default_factory=dict)
     _handed: dict[str, Lane] = field(default_factory=dict)  # accepted by a relay in this run, by key: no fate yet
     _work: dict[tuple[str, str], claims.Work] = field(default_factory=dict)
@@ -112,6 +112,7 @@ class Run:
     def __post_init__(self) -> None:
         self.deadline = self.clock.now() + self.options.wait
         self.seats = Seats(self.options.connections)
+        self._orders = Orders(self)
 
     @property
     def stopping(self) -> bool:
@@ -207,9 +208,14 @@ class Run:
     def park(self, egress: str, reason: str) -> None:
         """An egress is at fault, not its mails: none of its lanes goes on."""
         for (name, _), lane in self.lanes.items():
-            if name == egress and not lane.guard.parked:
-                lane.guard.parked = reason
-                self.write(lane.standing("parked", reason, who="rule"))
+            if name == egress and not lane.guard.firm:
+                lane.guard.parked, lane.guard.cooldown_until = reason, None
+                self.write(standing(lane, "parked", reason, who="rule"))
+
+    def live(self, rates: Mapping[str, tuple[float, str]]) -> None:
+        """The sender's own live mail, by provider: mails per second, and how its deferrals rise ("" they do not)."""
+        for (_, provider), lane in self.lanes.items():
+            lane.live_seen(*rates.get(provider, (0.0, "")))
 
     def knows(self, why_not: str, source: str) -> None:
         """Whether `source` is fresh (""), or why not: what must not be sent is then unknown, and nothing leaves."""
@@ -267,10 +273,9 @@ class Run:
         """Make a lane for each (egress, provider) with work, and obey what was said before."""
         now = self.clock.now()
         items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
-        last = await self.writer.call(control.newest)
+        await self._orders.begin()
         await self._prepare_lanes(items)
-        self._obeyed = set(range(max(0, last - _LATE_COMMANDS), last + 1))
-        await self._obey_commands()
+        await self._orders.obey()
 
     async def _prepare_lanes(self, items: list[claims.Work]) -> None:
         """Lanes with the rate and pace that the ledger remembers."""
@@ -337,7 +342,7 @@ class Run:
         while True:
             await self.clock.sleep(_CONTROL_S)
             mono = self.clock.monotonic()
-            await self._obey_commands()
+            await self._orders.obey()
             if self.options.max_duration is not None and mono - began > self.options.max_duration.total_seconds():
                 self.stop("its time is over")
             if mono - looked >= _LOOK_S:
@@ -357,76 +362,6 @@ class Run:
                 for lane in self.lanes.values():
                     await lane.leases.renew()
 
-    async def _obey_commands(self) -> None:
-        """Obey what the operator said since the last look; it also holds for providers that have no lane now.
-
-        Each host obeys, the first one writes it down. What other hosts decided in the meantime holds here too.
-        """
-        decided = {place: lane.decisions for place, lane in self.lanes.items()}
-        commands, first, rates = await self.writer.call(self._commands)
-        for known in rates if self.options.shared_pace else []:
-            place = (known.egress, known.provider)
-            if place in decided and self.lanes[place].decisions == decided[place]:
-                self.lanes[place].adopt(known)
-        self._obeyed |= {command.id for command in commands}
-        for command in commands:
-            lanes = [lane for lane in self.lanes.values() if command.provider in ("", lane.provider)]
-            others = [
-                rate
-                for rate in rates
-                if command.provider in ("", rate.provider) and (rate.egress, rate.provider) not in self.lanes
-            ]
-            fields: Fields = {}
-            match command.kind:
-                case ControlKind.STOP:
-                    self.stop(f"stopped by {command.who}: {command.reason}")
-                case ControlKind.PAUSE | ControlKind.RESUME:
-                    fields = self._pause(lanes, command.kind is ControlKind.PAUSE, everything=not command.provider)
-                case ControlKind.RATE:
-                    rate = parse_rate(command.value)
-                    fields = {"rate": rate, "ceiling": rate}
-                    for lane in lanes:
-                        lane.set_rate(rate)
-            if command.id not in first:
-                continue
-            for lane in lanes:
-                self.write(lane.standing(command.kind.value, command.reason, who=command.who))
-            for other in others:
-                self.write(
-                    RateChange(
-                        egress=other.egress,
-                        provider=other.provider,
-                        what=command.kind.value,
-                        reason=command.reason,
-                        at=self.clock.now(),
-                        fields=fields,
-                        who=command.who,
-                        plan_id=self.plan_id,
-                    )
-                )
-
-    def _pause(self, lanes: list[Lane], paused: bool, *, everything: bool) -> Fields:
-        if everything:
-            self.paused = paused
-        for lane in lanes:
-            lane.paused = paused
-            if not paused:
-                lane.guard.parked = ""
-        return {"paused": 1} if paused else {"paused": 0, "parked": ""}
-
-    def _commands(self, conn: Connection) -> tuple[list[Control], set[int], list[Rate]]:
-        """Commands that are new to this host, the ids of those that no host had seen, and all rates."""
-        unseen = control.unseen(conn)
-        found = unseen
-        if self.options.shared_pace:
-            known = max(self._obeyed, default=0)
-            news = {item.id: item for item in (*control.since(conn, known - _LATE_COMMANDS), *unseen)}
-            found = [news[id_] for id_ in sorted(news.keys() - (self._obeyed - {item.id for item in unseen}))]
-        if unseen:
-            control.mark_seen(conn, [item.id for item in unseen], now=self.clock.now())
-        rates = control.rates(conn) if found or self.options.shared_pace else []
-        return found, {item.id for item in unseen}, rates
-
     async def _summary(self, away: list[ConnectError]) -> RunSummary:
         now = self.clock.now()
         left = await self.writer.call(partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours))
@@ -444,7 +379,8 @@ class Run:
                 who=self.worker,
                 what="run_ended",
                 plan_id=self.plan_id,
-                reason=stopped or ("parked" if parked else "its hours are over" if shut else "nothing left that is due"),
+                reason=stopped
+                or ("parked" if parked else "its hours are over" if shut else "nothing left that is due"),
                 value=" ".join(f"{name}={count}" for name, count in sorted(self.counts.items())),
             )
         )

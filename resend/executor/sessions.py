@@ -55,6 +55,7 @@ class Sessions:
     stopping: Callable[[], bool]
     limit: int
     granted: int | None = None  # by the ledger, which counts those of all hosts
+    asked: int | None = None  # by the receiver's reply, for a time
     opened: int = 0
     idle: list[tuple[Hosts, Session]] = field(default_factory=list)
 
@@ -75,7 +76,7 @@ class Sessions:
                 self._gone()
             elif known == hosts:
                 return self.idle.pop(place)
-        while self.opened >= (self.limit if self.granted is None else min(self.limit, self.granted)):
+        while self.opened >= min(most for most in (self.limit, self.granted, self.asked) if most is not None):
             if self.stopping():
                 return None
             if self.idle:

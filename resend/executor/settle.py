@@ -67,7 +67,7 @@ def judge_fate(lane: Lane, fate: Fate, reply: str) -> None:
         lane.decide(lane.guard.accepted(now))
     elif reply:  # returned, or deferred at the relay
         cause = lane.run.rules.classify(reply, provider=lane.provider)
-        lane.decide(lane.guard.failed(now, "rejected" if fate is Fate.RETURNED else "deferred", cause))
+        lane.decide(lane.guard.failed(now, "rejected" if fate is Fate.RETURNED else "deferred", cause, reply))
 
 
 def _refused(lane: Lane, row: Delivery, trial: str, at: datetime, now: datetime, end: End, reply: Reply) -> None:
@@ -88,7 +88,8 @@ def _refused(lane: Lane, row: Delivery, trial: str, at: datetime, now: datetime,
     _write(lane, row, trial, at, now, end, ends, "rejected" if rejected else "deferred")
     if cause.cls is CauseClass.THROTTLED:
         lane.run.count("throttled")
-    lane.decide(lane.guard.failed(now, "rejected" if rejected else "deferred", cause))
+    said = f"{reply.code} {reply.text}"
+    lane.decide(lane.guard.failed(now, "rejected" if rejected else "deferred", cause, said))
     # What only parks or slows down a provider, or passes by itself, says nothing of the others at this egress.
     relay_says = cause.cls is CauseClass.LOCAL_CONFIG or (lane.relay and end.stage is Stage.CONNECT)
     if not (rejected or relay_says):
