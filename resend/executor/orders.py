@@ -70,7 +70,7 @@ class Orders:
                 for lane in lanes:
                     lane.paused = paused
                     if not paused:
-                        lane.guard.parked = ""
+                        lane.guard.resume()
                 return {"paused": 1} if paused else {"paused": 0, "parked": ""}
             case ControlKind.RATE:
                 rate = parse_rate(command.value)

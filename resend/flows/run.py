@@ -21,7 +21,7 @@ from pathlib import Path
 
 import uvloop
 
-from resend.clock import SystemClock, format_duration, from_micros
+from resend.clock import SystemClock, format_duration, from_micros, to_micros
 from resend.collect.tail import LogTail
 from resend.config import Config
 from resend.errors import ResendError, StoreError, UsageError, WrongCount
@@ -32,6 +32,7 @@ from resend.flows.plan import check_fresh, find_plan
 from resend.flows.ready import lacks
 from resend.flows.recovery import unrecovered
 from resend.flows.vetoes import project_catalog
+from resend.linker.live import LiveTraffic
 from resend.linker.reconcile import FateTracker
 from resend.model import PlanState
 from resend.policy.classify import Rules
@@ -43,6 +44,7 @@ from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.control import note
 from resend.stores.home import Home, exclusive
+from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile
 from resend.stores.rows import PlanRecord
@@ -52,6 +54,7 @@ from resend.stores.writer import LedgerWriter
 
 _FOLLOW_S = 0.5
 _LAST_WORD_S = 5.0  # what the relay's log says this soon after the last mail still belongs to the run
+_LIVE_S = 1.0
 _RACE_S = 10.0  # a 250 is durable within this time of the relay's own log line
 Progress = Callable[[Run], None]
 
@@ -238,7 +241,7 @@ def _execute(
 
     async def main() -> RunSummary:
         table = ProviderTable.load(config.providers)
-        bodies = StoredBodies(home)
+        bodies = StoredBodies(home, load_signer(config))
         async with LedgerWriter(ledger) as writer:
             running = Run(
                 plan_id=plan_id,
@@ -292,11 +295,16 @@ def _execute(
 
 
 async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> None:
-    """Read the relay's log as it grows, and move fates on. A log that is not there any more pauses the run."""
+    """Read the relay's log as it grows, move fates on, and let live mail go first. A lost log pauses the run."""
     tail = LogTail(log, tz=config.tz)
     tracker = FateTracker(config.collect.own_relays)
+    live = LiveTraffic(
+        ProviderTable.load(config.providers).of,
+        frozenset({"127.0.0.1", "::1", *config.collect.own_relays}),
+        hold_us=int(_RACE_S * 1e6) if routes(config).relays() else 0,
+    )
     waiting: dict[str, float] = {}  # queue ids that the relay named before our 250 was durable
-    read = running.clock.monotonic()
+    read = told = running.clock.monotonic()
     most = config.run.max_evidence_age
     try:
         while True:
@@ -318,6 +326,11 @@ async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> No
                 change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
                 running.write(change)
                 running.fated(item.key, item.fate, item.reply)
+            clock = to_micros(running.clock.now())
+            live.feed(events, clock)
+            if now - told >= _LIVE_S:
+                told = now
+                running.live(live.now(clock, tracker.followed))
             if not events:
                 await asyncio.sleep(_FOLLOW_S)
     except Exception as error:

@@ -113,6 +113,7 @@ class FateTracker:
         self._doubts: dict[str, list[Unsettled]] = {}  # by Message-ID
         self._maybe: dict[str, list[Unsettled]] = {}  # by queue id, until a line names the recipient
         self._open: Counter[str] = Counter()  # by try id: watched queue ids
+        self._ever: set[str] = set()  # queue ids
         self._done: set[str] = set()  # try ids of which every queue id is gone
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
 
@@ -150,7 +151,12 @@ class FateTracker:
                 self._recent.append(event)
         return found
 
+    def followed(self, qid: str) -> bool:
+        """Whether this queue id is, or was, that of a watched try."""
+        return qid in self._ever
+
     def _follow(self, qid: str, item: Unsettled) -> None:
+        self._ever.add(qid)
         if qid not in self._watched:
             self._open[item.try_id] += 1
         self._watched[qid] = item
