@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from resend.clock import format_duration, format_rate, parse_duration, parse_rate
 from resend.errors import ConfigError
@@ -81,6 +90,26 @@ class LinkConfig(_Section):
     verp: str = ""
 
 
+class DkimConfig(_Section):
+    """Who signs mail of ours; empty: the relay does. `key_file`: an RSA private key in PEM, readable by us alone."""
+
+    selector: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,63}$")
+    domain: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,253}$")
+    key_file: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> DkimConfig:
+        if len({bool(self.selector), bool(self.domain), bool(self.key_file)}) > 1:
+            raise ValueError("selector, domain and key_file are given together, or none of them")
+        return self
+
+
+class MessageConfig(_Section):
+    list_unsubscribe: str = ""  # https://example.jp/u/{recipient}/{release}; "" adds none (policy/unsubscribe)
+    delayed_line: dict[str, str] = {}  # by language: the template's variable `delayed`
+    delayed_after: Duration = timedelta(hours=24)
+
+
 class RunConfig(_Section):
     connections: int = Field(default=20, ge=1, le=1000)
     in_doubt: Literal["hold", "resend"] = "hold"
@@ -130,6 +159,8 @@ class Config(_Section):
     mx_map: dict[str, str] = {}
     catalog: CatalogConfig = CatalogConfig()
     link: LinkConfig = LinkConfig()
+    message: MessageConfig = MessageConfig()
+    dkim: DkimConfig = DkimConfig()
     run: RunConfig = RunConfig()
     providers: dict[str, ProviderConfig] = {}
     catchup: CatchupConfig = CatchupConfig()

@@ -32,9 +32,11 @@ def screen_of(ctx: typer.Context) -> Screen:
 def loaded(screen: Screen) -> Loaded:
     """The configuration of the current directory, with `--home`."""
     from resend.config import load
+    from resend.policy.dressing import Dressing
     from resend.policy.hours import Hours
 
     found = load(directory=Path.cwd(), home_flag=screen.options.home)
+    Dressing.load(found.config)
     Hours.load(found.config)  # a window that cannot be read is said by every command, not first in the night
     return found
 

@@ -152,6 +152,9 @@ def _made(screen: Screen, made: MadePlan) -> None:
     for what, count in made.troubled.items():
         screen.row("trouble", what=what, count=count)
         screen.line(f"will be quarantined: {render.count(count)} mails, {what}")
+    for text in made.warnings:
+        screen.row("warning", text=text)
+        screen.line(f"warning: {text}")
     screen.line()
     screen.line(f"next: resend run {record.id[:12]} --confirm {record.total}")
 
@@ -247,7 +250,7 @@ def diff(ctx: typer.Context, plan: PlanId) -> Done:
     counts: Counter[tuple[DiffKind, str]] = Counter()
     with ledger_of(config, home) as ledger:
         record = find_plan(ledger, plan)
-        for found in differences(home, ledger, record, own_zone=config.tz, now=datetime.now(UTC)):
+        for found in differences(home, config, ledger, record, now=datetime.now(UTC)):
             counts[found.kind, found.what] += 1
             screen.row(
                 "difference",

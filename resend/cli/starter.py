@@ -39,6 +39,16 @@ message_id = {message_id}
 header = "X-Release-Id"              # logged by a Postfix header_checks INFO rule
 verp = ""                            # for example "bounce+{{release}}.{{recipient}}@example.jp"
 
+# [message]
+# list_unsubscribe = "https://example.jp/u/{{recipient}}/{{release}}"   # one-click (RFC 8058), where a mail has none
+# delayed_after = "24h"              # a mail later than this gets the template's variable `delayed`
+# delayed_line = {{ ja = "配信が遅れましたことをお詫びします。", en = "We are sorry that this comes late." }}
+
+# [dkim]                             # mail of ours is signed; without it the relay signs (extra `dkim`)
+# selector = "s1"
+# domain = "example.jp"
+# key_file = "/etc/resend/dkim.pem"  # RSA, PEM, readable by its owner alone
+
 [run]
 connections = 20
 in_doubt = "hold"                    # hold | resend: mail whose fate a lost connection hides

@@ -15,7 +15,10 @@ from email.utils import format_datetime
 from resend.clock import from_text, to_text
 from resend.model import Identity
 from resend.planner.draft import Candidate
+from resend.policy import unsubscribe
 from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate
+from resend.policy.dkim import Signer
+from resend.policy.dressing import dress, unsubscribe_of
 from resend.stores.content import Content, ContentStore
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile, PlanRow
@@ -25,10 +28,11 @@ _CACHED = 4096
 
 
 class StoredBodies:
-    """Content of one home. Keeps templates and release mails that it has read."""
+    """Content of one home. Keeps templates and release mails that it has read. `signer`: None where the relay signs."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, signer: Signer | None = None) -> None:
         self._home = home
+        self.signer = signer
         self._store = ContentStore(home)
         self._templates: dict[str, str] = {}
 
@@ -84,11 +88,19 @@ class StoredBodies:
         def made(delivery: Delivery) -> tuple[bytes, str]:
             row = frozen(delivery)
             date = delivery.date or row.date or to_text(datetime.now(UTC))
-            return self._bytes(row, delivery, date), date
+            data, ours = self._bytes(row, date)
+            return (dress(data, json.loads(row.variables), self.signer, date=date) if ours else data), date
 
         return made
 
-    def _bytes(self, row: PlanRow, delivery: Delivery, date: str) -> bytes:
+    def unsigned(self, row: PlanRow) -> bytes:
+        """The mail of a row as a plan may look at it: with all but our signature."""
+        date = row.date or "2000-01-01T00:00:00Z"
+        data, ours = self._bytes(row, date)
+        return unsubscribe.add(data, unsubscribe_of(json.loads(row.variables))) if ours else data
+
+    def _bytes(self, row: PlanRow, date: str) -> tuple[bytes, bool]:
+        """The mail, and whether it is of our making: rendered, or under a new identity."""
         body = self._store.body(row.release, row.message_id)
         if body is None or body.kind != row.content_kind:
             raise ContentError("the content is not what was planned")
@@ -97,7 +109,7 @@ class StoredBodies:
         new = row.identity == Identity.NEW
         message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
         if body.kind == "template":
-            return render(
+            rendered = render(
                 self._template(row.release),
                 json.loads(row.variables),
                 key=row.key,
@@ -108,12 +120,13 @@ class StoredBodies:
                 rcpt=row.rcpt,
                 title=row.title,
             )
+            return rendered, True
         data = self._store.kept(row.message_id) if body.kind == "kept" else self._store.release_eml(row.release)
         if data is None or hashlib.sha256(data).hexdigest() != body.sha256:
             raise ContentError("the content is not what was planned")
         if new:
-            return renew(data, message_id=message_id, date=format_datetime(from_text(date)))
-        return data
+            return renew(data, message_id=message_id, date=format_datetime(from_text(date))), True
+        return data, False
 
     def _template(self, release: str) -> str:
         if release not in self._templates:

@@ -9,13 +9,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
 from resend.config import Config
 from resend.errors import StalePlan, UsageError
+from resend.flows import proofs
 from resend.flows.bodies import StoredBodies
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
@@ -23,12 +24,16 @@ from resend.model import Bucket, Identity, PlanState
 from resend.planner import eta
 from resend.planner.draft import Candidate, Draft, Options, draft
 from resend.policy.content import canonical
+from resend.policy.dkim import Lookup
+from resend.policy.dressing import FROZEN, Dressing
 from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.stores import registry
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home
+from resend.stores.incidents import Mails
+from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile, PlanRow, write_plan
 from resend.stores.rows import PlanRecord
@@ -61,20 +66,42 @@ class MadePlan:
     buckets: Mapping[Bucket, int]
     accepted: Mapping[str, float]  # mails per second that a provider took while it throttled, by the evidence
     again: bool  # the same plan was there already
+    warnings: tuple[str, ...] = ()
 
 
 def make_plan(
-    home: Home, config: Config, ledger: Ledger, incident: str, *, options: Options, now: datetime
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    incident: str,
+    *,
+    options: Options,
+    now: datetime,
+    lookup: Lookup | None = None,
 ) -> MadePlan:
-    """Freeze what is in the bucket `resend` now. The same input gives the same plan, which is then simply found."""
+    """Freeze what is in the bucket `resend` now. The same input gives the same plan, which is then simply found.
+
+    `lookup`: how DKIM keys are found, DNS unless given.
+    """
     record = find_incident(ledger, incident)
-    made, buckets, accepted = _draft(home, config, ledger, record.id, options, now)
+    bodies = StoredBodies(home, load_signer(config))
+    made, buckets, accepted, evidence = _draft(home, config, ledger, record.id, bodies, options, now)
     if not made.rows:
         raise UsageError(
             "nothing is to be resent",
             where=f"incident {record.name}",
             next_step=f"see the buckets with 'resend preview {record.name}'",
         )
+    warnings = proofs.warnings(
+        made.rows,
+        bodies,
+        evidence,
+        incident=record.name,
+        done_at=now + timedelta(seconds=made.eta_s),
+        now=now,
+        lookup=lookup or proofs.dns_txt,
+    )
+    told = tuple(warnings)
     frozen = PlanRecord(
         id=made.id,
         incident_id=record.id,
@@ -104,6 +131,7 @@ def make_plan(
         buckets=buckets,
         accepted={name: rate for name, rate in accepted.items() if name in mails},
         again=known is not None,
+        warnings=told,
     )
 
 
@@ -168,7 +196,7 @@ def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
 
     Removals (delivered by now, unsubscribed, resent by another plan) never stale a plan; additions are not in it.
     """
-    for found in differences(home, ledger, plan, own_zone=config.tz, now=now):
+    for found in differences(home, config, ledger, plan, now=now):
         if found.kind is DiffKind.CHANGED:
             raise StalePlan(
                 f"the plan is stale: {found.release} to {found.recipient_id}: {found.what}",
@@ -178,7 +206,7 @@ def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             )
 
 
-def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, own_zone: str, now: datetime) -> Iterator[Difference]:
+def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> Iterator[Difference]:
     """What a plan made now would have otherwise: the frozen mails in their order, then those that came to it."""
     params = json.loads(plan.params)
     includes = tuple(params["includes"])
@@ -187,7 +215,9 @@ def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, own_zone: str, 
     wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
     others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
     bodies = StoredBodies(home)
-    people = _candidates(home, iter(wanted.values()), plan.incident_id, own_zone=own_zone)
+    people = _candidates(
+        home, config, iter(wanted.values()), plan.incident_id, Dressing.load(config, load_signer(config)), now
+    )
     candidates = {(c.release, c.rcpt_key): c for c in people}
     with PlanFile(home, plan.id) as frozen:
         for row in frozen.rows():
@@ -195,7 +225,7 @@ def differences(home: Home, ledger: Ledger, plan: PlanRecord, *, own_zone: str, 
             other = others.get((row.release, row.rcpt_key))
             kind, what = DiffKind.CHANGED, ""
             if candidate is not None:
-                what = _changed(row, candidate, bodies, own_zone)
+                what = _changed(row, candidate, bodies, config.tz)
             elif other is None:
                 kind, what = DiffKind.REMOVED, "no longer among the affected"
             else:
@@ -228,13 +258,19 @@ def _changed(row: PlanRow, candidate: Candidate, bodies: StoredBodies, own_zone:
 
 
 def _draft(
-    home: Home, config: Config, ledger: Ledger, incident_id: str, options: Options, now: datetime
-) -> tuple[Draft, Mapping[Bucket, int], Mapping[str, float]]:
-    table = ProviderTable.load(config.providers)
+    home: Home,
+    config: Config,
+    ledger: Ledger,
+    incident_id: str,
+    bodies: StoredBodies,
+    options: Options,
+    now: datetime,
+) -> tuple[Draft, Mapping[Bucket, int], Mapping[str, float], tuple[Mails, ...]]:
+    table, dressing = ProviderTable.load(config.providers), Dressing.load(config, load_signer(config))
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
-        buckets, accepted = affected.counts(), affected.about.accepted()
+        buckets, accepted, evidence = affected.counts(), affected.about.accepted(), affected.about.mails
         rows = _taken(affected.rows(Bucket.RESEND), options)
-        candidates = list(_candidates(home, rows, incident_id, own_zone=config.tz))
+        candidates = list(_candidates(home, config, rows, incident_id, dressing, now))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
     unknown = sorted(set(options.rates) - set(profiles))
     if unknown and candidates:
@@ -244,7 +280,7 @@ def _draft(
         )
     made = draft(
         candidates,
-        bodies=StoredBodies(home),
+        bodies=bodies,
         profiles=profiles,
         routes=routes(config),
         options=options,
@@ -252,7 +288,7 @@ def _draft(
         hours=Hours.load(config),
         now=now,
     )
-    return made, buckets, accepted
+    return made, buckets, accepted, evidence
 
 
 def _taken(rows: Iterator[dict[str, Any]], options: Options) -> Iterator[dict[str, Any]]:
@@ -261,13 +297,23 @@ def _taken(rows: Iterator[dict[str, Any]], options: Options) -> Iterator[dict[st
     return islice(filter(options.standing.takes, rows), options.standing.most)
 
 
-def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str, *, own_zone: str) -> Iterator[Candidate]:
-    """`own_zone`: the config's, which needs not be said of a recipient."""
+def _candidates(
+    home: Home,
+    config: Config,
+    rows: Iterator[dict[str, Any]],
+    incident_id: str,
+    dressing: Dressing,
+    now: datetime,
+) -> Iterator[Candidate]:
     kept = list(rows)
+    now_us = int(now.timestamp()) * 1_000_000
     people = _people(home, {row["recipient_id"] for row in kept})
     for row in kept:
         person = people.get(row["recipient_id"], {})
+        sent_us = row["sent_at"] if row["sent_at"] is not None else row["arrived_at"]
+        delayed = dressing.delayed(locale=person.get("locale", ""), sent_us=sent_us, now_us=now_us)
         variables = {
+            "delayed": "",
             **person.get("attrs", {}),
             "attr": person.get("attrs", {}),
             "recipient": row["recipient_id"],
@@ -279,6 +325,11 @@ def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str, *,
             "customer": row["customer"],
             "customer_name": row["customer_name"],
         }
+        variables.pop(FROZEN, None)
+        if dressing.delayed_line:
+            variables["delayed"] = delayed
+        if frozen := dressing.frozen(recipient=row["recipient_id"], release=row["release"]):
+            variables[FROZEN] = frozen
         yield Candidate(
             outcome_id=row["outcome_id"],
             incident_id=incident_id,
@@ -299,7 +350,7 @@ def _candidates(home: Home, rows: Iterator[dict[str, Any]], incident_id: str, *,
             message_id=row["message_id"],
             variables=canonical(variables),
             generation=row["generation"],
-            zone="" if (zone := person.get("tz", "")) == own_zone else zone,
+            zone="" if (zone := person.get("tz", "")) == config.tz else zone,
         )
 
 
