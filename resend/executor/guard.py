@@ -25,6 +25,8 @@ _WIDE = frozenset({Scope.PROVIDER, Scope.SENDER})
 _OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
 _ROUNDS_END = 4  # mails of the last round of a half-open provider; the rate comes back after it
 _ROUND_TIME = timedelta(seconds=60)  # a round without all its answers is begun again
+_SAME = 0.15  # two throttled rates so near to each other are one limit: its cap holds twice as long
+_CAP_MOST = timedelta(hours=16)
 _HOUR = timedelta(hours=1)
 _LIVE_STEP = 0.05  # of the ceiling: smaller changes of the live rate are not worth a decision
 _SLOWING = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # count for park rules at the floor only
@@ -99,11 +101,13 @@ class Guard:
     _answers: int = 0
     _round_at: datetime | None = None
     _next_cooldown: timedelta = timedelta(0)
+    _cap_for: timedelta = field(init=False)
     _good: int = 0  # acceptances since the last change; a rate does not rise on silence
     _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
     _windows: list[_Window] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._cap_for = self.profile.cap_for
         self._windows = [_Window(rule) for rule in self.profile.park]
 
     @property
@@ -221,13 +225,15 @@ class Guard:
         return Decision(what="canary_done", reason="the canary and its dwell are over", rate=self.rate)
 
     def _halve(self, now: datetime, cause: Cause) -> Decision | None:
-        self.clean_since = None
+        self.clean_since, self._good = now, 0  # a cool-down without another such reply is clean time
         if self.cooldown_until is not None and now < self.cooldown_until:
             return None  # replies to mails that were under way: the step is taken already
         before = self.pace
         self.rate = min(before, max(self.profile.floor, before * _HALVE))
+        again = self.capped and abs(before * _CAP - self.capped) <= _SAME * self.capped
+        self._cap_for = min(self._cap_for * 2, max(_CAP_MOST, self.profile.cap_for)) if again else self.profile.cap_for
         self.capped = max(self.profile.floor, before * _CAP)
-        self.capped_until = now + self.profile.cap_for
+        self.capped_until = now + self._cap_for
         self.cooldown_until = now + self.profile.cooldown
         return Decision(what="halved", reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
 

@@ -73,6 +73,7 @@ class Stage:
     counts: dict[str, int]
     behind_relay: bool = False
     wait_s: float = 6.0
+    limit_s: float = 40.0
     size: int = 100
     worlds: dict[str, World] = field(default_factory=dict)
     summary: RunSummary | None = None
@@ -112,7 +113,7 @@ class Stage:
                     ),
                 )
                 beside = asyncio.create_task(meanwhile(run)) if meanwhile is not None else None
-                summary = await asyncio.wait_for(run.execute(), 40)
+                summary = await asyncio.wait_for(run.execute(), self.limit_s)
                 if beside is not None:
                     await beside
                 return summary
