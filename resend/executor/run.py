@@ -27,6 +27,7 @@ from resend.executor.pacer import Pacer
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
 from resend.executor.standing import standing
+from resend.executor.stay import LOOK_S, stay
 from resend.model import Fate
 from resend.policy.classify import Rules
 from resend.policy.hours import ALWAYS, Hours
@@ -39,9 +40,7 @@ from resend.stores.writer import Writer
 
 _CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
 _RENEW_S, _TAKE_OVER_S = LEASE_S / 3, LEASE_S / 12
-_LOOK_S = 1.0
 _FATES_S = 10.0
-_AGAIN_S = 60.0  # a worker tries a receiver that cannot be reached this often
 
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
 
@@ -164,7 +163,7 @@ class Run:
         """What is left in the ledger, as of `since` (monotonic) or later; asked for once a second for all lanes."""
         async with self._looking:
             mono = self.clock.monotonic()
-            if self._looked < max(since, mono - _LOOK_S):
+            if self._looked < max(since, mono - LOOK_S):
                 now = self.clock.now()
                 items = await self.writer.call(
                     partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours)
@@ -232,7 +231,10 @@ class Run:
         gc.freeze()  # what is there by now stays: looking at it again and again took a tenth of the time
         ticker = asyncio.create_task(self._tick())
         try:
-            await self._lanes()
+            if self.options.stays:
+                await stay(self)
+            else:
+                await asyncio.gather(*(lane.work() for lane in self.lanes.values()))
         finally:
             gc.unfreeze()
             ticker.cancel()
@@ -247,37 +249,15 @@ class Run:
             raise away[0]
         return await self._summary(away)
 
-    async def _lanes(self) -> None:
-        """All lanes to their end; a worker's begin again when there is work again."""
-        if not self.options.stays:
-            await asyncio.gather(*(lane.work() for lane in self.lanes.values()))
-            return
-        began = {place: self.clock.monotonic() for place in self.lanes}
-        tasks = {place: asyncio.create_task(lane.work()) for place, lane in self.lanes.items()}
-        while not self.stopping:
-            await self.nap(_LOOK_S)
-            for place, item in (await self.look(self.clock.monotonic() - _LOOK_S)).items():
-                lane = self.lanes.get(place)
-                rests = lane is not None and (
-                    not tasks[place].done()
-                    or bool(lane.guard.parked)
-                    or (lane.unreachable is not None and self.clock.monotonic() - began[place] < _AGAIN_S)
-                )
-                if not rests and (item.due or item.ready or item.leased) and not self.stopping:
-                    await self._prepare_lanes([item])
-                    began[place] = self.clock.monotonic()
-                    tasks[place] = asyncio.create_task(self.lanes[place].work())
-        await asyncio.gather(*tasks.values())
-
     async def _prepare(self) -> None:
         """Make a lane for each (egress, provider) with work, and obey what was said before."""
         now = self.clock.now()
         items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
         await self._orders.begin()
-        await self._prepare_lanes(items)
+        await self.prepare_lanes(items)
         await self._orders.obey()
 
-    async def _prepare_lanes(self, items: list[claims.Work]) -> None:
+    async def prepare_lanes(self, items: list[claims.Work]) -> None:
         """Lanes with the rate and pace that the ledger remembers."""
         profiles = {item.provider: self.profile(item.provider) for item in items}
 
@@ -345,7 +325,7 @@ class Run:
             await self._orders.obey()
             if self.options.max_duration is not None and mono - began > self.options.max_duration.total_seconds():
                 self.stop("its time is over")
-            if mono - looked >= _LOOK_S:
+            if mono - looked >= LOOK_S:
                 looked = mono
                 for lane in self.lanes.values():
                     lane.tick()

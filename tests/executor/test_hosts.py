@@ -275,6 +275,22 @@ def test_a_host_without_the_content_sends_nothing_and_says_what_to_copy(lab: Lab
         assert conn.execute(select(plan.c.state)).scalar_one() == PlanState.STARTED
 
 
+def test_a_worker_takes_what_is_started_later_and_stops_when_told(lab: Lab) -> None:
+    lab.world.count = 40
+    process = lab.start(lab.host("late"), "worker")
+    time.sleep(1.5)
+    lab.world.start()
+    end = time.monotonic() + 30
+    state = ""
+    while state != PlanState.FINISHED and time.monotonic() < end:
+        time.sleep(0.1)
+        with lab.ledger.read() as conn:
+            state = conn.execute(select(plan.c.state)).scalar_one()
+    assert state == PlanState.FINISHED and lab.took() == 40, lab.said()
+    assert lab.command(lab.folder / "late", "stop", "--reason", "done").returncode == 0
+    assert process.wait(10) == 0, lab.said()
+
+
 def test_a_worker_refuses_sqlite(tmp_path: Path) -> None:
     Home(tmp_path / "home").create()
     (tmp_path / "resend.toml").write_text('home = "home"\n')
