@@ -1,0 +1,140 @@
+"""Receivers with a limit that nobody told: how much of it a run uses, direct and behind a real Postfix.
+
+The rules' times are scaled (15 minutes are 3 seconds, 2 hours are 24), rates are real. docs/pacing.md has the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from resend.clock import SystemClock
+from resend.config import Config, RelayConfig
+from resend.executor.connect import SmtpConnector
+from resend.executor.run import Options, Run
+from resend.flows.run import _follow
+from resend.lab.behaviour import Behaviour, Block, Pool, Rate
+from resend.lab.mx import serve
+from resend.lab.receipts import read_receipts
+from resend.policy.classify import Rules
+from resend.policy.routes import Route, Routes
+from resend.stores.home import Home
+from resend.stores.ledger import open_ledger
+from resend.stores.writer import LedgerWriter
+from tests.executor.test_reactions import profile, render
+from tests.ledger.world import World
+from tests.support.postfix import PREFIX, postfix, unavailable
+
+FREE = "free"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one pool: mails taken in the measured time, all 451s, all blocks."""
+
+    per_second: float
+    throttled: int
+    blocked: int
+
+
+def measure(
+    folder: Path, limits: dict[str, float], *, seconds: float, ramp: float, start: float, relay: bool
+) -> dict[str, Seen]:
+    """Run for `seconds`; the rates are those after `ramp`."""
+    pools = {
+        name: Pool(
+            name=name,
+            listen=(f"127.0.1.{60 + number}:0",),
+            rate=Rate(per_second=limit, burst=limit * 2) if limit else None,
+            block=Block(after=200) if limit else None,
+        )
+        for number, (name, limit) in enumerate(limits.items())
+    }
+
+    async def play() -> dict[str, Seen]:
+        with ExitStack() as stack:
+            ledger = stack.enter_context(open_ledger("", Home(folder / "home").create()))
+            async with serve(Behaviour(pools=tuple(pools.values())), folder / "lab") as lab:
+                mapped, logs = {}, []
+                for name in pools:
+                    host, _, port = lab.address(name).rpartition(":")
+                    egress = "direct"
+                    if relay:
+                        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))) / name
+                        root.mkdir()
+                        to = {"default_transport": f"smtp:[{host}]:{port}"}
+                        running = await asyncio.to_thread(stack.enter_context, postfix(root, {}, to))
+                        logs.append(running.log)
+                        host, port = "127.0.0.1", str(running.port)
+                        egress = f"relay:{host}:{port}"
+                    mapped[f"provider:{name}"] = Route(host, int(port), relay, egress)
+                    world = World(ledger, count=int(seconds * 12), size=20, provider=name, egress=egress)
+                    world.release, world.incident_id = f"release-{name}", f"inc-{name}"
+                    world.start()
+                async with LedgerWriter(ledger) as writer:
+                    run = Run(
+                        plan_id="",
+                        worker="test:1",
+                        writer=writer,
+                        clock=SystemClock(),
+                        connector=SmtpConnector(RelayConfig(), "client.example.jp"),
+                        rules=Rules.load(),
+                        routes=Routes(None, mapped),
+                        profile=lambda name: profile(
+                            name,
+                            rate=10.0,
+                            start=start,
+                            floor=0.1,
+                            cooldown=timedelta(seconds=3),
+                            clean_for=timedelta(seconds=3),
+                            cap_for=timedelta(seconds=24),
+                        ),
+                        render=render,
+                        options=Options(retry_after=timedelta(seconds=2), retry_at_most=timedelta(seconds=8)),
+                    )
+                    config = Config.model_validate({"tz": "UTC"})
+                    follows = [asyncio.create_task(_follow(run, ledger, config, log)) for log in logs]
+                    asyncio.get_running_loop().call_later(seconds, run.stop, "measured")
+                    began = run.clock.now().timestamp()
+                    await run.execute()
+                    for task in follows:
+                        task.cancel()
+                    await asyncio.gather(*follows, return_exceptions=True)
+                found = {}
+                for name in pools:
+                    times = [item.at / 1e9 - began for item in read_receipts(folder / "lab", name)]
+                    counts = lab.counts(name)
+                    rate = sum(ramp <= at < seconds for at in times) / (seconds - ramp)
+                    found[name] = Seen(round(rate, 3), counts.throttled, counts.blocked)
+                return found
+
+    found = asyncio.run(play())
+    print(json.dumps({name: [seen.per_second, seen.throttled, seen.blocked] for name, seen in found.items()}))
+    return found
+
+
+def test_a_hidden_limit_is_found_and_kept(tmp_path: Path) -> None:
+    """The short one: the limit is met within seconds, the block is far, the neighbour goes on at its own rate."""
+    found = measure(tmp_path, {"a": 4.0, FREE: 0.0}, seconds=12, ramp=5, start=6.0, relay=False)
+    assert found["a"].throttled and not found["a"].blocked and found["a"].per_second >= 2.4
+    assert found[FREE].per_second >= 6.0 * 0.95
+
+
+LONG = {"a": 2.5, "b": 5.0, FREE: 0.0}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("relay", [False, pytest.param(True, marks=pytest.mark.postfix)])
+def test_of_a_hidden_limit_85_percent_are_used_after_the_ramp(tmp_path: Path, relay: bool) -> None:
+    if relay and unavailable():
+        pytest.skip(unavailable())
+    found = measure(tmp_path, LONG, seconds=240, ramp=110, start=1.0, relay=relay)
+    for name, limit in LONG.items():
+        assert found[name].per_second >= 0.85 * (limit or 10.0) and not found[name].blocked
