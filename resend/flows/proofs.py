@@ -63,7 +63,7 @@ def warnings(
         if foreign:
             yield f"[dkim] signs for {bodies.signer.domain}, which is not the domain of {_named(foreign, 'sender')}"
     yield from _without_one_click(rows, samples, bodies)
-    yield from _gmail(rows, mails, now)
+    yield from crowded_gmail(rows, mails, now)
 
 
 def _ours(row: PlanRow) -> bool:
@@ -131,7 +131,7 @@ def _without_one_click(rows: Iterable[PlanRow], samples: Iterable[PlanRow], bodi
         )
 
 
-def _gmail(rows: Iterable[PlanRow], mails: Sequence[Mails], now: datetime) -> Iterator[str]:
+def crowded_gmail(rows: Iterable[PlanRow], mails: Sequence[Mails], now: datetime) -> Iterator[str]:
     """Originals of the last 24 h are the provider's share of the evidence, spread as all its mail over the hours."""
     resent = sum(row.provider == "google" for row in rows)
     whole = sum(item.mails for item in mails if item.dimension == "provider" and item.value == "google")

@@ -1,0 +1,153 @@
+"""`plan make` tells what will go wrong with signatures, identities and volume, and of unfit mail, before a run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from resend.flows import proofs
+from resend.policy.dkim import Signer
+from resend.stores.incidents import Mails
+from tests.cli.conftest import Cli, cli, place
+from tests.ledger.world import World
+from tests.queue.test_queue_and_plan import NOW, TOML, held, write
+from tests.support.keys import rsa_key
+
+__all__ = ["cli", "place"]
+MESSAGE = "<release.R1.r1@mail.example.jp>"
+
+
+def ready(cli: Cli, body: bytes = b"", toml: str = "") -> None:
+    write(cli)
+    Path("resend.toml").write_text(TOML + toml)
+    if body:
+        Path("content/kept").mkdir()
+        Path(f"content/kept/{hashlib.sha256(MESSAGE.encode()).hexdigest()}.eml").write_bytes(body)
+        assert cli("catalog", "load", "--content", "content").exit == 0
+    assert held(cli, NOW) == 0
+
+
+def original(*, age: timedelta = timedelta(hours=2)) -> bytes:
+    pytest.importorskip("dkim")
+    text = (
+        f"From: pr@example.jp\r\nTo: u1@corp.jp\r\nSubject: News\r\nMessage-ID: {MESSAGE}\r\n"
+        f"Date: {NOW - age:%a, %d %b %Y %H:%M:%S +0000}\r\n\r\nhello\r\n"
+    )
+    signer = Signer(domain="example.jp", selector="s1", key=rsa_key()[0])
+    return signer.sign(text.encode(), int((NOW - age).timestamp()))
+
+
+def said(cli: Cli, *argv: str) -> str:
+    made = cli("plan", "make", "busy", "--json", *argv)
+    assert made.exit == 0, made.err
+    return "\n".join(row["text"] for row in made.of("warning"))
+
+
+def test_a_signature_that_holds_is_kept_and_a_broken_one_is_asked_about(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"s1._domainkey.example.jp": rsa_key()[1]}
+    monkeypatch.setattr(proofs, "dns_txt", lambda name: answers.get(name, ""))
+    ready(cli, original())
+    assert "DKIM" not in said(cli)
+    answers.clear()
+    refused = cli("plan", "make", "busy")
+    assert refused.exit == 2
+    assert all(word in refused.one_error() for word in ("R1", "not in DNS", "--identity new"))
+    said(cli, "--identity", "new")
+
+
+def test_dns_that_is_silent_and_an_old_date_are_warned_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(name: str) -> str:
+        raise OSError("timed out")
+
+    monkeypatch.setattr(proofs, "dns_txt", silent)
+    ready(cli, original(age=timedelta(hours=80)))
+    text = said(cli)
+    assert "not verified" in text and "72 h" in text
+    assert "72 h" not in said(cli, "--identity", "new")
+
+
+def test_without_dkimpy_it_says_that_nothing_was_verified(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(cli, original())
+    monkeypatch.setattr("resend.policy.dkim.available", lambda: False)
+    assert "not verified: the extra `dkim`" in said(cli)
+
+
+def test_a_key_that_others_may_read_is_refused(cli: Cli) -> None:
+    pytest.importorskip("dkim")
+    ready(cli, toml='[dkim]\nselector = "s1"\ndomain = "example.jp"\nkey_file = "key.pem"\n')
+    Path("key.pem").write_bytes(rsa_key()[0])
+    Path("key.pem").chmod(0o644)
+    assert "chmod 600" in cli("plan", "make", "busy").one_error()
+    Path("key.pem").chmod(0o600)
+    assert said(cli) == ""
+
+
+def test_a_changed_line_for_late_mail_makes_a_plan_stale(cli: Cli) -> None:
+    late = '[message]\ndelayed_after = "1h"\ndelayed_line = {ja = "遅延", en = "late"}\n'
+    ready(cli, toml=late)
+    plan = cli("plan", "make", "busy", "--json").of("plan")[0]["id"]
+    assert cli("plan", "diff", plan).exit == 0
+    Path("resend.toml").write_text(TOML + late.replace("遅延", "おくれ"))
+    assert cli("plan", "diff", plan).exit == 4
+
+
+def test_a_template_that_fails_is_said_before_the_run(cli: Cli) -> None:
+    write(cli)
+    Path("content/R1.eml.j2").write_text("Subject: {{ title }} {{ 1 / 0 }}\n\nx\n")
+    assert cli("catalog", "load", "--content", "content").exit == 0
+    assert held(cli, NOW) == 0
+    made = cli("plan", "make", "busy", "--json")
+    assert sum(row["count"] for row in made.of("trouble")) == 2
+
+
+def test_content_that_went_missing_ends_in_no_mail(cli: Cli) -> None:
+    ready(cli)
+    plan = cli("plan", "make", "busy", "--json").of("plan")[0]["id"]
+    Path("home/content/R1.eml.j2").unlink()
+    refused = cli("run", plan, "--confirm", "2", "--provider-not-recovered", "test", "--evidence-age", "9d")
+    assert refused.exit in (1, 2, 4), refused.out + refused.err
+    again = cli("plan", "make", "busy")
+    assert again.exit == 2 and "nothing is to be resent" in again.one_error()
+
+
+def test_hostile_addresses_and_titles_and_a_release_without_sender_stay_out(cli: Cli) -> None:
+    hostile = ["a,b@corp.jp", 'a""b@corp.jp', "a\rb@corp.jp", "a\nb@corp.jp", "a\0b@corp.jp"]
+    rows = "".join(f'r{number},"{address}"\n' for number, address in enumerate(hostile))
+    Path("recipients.csv").write_bytes(f"id,address\n{rows}fine,u2@corp.jp\n".encode())
+    releases = "R1,C1,News,\nR2,C1,A\u2028B,pr@example.jp\nR3,C1,C,pr@example.jp\n"
+    Path("releases.csv").write_text(f"id,customer,title,sender\n{releases}", encoding="utf-8")
+    loaded = cli("catalog", "load", "--recipients", "recipients.csv", "--releases", "releases.csv", "--json")
+    assert loaded.exit == 3 and loaded.rows[-1]["loaded"]["recipients"] == 1, loaded.out
+    assert loaded.rows[-1]["loaded"]["releases"] in (1, 2)  # a title with U+2028 may load: rendering refuses it
+    assert "recipients.csv:2" in loaded.err and "releases.csv:2" in loaded.err
+
+
+def test_gmail_asks_for_one_click(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = '[providers.google]\nmx = ["mx.corp.jp"]\n'
+    monkeypatch.setattr("tests.queue.test_queue_and_plan.TOML", TOML + ours)  # an incident freezes its providers
+    ready(cli, toml=ours)
+    assert "one-click" in said(cli)
+    Path("resend.toml").write_text(TOML + ours + '[message]\nlist_unsubscribe = "https://example.jp/u/{recipient}"\n')
+    assert said(cli) == ""
+    Path("resend.toml").write_text(TOML + '[message]\nlist_unsubscribe = "http://example.jp/u/{recipient}"\n')
+    assert "message.list_unsubscribe" in cli("plan", "make", "busy").one_error()
+
+
+def test_gmail_counts_original_and_resend_of_a_day() -> None:
+    (row,) = World(None, count=1).rows()  # type: ignore[arg-type]
+    hour = int(NOW.timestamp()) * 1_000_000 - 3_600_000_000
+    seen = [
+        Mails(dimension="provider", value="google", mails=2_500),
+        Mails(dimension="hour", value=str(hour), mails=9_000),
+        Mails(dimension="hour", value=str(hour - 48 * 3_600_000_000), mails=1_000),
+    ]
+    mails = [replace(row, provider="google")] * 3_000
+    (text,) = proofs.crowded_gmail(mails, seen, NOW)
+    assert "2,250" in text and "3,000" in text
+    assert not list(proofs.crowded_gmail(mails[:100], seen, NOW))
