@@ -238,14 +238,34 @@ def find(
         )
         rows = _rows(con, query, [status, status, bare, bare, address, address])
         yield from (_as_json(row, table) for row in rows)
+        if not asked:
+            yield from (_as_json(row, table) for row in _without_sender(con, home, config, own, status))
         if not asked and status in ("", OutcomeStatus.DELIVERED):
+            source = sql.quote(outcomes(home, config, own=own).suspects)
+            con.execute(
+                f"CREATE TEMP TABLE told AS SELECT DISTINCT message_id, lower(mailbox) AS mailbox FROM {source}"
+            )
             yield from (_as_json(row, table) for row in _at_once(con, home, config, own))
+
+
+def _without_sender(
+    con: duckdb.DuckDBPyConnection, home: Home, config: Config, own: Own, status: str
+) -> Iterator[dict[str, Any]]:
+    """Bounces of others that failed or came late: nobody's to send again, so that the kept outcomes lack them."""
+    con.execute("DROP VIEW suspect")
+    prepare(con, Evidence(home), config, all_mail=True, own=own)
+    run(con, "outcome/closure/null_sender")
+    _step(con, "suspect", "outcome/90_suspect")
+    yield from _rows(
+        con,
+        "SELECT * FROM suspect WHERE sender = '' AND (? = '' OR status = ?)"
+        " AND (first_failed_at IS NOT NULL OR status IN ('expired', 'delivered_late')) ORDER BY outcome_id",
+        [status, status],
+    )
 
 
 def _at_once(con: duckdb.DuckDBPyConnection, home: Home, config: Config, own: Own) -> Iterator[dict[str, Any]]:
     """Mail that never failed and was in time, by arrival; hours at a time: memory does not grow with the log."""
-    con.execute("CREATE TEMP TABLE told AS SELECT DISTINCT message_id, lower(mailbox) AS mailbox FROM suspect")
-    con.execute("DROP VIEW suspect")
     prepare(con, Evidence(home), config, all_mail=True, own=own)
     con.execute("ALTER VIEW events RENAME TO every_event")
     hours = con.execute(
@@ -299,4 +319,5 @@ def _as_json(row: dict[str, Any], table: ProviderTable) -> dict[str, Any]:
         "queue_id": row["qid"],
         "host": row["host"],
         "evidence": row["evidence"],
+        "queue_ids": row["chain"].split(">"),
     }

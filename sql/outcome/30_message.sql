@@ -1,6 +1,7 @@
 -- Purpose: what is known of each message in a queue: one row for a life of a queue id. Any of its lines may tell the
 --   message-id or the sender: in exports and bounces each record does. A bounce mail of ours (`notice`) has no sender and
---   did not come in from anywhere, or another life's non-delivery notification names it.
+--   did not come in from anywhere, or another life's notification names it. So are those to the postmaster, which double
+--   bounces and smtpd's reports go to: their sender is double-bounce@.
 -- Parameters: header VARCHAR (lower case; the logged header that counts before others). Reads life.
 -- Columns: life, host, instance, qid, epoch, arrived_at, message_id, sender, queued (0/1: the sender is known), header,
 --   subject (the logged header of that name), origin (queue id that it came from, '' none), requeued (0/1), notice (0/1), expired_at, removed_at, deleted (0/1: by
@@ -64,7 +65,11 @@ SELECT
   coalesce(subject, '') AS subject,
   coalesce(origin, '') AS origin,
   requeued,
-  CASE WHEN noticed.life IS NOT NULL OR (queued = 1 AND sender = '' AND begun = 0) THEN 1 ELSE 0 END AS notice,
+  CASE
+    WHEN noticed.life IS NOT NULL THEN 1
+    WHEN queued = 1 AND begun = 0 AND (sender = '' OR position('double-bounce@' IN sender) = 1) THEN 1
+    ELSE 0
+  END AS notice,
   expired_at,
   removed_at,
   deleted,

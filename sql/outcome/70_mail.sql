@@ -89,7 +89,7 @@ folded AS (
     chain,
     max(CASE WHEN identity = 1 THEN message_id END) AS message_id,
     max(CASE WHEN envelope = 1 THEN sender END) AS sender,
-    max(CASE WHEN (forked = 0 AND depth = 0) OR (forked = 1 AND last = 1) THEN recipient END) AS recipient,
+    max(CASE WHEN last = 1 THEN recipient END) AS recipient,
     max(CASE WHEN depth = 0 THEN recipient END) AS first_recipient,
     max(CASE WHEN depth = 0 THEN original END) AS original,
     max(CASE WHEN heading = 1 THEN header END) AS header,

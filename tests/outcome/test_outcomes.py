@@ -284,7 +284,7 @@ def test_json_rows_have_the_contract_fields(last_words: Run, home: Home) -> None
     last_words(arrives("10:00:00", "AAAA1", "m1@x") + tries("10:00:01", "AAAA1", "a@example.net", "deferred", BUSY))
     (row,) = find(home, Config(tz="UTC"))
     first = {"message_id", "sender", "recipient", "status", "maybe_delivered", "at", "attempts", "provider"}
-    assert set(row) == first | {"code", "enhanced", "reply", "queue_id", "host", "evidence"}
+    assert set(row) == first | {"code", "enhanced", "reply", "queue_id", "host", "evidence", "queue_ids"}
     assert json.loads(json.dumps(row)) == row
 
 
@@ -303,3 +303,33 @@ def test_mail_under_the_queue_id_of_an_old_bounce_is_counted(last_words: Run, ho
         assert con.execute(f"SELECT domain, mails FROM read_parquet({sql.quote(totals)})").fetchall() == [
             ("example.net", 1)
         ]
+
+
+def test_an_alias_is_told_by_where_it_leads_and_by_what_the_sender_wrote(last_words: Run, home: Home) -> None:
+    rows = last_words(
+        arrives("10:00:00", "AAAA1", "m1@x")
+        + tries("10:00:01", "AAAA1", "info@example.jp", "sent", "forwarded as AAAA2", relay="local", dsn="2.0.0")
+        + removed("10:00:01", "AAAA1")
+        + arrives("10:00:01", "AAAA2", "m1@x")
+        + tries("10:00:02", "AAAA2", "b@example.net>, orig_to=<info@example.jp", "bounced", "host x said: 550 no")
+    )
+    assert [(row["recipient"], row["mailbox"], row["domain"]) for row in rows] == [
+        ("info@example.jp", "b@example.net", "example.net")
+    ]
+    (row,) = find(home, Config(tz="UTC"))
+    assert (row["recipient"], row["queue_ids"]) == ("b@example.net", ["AAAA1", "AAAA2"])
+
+
+def test_a_list_of_all_mail_has_failed_bounces_of_others_and_no_notice_of_ours(last_words: Run, home: Home) -> None:
+    rows = last_words(
+        arrives("10:00:00", "AAAA1", "m1@x", sender="")
+        + tries("10:00:01", "AAAA1", "a@example.net", "bounced", "host x said: 550 no", dsn="5.1.1")
+        + line("10:00:01", "bounce[13]: AAAA1: postmaster non-delivery notification: AAAA2")
+        + line("10:00:01", "cleanup[11]: AAAA3: message-id=<n@mta1>")
+        + line("10:00:01", "qmgr[12]: AAAA3: from=<double-bounce@mta1.example.jp>, size=6000, nrcpt=1 (queue active)")
+        + tries("10:00:02", "AAAA3", "postmaster@example.jp", "bounced", "host x said: 550 no", dsn="5.1.1")
+    )
+    assert rows == []
+    assert [(row["sender"], row["recipient"], row["status"]) for row in find(home, Config(tz="UTC"))] == [
+        ("", "a@example.net", "bounced")
+    ]
