@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import smtplib
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,22 +33,65 @@ from tests.executor.test_reactions import profile, render
 from tests.ledger.world import World
 from tests.support.postfix import PREFIX, postfix, unavailable
 
-FREE = "free"
+FREE, LIVE = "free", "live@example.jp"
+
+
+async def live_stream(address: str, per_second: float, log: Path) -> None:
+    """The sender's own live mail, and the log that tells of it; the minute before is in it already."""
+    host, _, port = address.rpartition(":")
+
+    def send() -> bool:
+        with smtplib.SMTP(host, int(port), local_hostname="live.example.jp") as client:
+            try:
+                client.sendmail(LIVE, ["r@corp.example.jp"], b"Message-ID: <live@x>\r\n\r\nx\r\n")
+            except smtplib.SMTPException:
+                return False
+            return True
+
+    def line(at: datetime, taken: bool) -> str:
+        end = (
+            "dsn=2.0.0, status=sent (250 ok)" if taken else "dsn=4.7.500, status=deferred (host said: 451 4.7.500 Busy)"
+        )
+        return (
+            f"{at.isoformat()} mta1 postfix/smtp[7]: 8D0691D839: to=<r@corp.example.jp>, relay=mx.example.com[{host}]:"
+            f"{port}, delay=0.9, delays=0.1/0/0.4/0.4, {end}\n"
+        )
+
+    now = datetime.now(UTC)
+    before = [now - timedelta(seconds=60 - n / per_second) for n in range(int(60 * per_second))]
+    log.write_text("".join(line(at, taken=True) for at in before))
+    sent, loop = 0, asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        await asyncio.sleep(max(0.0, began + sent / per_second - loop.time()))
+        sent += 1
+        taken = await asyncio.to_thread(send)
+        with log.open("a") as stream:
+            stream.write(line(datetime.now(UTC), taken))
 
 
 @dataclass(frozen=True)
 class Seen:
     """Of one pool: mails taken in the measured time, all 451s, all blocks."""
 
-    per_second: float
+    per_second: float  # ours
+    live: float
     throttled: int
     blocked: int
 
 
 def measure(
-    folder: Path, limits: dict[str, float], *, seconds: float, ramp: float, start: float, relay: bool
+    folder: Path,
+    limits: dict[str, float],
+    *,
+    seconds: float,
+    ramp: float,
+    start: float,
+    relay: bool,
+    live: float = 0.0,
+    ceiling: float = 10.0,
 ) -> dict[str, Seen]:
-    """Run for `seconds`; the rates are those after `ramp`."""
+    """Run for `seconds`; the rates are those after `ramp`. `live`: mails per second of another sender's to pool a."""
     pools = {
         name: Pool(
             name=name,
@@ -89,7 +133,7 @@ def measure(
                         routes=Routes(None, mapped),
                         profile=lambda name: profile(
                             name,
-                            rate=10.0,
+                            rate=ceiling,
                             start=start,
                             floor=0.1,
                             cooldown=timedelta(seconds=3),
@@ -99,24 +143,34 @@ def measure(
                         render=render,
                         options=Options(retry_after=timedelta(seconds=2), retry_at_most=timedelta(seconds=8)),
                     )
-                    config = Config.model_validate({"tz": "UTC"})
+                    config = Config.model_validate({"tz": "UTC", "providers": {"a": {"mx": ["127.0.1.60"]}}})
+                    if live:
+                        logs.append(folder / "mail.log")
+                        stream = asyncio.create_task(live_stream(lab.address("a"), live, logs[0]))
                     follows = [asyncio.create_task(_follow(run, ledger, config, log)) for log in logs]
                     asyncio.get_running_loop().call_later(seconds, run.stop, "measured")
                     began = run.clock.now().timestamp()
                     await run.execute()
+                    if live:
+                        follows.append(stream)
                     for task in follows:
                         task.cancel()
                     await asyncio.gather(*follows, return_exceptions=True)
                 found = {}
                 for name in pools:
-                    times = [item.at / 1e9 - began for item in read_receipts(folder / "lab", name)]
+                    taken = list(read_receipts(folder / "lab", name))
+                    times = [item.at / 1e9 - began for item in taken if item.sender != LIVE]
+                    others = [item.at / 1e9 - began for item in taken if item.sender == LIVE]
                     counts = lab.counts(name)
                     rate = sum(ramp <= at < seconds for at in times) / (seconds - ramp)
-                    found[name] = Seen(round(rate, 3), counts.throttled, counts.blocked)
+                    beside = sum(ramp <= at < seconds for at in others) / (seconds - ramp)
+                    found[name] = Seen(round(rate, 3), round(beside, 3), counts.throttled, counts.blocked)
                 return found
 
     found = asyncio.run(play())
-    print(json.dumps({name: [seen.per_second, seen.throttled, seen.blocked] for name, seen in found.items()}))
+    print(
+        json.dumps({name: [seen.per_second, seen.live, seen.throttled, seen.blocked] for name, seen in found.items()})
+    )
     return found
 
 
@@ -138,3 +192,10 @@ def test_of_a_hidden_limit_85_percent_are_used_after_the_ramp(tmp_path: Path, re
     found = measure(tmp_path, LONG, seconds=240, ramp=110, start=1.0, relay=relay)
     for name, limit in LONG.items():
         assert found[name].per_second >= 0.85 * (limit or 10.0) and not found[name].blocked
+
+
+@pytest.mark.nightly
+def test_while_live_mail_takes_half_of_the_limit_the_resend_takes_the_rest(tmp_path: Path) -> None:
+    found = measure(tmp_path, {"a": 5.0, FREE: 0.0}, seconds=60, ramp=15, start=5.0, relay=False, live=2.5, ceiling=5.0)
+    assert 0.85 * 2.5 <= found["a"].per_second <= 2.5 * 1.05 and found["a"].live >= 2.5 * 0.95
+    assert not found["a"].throttled and found[FREE].per_second >= 5.0 * 0.95
