@@ -1,4 +1,4 @@
-"""Whatever stands in the catalog: the RCPT on the wire is the plan's and the bytes are the rendered ones, or nothing left."""
+"""Whatever stands in the catalog: RCPT and bytes on the wire are those of the plan, or nothing left."""
 
 from __future__ import annotations
 

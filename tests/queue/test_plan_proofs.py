@@ -6,12 +6,19 @@ import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from resend.config import load
 from resend.flows import proofs
-from resend.policy.dkim import Signer
+from resend.flows.bodies import StoredBodies
+from resend.policy.content import ContentError
+from resend.policy.dkim import Signer, Standing, inspect
+from resend.stores.home import Home
 from resend.stores.incidents import Mails
+from resend.stores.keyfile import load_signer
+from resend.stores.plans import PlanFile
 from tests.cli.conftest import Cli, cli, place
 from tests.ledger.world import World
 from tests.queue.test_queue_and_plan import NOW, TOML, held, write
@@ -78,7 +85,7 @@ def test_without_dkimpy_it_says_that_nothing_was_verified(cli: Cli, monkeypatch:
     assert "not verified: the extra `dkim`" in said(cli)
 
 
-def test_a_key_that_others_may_read_is_refused(cli: Cli) -> None:
+def test_a_key_that_others_may_read_is_refused_and_ours_signs_each_try_alike(cli: Cli) -> None:
     pytest.importorskip("dkim")
     ready(cli, toml='[dkim]\nselector = "s1"\ndomain = "example.jp"\nkey_file = "key.pem"\n')
     Path("key.pem").write_bytes(rsa_key()[0])
@@ -86,6 +93,18 @@ def test_a_key_that_others_may_read_is_refused(cli: Cli) -> None:
     assert "chmod 600" in cli("plan", "make", "busy").one_error()
     Path("key.pem").chmod(0o600)
     assert said(cli) == ""
+    config = load(directory=Path.cwd()).config
+    home, signer = Home(Path("home").absolute()), load_signer(config)
+    plan = cli("plan", "list", "--json").of("plan")[0]["id"]
+    with PlanFile(home, plan) as frozen:
+        row = next(frozen.rows())
+    mail = SimpleNamespace(key=row.key, plan_id=plan, batch_id=row.batch_id, date="")
+    wire, _ = StoredBodies(home, signer).renderer()(mail)  # type: ignore[arg-type]
+    assert StoredBodies(home, signer).renderer()(mail)[0] == wire  # type: ignore[arg-type]
+    found = inspect(wire, done_at=NOW, lookup=lambda name: rsa_key()[1])
+    assert found.standing is Standing.GOOD
+    with pytest.raises(ContentError, match=r"s1\._domainkey\.example\.jp"):
+        StoredBodies(home).renderer()(mail)  # type: ignore[arg-type]
 
 
 def test_a_changed_line_for_late_mail_makes_a_plan_stale(cli: Cli) -> None:
