@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from resend.errors import ConfigError, StoreError
+from resend.stores.failpoints import number
 
 APPLICATION_ID = 0x62726C67  # "brlg" in the SQLite header: this file is a bulk-resend ledger
 _NETWORK_TYPES = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "gfs2", "ocfs2"} | {
@@ -25,6 +26,7 @@ _NETWORK_TYPES = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "
     "beegfs",
 }  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
 _BUSY_MS = 5000
+_IDLE_MS = int(number("idle_s", 15.0) * 1000)  # of a write transaction on PostgreSQL; well within a lease
 _WAL_LEFT = 32 * 1024 * 1024  # bytes of write-ahead log that stay: a commit that makes the file longer takes longer
 
 
@@ -66,6 +68,7 @@ def postgres_engine(url: str) -> Engine:
             next_step="pip install 'bulk-resend[postgres]'",
         ) from None
     event.listen(engine, "connect", _prepare_postgres)
+    event.listen(engine, "begin", _begin_postgres)
     return engine
 
 
@@ -123,6 +126,12 @@ def _prepare_postgres(raw: Any, _: object) -> None:
         cursor.execute("SET synchronous_commit TO on")
         cursor.execute("SET application_name TO 'bulk-resend'")
     raw.commit()
+
+
+def _begin_postgres(conn: Connection) -> None:
+    """A host that is stopped in the middle of a write holds locks that all others wait for: the server ends that."""
+    if conn.get_execution_options().get("ledger_write"):
+        conn.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
 
 
 def _begin(conn: Connection) -> None:
