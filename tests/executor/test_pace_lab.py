@@ -126,8 +126,10 @@ def measure(
                     if relay:
                         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))) / name
                         root.mkdir()
-                        to = {"default_transport": f"smtp:[{host}]:{port}", "enable_long_queue_ids": "yes"}
-                        running = await asyncio.to_thread(stack.enter_context, postfix(root, {}, to))
+                        running = await asyncio.to_thread(
+                            stack.enter_context,
+                            postfix(root, {"*": f"smtp:[{host}]:{port}"}, {"enable_long_queue_ids": "yes"}),
+                        )
                         logs.append(running.log)
                         host, port = "127.0.0.1", str(running.port)
                         egress = f"relay:{host}:{port}"
@@ -205,7 +207,7 @@ LONG = {"a": 2.5, "b": 5.0, FREE: 0.0}
 def test_of_a_hidden_limit_85_percent_are_used_after_the_ramp(tmp_path: Path, relay: bool) -> None:
     if relay and unavailable():
         pytest.skip(unavailable())
-    seconds, ramp, start = (150, 70, 2.0) if relay else (240, 110, 1.0)
+    seconds, ramp, start = (95, 60, 2.0) if relay else (240, 110, 1.0)
     found = measure(tmp_path, LONG, seconds=seconds, ramp=ramp, start=start, relay=relay)
     for name, limit in LONG.items():
         assert found[name].per_second >= 0.85 * (limit or 10.0) and not found[name].blocked
