@@ -320,4 +320,5 @@ def _as_json(row: dict[str, Any], table: ProviderTable) -> dict[str, Any]:
         "host": row["host"],
         "evidence": row["evidence"],
         "queue_ids": row["chain"].split(">"),
+        "original_recipient": row["recipient"],
     }

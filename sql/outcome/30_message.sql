@@ -66,8 +66,8 @@ SELECT
   coalesce(origin, '') AS origin,
   requeued,
   CASE
-    WHEN noticed.life IS NOT NULL THEN 1
-    WHEN queued = 1 AND begun = 0 AND (sender = '' OR position('double-bounce@' IN sender) = 1) THEN 1
+    WHEN sender <> '' AND position('double-bounce@' IN sender) <> 1 THEN 0
+    WHEN noticed.life IS NOT NULL OR (queued = 1 AND begun = 0) THEN 1
     ELSE 0
   END AS notice,
   expired_at,

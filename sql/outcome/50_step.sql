@@ -1,7 +1,8 @@
 -- Purpose: which leg continues which. A mail handed to ourselves goes on under its next queue id, in the life of that id
 --   that was under way when the hand-over was logged. Told by: the queue id in the reply (`queued as`); orig_queue_id or
---   orig_id at the next one; for a filter that names none, the same message-id to the same recipient. It is a hop only if
---   the address is ours (own_host) or what follows confirms it: the same message-id or recipient.
+--   orig_id at the next one; for a filter that names none, or one without this recipient, the same message-id to the same
+--   recipient. It is a hop only if the address is ours (own_host) or what follows confirms it: the same message-id or
+--   recipient.
 --   One leg may go on as several (an alias).
 -- Parameters: none. Reads leg, message, own_host(address).
 -- Columns: leg, next_leg (NULL: the next queue id has said nothing of this recipient yet), next_life, relay_ip (of the
@@ -57,7 +58,8 @@ followed AS (
       )
       OR (
         child.requeued = 0 AND handing.word = 'sent'
-        AND handing.sent_at BETWEEN child.arrived_at - 120000000 AND child.last_at + 120000000
+        AND child.arrived_at <= handing.sent_at + CASE WHEN child.host = handing.host THEN 2000000 ELSE 120000000 END
+        AND child.last_at >= handing.sent_at - CASE WHEN child.host = handing.host THEN 2000000 ELSE 120000000 END
       )
     )
   UNION ALL
@@ -65,7 +67,6 @@ followed AS (
   FROM handing
   JOIN message AS child ON child.message_id = handing.message_id AND child.host = handing.host
   WHERE handing.word = 'sent'
-    AND handing.next_qid = ''
     AND handing.message_id NOT IN ('', '<>')
     AND (handing.ours = 1 OR (handing.sent_ip = '' AND handing.sent_relay NOT IN ('', 'none', 'local', 'virtual')))
     AND child.life <> handing.life
@@ -99,10 +100,14 @@ chosen AS (
   WHERE (way < 4 AND (ours = 1 OR same_id = 1 OR any_same = 1 OR way = 2)) OR (way = 4 AND any_same = 1)
 ),
 best AS (
+  -- A filter that makes several mails of one names one of them: the recipients that it does not have are in the others.
   SELECT
     *,
     dense_rank() OVER (
-      PARTITION BY leg ORDER BY way ASC NULLS LAST, same_id DESC NULLS LAST, next_at DESC NULLS LAST, next_life ASC NULLS LAST
+      PARTITION BY leg
+      ORDER BY
+        CASE WHEN way < 4 AND any_same = 1 THEN 0 WHEN next_leg IS NULL THEN 1 WHEN way = 4 THEN 2 ELSE 3 END ASC NULLS LAST,
+        way ASC NULLS LAST, same_id DESC NULLS LAST, next_at DESC NULLS LAST, next_life ASC NULLS LAST
     ) AS place
   FROM chosen
 ),

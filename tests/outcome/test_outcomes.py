@@ -284,7 +284,10 @@ def test_json_rows_have_the_contract_fields(last_words: Run, home: Home) -> None
     last_words(arrives("10:00:00", "AAAA1", "m1@x") + tries("10:00:01", "AAAA1", "a@example.net", "deferred", BUSY))
     (row,) = find(home, Config(tz="UTC"))
     first = {"message_id", "sender", "recipient", "status", "maybe_delivered", "at", "attempts", "provider"}
-    assert set(row) == first | {"code", "enhanced", "reply", "queue_id", "host", "evidence", "queue_ids"}
+    assert set(row) == first | {"code", "enhanced", "reply", "queue_id", "host", "evidence"} | {
+        "queue_ids",
+        "original_recipient",
+    }
     assert json.loads(json.dumps(row)) == row
 
 
@@ -333,3 +336,40 @@ def test_a_list_of_all_mail_has_failed_bounces_of_others_and_no_notice_of_ours(l
     assert [(row["sender"], row["recipient"], row["status"]) for row in find(home, Config(tz="UTC"))] == [
         ("", "a@example.net", "bounced")
     ]
+
+
+def test_a_mail_whose_queue_id_a_bounce_of_ours_has_at_once_again_is_no_bounce(last_words: Run) -> None:
+    rows = last_words(
+        arrives("10:00:00", "AAAA1", "m1@x")
+        + tries("10:00:01", "AAAA1", "a@example.net", "bounced", "host x said: 550 no", dsn="5.1.1")
+        + removed("10:00:01", "AAAA1")
+        + line("10:00:04", "cleanup[11]: AAAA1: message-id=<n@mta1>")
+        + line("10:00:04", "bounce[13]: AAAA2: sender non-delivery notification: AAAA1")
+        + line("10:00:04", "qmgr[12]: AAAA1: from=<>, size=6000, nrcpt=1 (queue active)")
+        + tries("10:00:05", "AAAA1", "news@example.jp", "sent", "250 ok", dsn="2.0.0")
+        + removed("10:00:05", "AAAA1")
+    )
+    assert [(row["recipient"], row["status"]) for row in rows] == [("a@example.net", "bounced")]
+
+
+@pytest.mark.parametrize("names", [" queued as BBBB2", " Ok"])
+def test_a_filter_that_makes_two_mails_of_one_may_name_one_of_them_or_none(
+    last_words: Run, home: Home, names: str
+) -> None:
+    inner = {"relay": "127.0.0.1[127.0.0.1]:10025", "dsn": "2.0.0"}
+    last_words(
+        arrives("10:00:00", "AAAA1", "m1@x")
+        + arrives("10:00:01", "BBBB1", "m1@x")
+        + tries("10:00:01", "BBBB1", "a@example.net", "bounced", "host x said: 550 no", dsn="5.1.1")
+        + removed("10:00:01", "BBBB1")
+        + arrives("10:00:01", "BBBB2", "m1@x")
+        + tries("10:00:02", "AAAA1", "a@example.net", "sent", f"250 2.0.0{names}", **inner)
+        + tries("10:00:02", "AAAA1", "b@example.net", "sent", f"250 2.0.0{names}", **inner)
+        + removed("10:00:02", "AAAA1")
+        + tries("10:00:03", "BBBB2", "b@example.net", "deferred", BUSY)
+    )
+    found = {row["recipient"]: (row["status"], row["queue_ids"]) for row in find(home, Config(tz="UTC"))}
+    assert found == {
+        "a@example.net": ("bounced", ["AAAA1", "BBBB1"]),
+        "b@example.net": ("still_queued", ["AAAA1", "BBBB2"]),
+    }
