@@ -277,7 +277,9 @@ def _execute(
                 await _refresh(running, home, config, ledger)
                 beside.append(asyncio.create_task(_refreshing(running, home, config, ledger)))
             if log is not None:
-                beside.append(asyncio.create_task(_follow(running, ledger, config, log)))
+                beside.append(
+                    asyncio.create_task(_follow(running, ledger, config, log, anyway=bool(options.not_recovered)))
+                )
             try:
                 summary = await running.execute()
                 if log is not None:
@@ -294,8 +296,11 @@ def _execute(
     return uvloop.run(main())
 
 
-async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> None:
-    """Read the relay's log as it grows, move fates on, and let live mail go first. A lost log pauses the run."""
+async def _follow(running: Run, ledger: Ledger, config: Config, log: Path, *, anyway: bool) -> None:
+    """Read the relay's log as it grows, move fates on, and let live mail go first. A lost log pauses the run.
+
+    `anyway`: a person has said why it is sent though the provider still refuses; live deferrals park nothing then.
+    """
     tail = LogTail(log, tz=config.tz)
     tracker = FateTracker(config.collect.own_relays)
     live = LiveTraffic(
@@ -330,7 +335,8 @@ async def _follow(running: Run, ledger: Ledger, config: Config, log: Path) -> No
             live.feed(events, clock)
             if now - told >= _LIVE_S:
                 told = now
-                running.live(live.now(clock, tracker.followed))
+                seen = live.now(clock, tracker.followed)
+                running.live({name: (rate, "" if anyway else why) for name, (rate, why) in seen.items()})
             if not events:
                 await asyncio.sleep(_FOLLOW_S)
     except Exception as error:

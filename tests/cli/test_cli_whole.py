@@ -107,7 +107,7 @@ def test_sources_account_for_every_line(shell):
         assert row["lines"] == row["parsed"] + row["ignored"] + row["rejected"]
         with_gzip = Path(row["path"])
         assert with_gzip.is_file()
-    assert result.rows[-1] == {"type": "summary", "v": 1, "exit": 0, "sources": len(rows)}
+    assert result.rows[-1] == {"type": "summary", "v": 1, "exit": 0, "sources": len(rows), "rejected_lines": []}
 
 
 def test_collecting_again_adds_nothing(shell):
