@@ -181,7 +181,8 @@ tried AS (
     nullif(dsn, '') AS enhanced,
     CASE WHEN delay_ > 0 THEN clock_us(split_part(substring(tail, delay_ + 8, 20), ',', 1)) END AS delay,
     CASE WHEN stat_ = 0 THEN 'cut short: no status' WHEN to_end < 5 OR len(recipients) = 0 THEN 'not understood'
-      WHEN starts_with(stat, 'Sent') THEN NULL WHEN replied <> '' AND NOT contains(stat, replied) THEN replied ELSE stat END AS reply,
+      WHEN starts_with(stat, 'Sent') OR (starts_with(dsn, '2') AND NOT starts_with(stat, 'Deferred')) THEN NULL
+      WHEN replied <> '' AND NOT contains(stat, replied) THEN replied ELSE stat END AS reply,
     CASE WHEN starts_with(stat, 'Sent') THEN next_queue_id(stat) END AS next_qid
   FROM (SELECT *, position(' [' IN via) AS via_open FROM listed)
 ),
