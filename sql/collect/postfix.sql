@@ -4,7 +4,7 @@
 --   that as well is kept as `rejected` with its reason. Positions count from the start of the line: in a block of plain
 --   ASCII, DuckDB then cuts without looking at each character.
 -- Format: postfix, the log of Postfix
--- Version: 3
+-- Version: 4
 -- Input: syslog
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:retry|local|virtual|pipe|master|postfix-script|anvil|tlsmgr|tlsproxy)(?:\[|:)
@@ -293,6 +293,8 @@ SELECT
   nrcpt,
   CASE
     WHEN kind = 'rejected' OR class = 8 THEN left(text, 2000)
+    WHEN kind = 'header'  -- `info: header X: Y from a[192.0.2.1]; from=<b> ...` to `header X: Y`, as all formats have it
+      THEN regexp_extract(substring(text, colon + gap + 3), '^[a-z]+: (header .*?)(?: from [^ ;]*; from=<.*)?$', 1)
     WHEN class > 5 THEN substring(text, colon + gap + 3)
   END AS text
 FROM (

@@ -111,32 +111,12 @@ SELECT
   CAST(copy.epoch AS INTEGER) AS epoch,
   late.last_host,
   late.last_qid,
-  CASE
-    WHEN position('; from=<' IN copy.header) > 0 AND position('header ' IN copy.header) > 0 THEN substring(
-      split_part(copy.header, '; from=<', 1),
-      position('header ' IN copy.header) + 7,
-      length(split_part(copy.header, '; from=<', 1))
-        - length(split_part(split_part(copy.header, '; from=<', 1), ' from ', -1)) - 6
-        - position('header ' IN copy.header) - 6
-    )
-    WHEN position('header ' IN copy.header) = 1 THEN substring(copy.header, 8)
-    ELSE copy.header
-  END AS header_value,
+  substring(copy.header, 8) AS header_value,  -- after `header `
   copy.path AS chain,
   concat(part_source.file, ':', CAST(part_source.first_line + cause.line - 1 AS VARCHAR)) AS evidence,
   copy.recipient AS mailbox,
   late.accepted,
-  CASE
-    WHEN position('; from=<' IN copy.subject) > 0 AND position('header ' IN copy.subject) > 0 THEN substring(
-      split_part(copy.subject, '; from=<', 1),
-      position('header ' IN copy.subject) + 7,
-      length(split_part(copy.subject, '; from=<', 1))
-        - length(split_part(split_part(copy.subject, '; from=<', 1), ' from ', -1)) - 6
-        - position('header ' IN copy.subject) - 6
-    )
-    WHEN position('header ' IN copy.subject) = 1 THEN substring(copy.subject, 8)
-    ELSE copy.subject
-  END AS subject
+  substring(copy.subject, 8) AS subject
 FROM late
 JOIN copy ON copy.chain = late.chain
 JOIN copy AS cause ON cause.chain = late.cause_chain
