@@ -1,18 +1,22 @@
 """Follows a log that is being written: each poll parses the whole lines that were appended, with the collect SQL.
 
-Survives rotation: a new inode or a shrunken file is read from its start, after the rest of the old one. A last line
-without its newline waits for the next poll. Raises nothing: a log that is not there yet gives no events.
+The format is found out from the first lines that tell it, as `collect` does. Survives rotation: a new inode or a
+shrunken file is read from its start, after the rest of the old one. A last line without its newline waits for the next
+poll. Raises nothing: a log that is not there yet gives no events.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
 from resend.collect import parse
+from resend.collect.detect import SAMPLE_BYTES, Detected, detect
+from resend.errors import InputError
 
 _POLL_BYTES = 8 << 20  # at most so much a poll; the rest comes with the next
 
@@ -27,6 +31,7 @@ class LogTail:
         self._stream: BinaryIO | None = None
         self._from_end = from_end
         self._pending = b""
+        self._seen: Detected | None = None
 
     def close(self) -> None:
         if self._stream is not None:
@@ -45,8 +50,15 @@ class LogTail:
         self._pending = rest
         if not newline:
             return []
-        last_day = datetime.now(ZoneInfo(self._zone))
-        return parse.parse_lines(whole + newline, parse.Reading("postfix", self._zone, last_day, self._host))
+        return parse.parse_lines(whole + newline, self._reading(whole))
+
+    def _reading(self, lines: bytes) -> parse.Reading:
+        if self._seen is None and lines.strip():
+            with suppress(InputError):  # nothing of a mail server yet
+                self._seen = detect(lines[:SAMPLE_BYTES], where=str(self._path))
+        seen = self._seen or Detected("postfix")
+        today = datetime.now(ZoneInfo(self._zone))
+        return parse.Reading(seen.format, self._zone, today, self._host, seen.envelope, seen.heading)
 
     def _open(self) -> bool:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from resend.collect.tail import LogTail
 from tests.collect.reading import mail
 
@@ -56,3 +58,25 @@ def test_from_the_end(tmp_path: Path) -> None:
     with log.open("a") as handle:
         handle.write(mail(2))
     assert len(tail.poll()) == 5
+
+
+EXIM = '2026-11-20 10:00:01 1wN9t2-00000002BQv-3hr9 => a@b.example R=out T=smtp H=mx.b.example [192.0.2.1] C="250 ok"\n'
+WRAPPED = (
+    '{"__REALTIME_TIMESTAMP":"1795168800000000","_HOSTNAME":"mta1","SYSLOG_IDENTIFIER":"postfix/qmgr","_PID":"9",'
+    '"MESSAGE":"4A10000001: removed"}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "qid"),
+    [(EXIM, "attempt", "1wN9t2-00000002BQv-3hr9"), (WRAPPED, "removed", "4A10000001")],
+)
+def test_any_format_is_followed(tmp_path: Path, lines: str, kind: str, qid: str) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text("\n")
+    tail = LogTail(log, tz="UTC")
+    assert tail.poll() == []
+    for _ in range(2):
+        with log.open("a") as handle:
+            handle.write(lines)
+        assert [(event["kind"], event["qid"]) for event in tail.poll()] == [(kind, qid)]
