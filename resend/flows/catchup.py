@@ -16,11 +16,12 @@ from resend.config import Config
 from resend.errors import worst
 from resend.executor.run import RunSummary
 from resend.flows import run as sending
-from resend.flows.standing import WHO, Taken, standing_plans
+from resend.flows.standing import WHO, Taken, is_standing, standing_plans
 from resend.flows.vetoes import project_catalog, project_evidence
 from resend.model import PlanState
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.lifecycle import close_plan
 
 
 def catch_up(
@@ -42,24 +43,37 @@ def catch_up(
     project_evidence(home, config, ledger, now)
     whole = sending.catch_up(home, config, ledger, max_duration=max_duration, progress=progress)
     found: list[Taken] = []
-    for item in chain(_begun(ledger), standing_plans(home, config, ledger, now=now)):
-        found.append(item)
-        if item.plan is None:
-            continue
+    coming = chain(_begun(config, ledger, now), standing_plans(home, config, ledger, now=now))
+    while not whole.stopped:
         left = None if max_duration is None else max_duration - timedelta(seconds=time.monotonic() - started)
-        if whole.stopped or (left is not None and left <= timedelta(0)):
+        if left is not None and left <= timedelta(0):
+            break  # before the next plan is made
+        item = next(coming, None)
+        if item is None:
             break
-        options = sending.RunOptions(confirm=item.plan.total, who=WHO)
-        done = sending.run(home, config, ledger, item.plan.id, options, progress=progress, max_duration=left)
-        whole = _both(whole, done)
+        found.append(item)
+        if item.plan is not None:
+            options = sending.RunOptions(confirm=item.plan.total, who=WHO)
+            done = sending.run(home, config, ledger, item.plan.id, options, progress=progress, max_duration=left)
+            whole = _both(whole, done)
     return whole, found
 
 
-def _begun(ledger: Ledger) -> Iterator[Taken]:
-    """Plans of the policy that an earlier catch-up left: made, or not sent to the end."""
+def _begun(config: Config, ledger: Ledger, now: datetime) -> Iterator[Taken]:
+    """Plans of the policy that an earlier catch-up did not send to the end; nothing where the policy is off by now.
+
+    One that was never started is closed: what it took is taken anew, as things stand now.
+    """
+    if not config.catchup.providers:
+        return
     for plan in ledger.plans():
-        if plan.reason.startswith(f"{WHO}: ") and plan.state in (PlanState.READY, PlanState.STARTED):
+        if not is_standing(plan) or plan.state not in (PlanState.READY, PlanState.STARTED):
+            continue
+        if plan.state is PlanState.STARTED:
             yield Taken(provider="", plan=plan)
+        else:
+            with ledger.write() as conn:
+                close_plan(conn, plan.id, reason="never started; taken anew", who=WHO, now=now)
 
 
 def _both(one: RunSummary, other: RunSummary) -> RunSummary:

@@ -3,18 +3,19 @@
 Off while `[catchup] providers` is empty. Each provider is looked at alone, and passed over with its reason where a
 condition does not hold: fresh evidence without a gap, two quiet hours, final outcomes, certain links, allowed causes.
 Mail that is still queued is never taken. What it takes becomes an incident and a plan like any other: nothing goes
-twice. Raises ConfigError for causes that no policy may resend; what opening and planning raise.
+twice. Raises ConfigError for causes that no policy may resend; what opening raises.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from resend.clock import format_duration, from_micros, to_micros
 from resend.config import Config
-from resend.errors import ConfigError
+from resend.errors import ConfigError, UsageError
 from resend.flows.plan import Options, make_plan
 from resend.flows.recovery import unrecovered
 from resend.linker.incident import open_incident, taken
@@ -24,6 +25,7 @@ from resend.policy.routes import routes
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.registry import close_incident
 from resend.stores.rows import PlanRecord
 
 WHO = "standing policy"
@@ -37,6 +39,11 @@ class Taken:
     provider: str
     plan: PlanRecord | None = None
     passed_over: str = ""
+
+
+def is_standing(plan: PlanRecord) -> bool:
+    """Whether the policy made a plan: by its parameters, which no operator's plan has, never by its words."""
+    return "standing" in json.loads(plan.params)
 
 
 def standing_plans(home: Home, config: Config, ledger: Ledger, *, now: datetime) -> Iterator[Taken]:
@@ -62,7 +69,11 @@ def standing_plans(home: Home, config: Config, ledger: Ledger, *, now: datetime)
         standing = Standing(
             causes=causes, from_us=to_micros(now - policy.age_to), to_us=to_micros(now - policy.age_from), most=left
         )
-        plan = _plan(home, config, ledger, provider, standing, now)
+        try:
+            plan = _plan(home, config, ledger, provider, standing, now)
+        except UsageError as error:  # a signature that will not hold, an identity that nobody settled
+            yield Taken(provider=provider, passed_over=f"a person must decide: {error.what}")
+            continue
         left -= 0 if plan is None else plan.total
         yield Taken(provider=provider, plan=plan, passed_over="" if plan else "nothing to take")
 
@@ -106,4 +117,9 @@ def _plan(
     opened = open_incident(home, config, ledger, name, selector, now=now)
     reason = f"{WHO}: {', '.join(standing.causes)}"
     options = Options(recipient_gap=config.run.recipient_gap, reason=reason, standing=standing)
-    return make_plan(home, config, ledger, opened.record.id, options=options, now=now).record
+    try:
+        return make_plan(home, config, ledger, opened.record.id, options=options, now=now).record
+    except UsageError:
+        with ledger.write() as conn:
+            close_incident(conn, opened.record.id, now=now)
+        raise

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from resend.errors import Exit
+from resend.errors import Exit, StoreError
 from resend.lab.receipts import read_receipts
 
 PORT = 18725 + os.getpid() % 2000
@@ -174,6 +174,33 @@ def test_old_evidence_carries_no_decision(cli, ready, receiver):
     ready(POLICY, ended=timedelta(minutes=20))  # [run] max_evidence_age is 15 minutes
     found = cli("catch-up", "--json").of("standing")
     assert ["collect first" in row["passed_over"] for row in found] == [True]
+
+
+def test_only_what_the_policy_made_is_sent_without_a_count(cli, ready, receiver, place):
+    ready(POLICY)
+    assert cli("incident", "open", "x", "--provider", "office365").exit == 0
+    mine = cli("plan", "make", "x", "--reason", "standing policy: throttled", "--json").summary
+    (place / "resend.toml").write_text(toml(""))  # the policy is off
+    assert cli("catch-up", "--json").of("standing") == []
+    assert list(read_receipts(receiver)) == []
+    states = {row["id"]: row["state"] for row in cli("plan", "list", "--json").of("plan")}
+    assert states == {mine["id"]: "ready"}
+
+
+def test_a_plan_that_was_never_started_is_taken_anew(cli, ready, receiver, place, monkeypatch):
+    ready(POLICY)
+    with monkeypatch.context() as patch:
+        patch.setattr("resend.flows.run.check_fresh", lambda *a, **k: (_ for _ in ()).throw(StoreError("stopped here")))
+        assert cli("catch-up").exit == Exit.ERROR
+    (left,) = cli("plan", "list", "--json").of("plan")
+    assert left["state"] == "ready" and list(read_receipts(receiver)) == []
+    (place / "resend.toml").write_text(toml(""))
+    assert cli("catch-up", "--json").of("standing") == []  # off: nothing of it is sent any more
+    (place / "resend.toml").write_text(toml(POLICY))
+    assert [row["mails"] for row in cli("catch-up", "--json").of("standing")] == [20]
+    assert len(list(read_receipts(receiver))) == 20
+    states = {row["id"]: row["state"] for row in cli("plan", "list", "--json").of("plan")}
+    assert states.pop(left["id"]) == "closed" and len(states) == 1
 
 
 @pytest.mark.parametrize("policy", ['[catchup]\ncauses = ["throttled"]\n', POLICY + 'causes = ["mailbox_gone"]\n'])
