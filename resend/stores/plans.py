@@ -127,8 +127,7 @@ class PlanFile:
         elif batch_id:
             query += " WHERE batch_id = ?"
             values = [batch_id]
-        query += " ORDER BY egress, provider, batch_seq, seq"
-        cursor = self._run(query, values)
+        cursor = self._run(query, values)  # in the file's order, which is the sending order: nothing to sort
         while chunk := cursor.fetchmany(2048):
             for values_row in chunk:
                 yield PlanRow(**dict(zip(COLUMNS, values_row, strict=True)))

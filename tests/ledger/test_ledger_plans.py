@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -12,7 +13,9 @@ from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import ControlKind, PlanState, State, TryOutcome
 from resend.stores import control, lifecycle, registry, vetoes
 from resend.stores.export import export_rows
+from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.plans import PlanFile, write_plan
 from resend.stores.status import decisions, status
 from resend.stores.tables import delivery
 from resend.stores.transitions import Audit, EndBatch, RateChange
@@ -170,3 +173,16 @@ def test_rows_are_exported_whole_and_in_a_stable_order(ledger: Ledger) -> None:
         assert list(export_rows(conn, plan_id="x")) == []
     assert [row["key"] for row in rows] == sorted(row.key for row in world.rows())
     assert list(rows[0])[:8] == ["key", "release", "recipient", "provider", "state", "fate", "due_at", "tries"]
+
+
+def test_a_frozen_plan_is_read_in_the_order_it_was_written_in(tmp_path: Path, ledger: Ledger) -> None:
+    home = Home(tmp_path / "frozen").create()
+    world = World(ledger, count=30_000, size=500)  # several row groups
+    written = world.rows()
+    assert write_plan(home, world.plan_id, written) == 30_000
+    with PlanFile(home, world.plan_id) as frozen:
+        assert [row.key for row in frozen.rows()] == [row.key for row in written]
+        inside = [row.key for row in written if row.batch_seq == 41]
+        assert [row.key for row in frozen.rows(batch_id=written[41 * 500].batch_id)] == inside
+        some = [row.key for row in written[::701]]
+        assert [row.key for row in frozen.rows(keys=some[::-1])] == some
