@@ -53,6 +53,8 @@ def settle(lane: Lane, row: Delivery, trial: str, at: datetime, end: End) -> Non
             ends = {"outcome": TryOutcome.DEFERRED, "cause": cause.cls.value, "reply": end.why}
             _write(lane, row, trial, at, now, end, ends | {"due_at": _due(lane, row, cause, now)}, "deferred")
             lane.decide(lane.guard.failed(now, "deferred", cause))
+        case Ended.DISARMED:
+            _write(lane, row, trial, at, now, end, {"outcome": TryOutcome.DISARMED, "reply": end.why}, "disarmed")
         case Ended.UNFIT:
             lane.run.write(Quarantine(key=row.key, epoch=row.epoch, reason=end.why))
             lane.run.count("quarantined")

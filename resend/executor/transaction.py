@@ -31,6 +31,7 @@ class Ended(StrEnum):
     LOST = "lost"  # the session ended before the dot left: certainly not sent
     IN_DOUBT = "in_doubt"  # silence or garbage after the dot
     NOT_ARMED = "not_armed"  # the ledger said no
+    DISARMED = "disarmed"  # armed, and taken back by us before the dot: certainly not sent, and nobody's failure
     UNFIT = "unfit"  # this receiver cannot take this mail (SMTPUTF8, SIZE): quarantine
 
 
@@ -99,7 +100,7 @@ async def transact(
         failpoint("run.armed")
     except TooLate as error:
         session.abort()
-        return End(how=Ended.LOST, stage=stage, why=str(error), armed=True)
+        return End(how=Ended.DISARMED, stage=stage, why=str(error), armed=True)
     except SessionError as error:
         return _undotted(session, stage, str(error), armed=armed)
     if not session.usable:

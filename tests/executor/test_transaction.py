@@ -12,7 +12,7 @@ import pytest
 from resend.config import RelayConfig
 from resend.executor.connect import Refused, SmtpConnector
 from resend.executor.session import Session
-from resend.executor.transaction import End, Ended, Mail, transact
+from resend.executor.transaction import End, Ended, Mail, TooLate, transact
 from resend.lab.behaviour import Behaviour, Fault, Pool
 from resend.lab.mx import serve
 from resend.lab.receipts import Receipt, read_receipts
@@ -34,14 +34,21 @@ class Played:
 
 
 def play(
-    folder: Path, *faults: Fault, pool: Pool | None = None, mails: tuple[Mail, ...] = (MAIL,), refuse: str = ""
+    folder: Path,
+    *faults: Fault,
+    pool: Pool | None = None,
+    mails: tuple[Mail, ...] = (MAIL,),
+    refuse: str = "",
+    late: str = "",
 ) -> Played:
-    """Send `mails` one after the other over one session; `refuse` is the ledger's no to each arm."""
+    """Send `mails` one after the other over one session; `refuse` is the ledger's no to each arm, `late` its delay."""
     pool = pool or Pool(name="p", listen=("127.0.1.31:0",), faults=faults)
     played = Played()
 
     async def arm() -> str:
         played.arms += 1
+        if late:
+            raise TooLate(late)
         return refuse
 
     async def main() -> None:
@@ -155,6 +162,13 @@ def test_4yz_to_the_dot_is_a_refusal(tmp_path: Path, reply: str, usable: bool) -
 def test_without_the_arm_the_dot_never_leaves(tmp_path: Path) -> None:
     played = play(tmp_path, refuse="vetoed: unsubscribed")
     assert played.ends[0].how is Ended.NOT_ARMED and played.ends[0].why == "vetoed: unsubscribed"
+    assert played.usable == [False] and played.receipts == []
+
+
+def test_an_arm_that_came_too_late_is_taken_back_and_nobody_is_blamed(tmp_path: Path) -> None:
+    played = play(tmp_path, late="the lease is over")
+    end = played.ends[0]
+    assert (end.how, end.armed, end.why) == (Ended.DISARMED, True, "the lease is over")
     assert played.usable == [False] and played.receipts == []
 
 
