@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -31,6 +33,7 @@ from resend.clock import format_duration, format_rate, parse_duration, parse_rat
 from resend.errors import ConfigError
 
 PREFIX = "BULK_RESEND_"
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>\d{1,5}))?|[0-9a-fA-F:.]+", re.ASCII)
 
 
 def _duration(value: object) -> object:
@@ -75,6 +78,48 @@ class CollectConfig(_Section):
 
 class OutcomeConfig(_Section):
     late_after: Duration = timedelta(hours=1)
+
+
+class DnsConfig(_Section):
+    """Who is asked for the MX hosts of domains whose mail names no receiver in the log; nobody without `enabled`."""
+
+    enabled: bool = True
+    nameservers: tuple[str, ...] = ()  # "192.0.2.53", "127.0.0.1:5353", "[2001:db8::1]:53"; empty: the system's
+    timeout: Duration = timedelta(seconds=5)  # of one domain
+    budget: Duration = timedelta(seconds=30)  # of all domains of one command
+
+    @field_validator("nameservers")
+    @classmethod
+    def _addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            split_address(value)
+        return values
+
+    @field_validator("timeout", "budget")
+    @classmethod
+    def _some(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= timedelta(minutes=10):
+            raise ValueError("more than 0s and at most 10m")
+        return value
+
+
+def split_address(text: str, port: int = 53) -> tuple[str, int]:
+    """An IP address with or without a port. Raises ValueError.
+
+    >>> split_address("127.0.0.1:5353"), split_address("[::1]:53"), split_address("2001:db8::1")
+    (('127.0.0.1', 5353), ('::1', 53), ('2001:db8::1', 53))
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    try:
+        if match is None:
+            raise ValueError
+        host = str(ip_address(match["v6"] or match["v4"] or text.strip()))
+        number = int(match["port"] or port)
+        if not 0 < number < 65536:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"not an address like 192.0.2.53 or 127.0.0.1:5353: {text!r}") from None
+    return host, number
 
 
 class CatalogConfig(_Section):
@@ -156,6 +201,7 @@ class Config(_Section):
     relay: RelayConfig = RelayConfig()
     collect: CollectConfig = CollectConfig()
     outcome: OutcomeConfig = OutcomeConfig()
+    dns: DnsConfig = DnsConfig()
     mx_map: dict[str, str] = {}
     catalog: CatalogConfig = CatalogConfig()
     link: LinkConfig = LinkConfig()
