@@ -145,8 +145,8 @@ def last_mail_at(conn: Connection) -> dict[tuple[str, str], datetime]:
 
 
 def _rate(row: object) -> Rate:
-    times = ("capped_until", "cooldown_until", "clean_since", "dwell_until")
+    times = ("capped_until", "cooldown_until", "clean_since", "dwell_until", "connections_until", "mails_until")
     values = dict(row._mapping)  # type: ignore[attr-defined]
     values.update({name: from_text(values[name]) if values[name] else None for name in times})
-    values.update({name: bool(values[name]) for name in ("canary_done", "paused")})
+    values.update({name: bool(values[name]) for name in ("canary_done", "paused", "half_open")})
     return Rate(**values)

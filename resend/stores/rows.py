@@ -139,6 +139,14 @@ class Rate:
     paused: bool
     parked: str
     bound: float = 0.0  # what the timetable allows at this hour; 0 no bound
+    half_open: bool = False  # single mails try whether it takes mail again
+    next_cooldown_s: float = 0.0  # how long it is left alone when a probe fails; 0 as usual
+    cap_for_s: float = 0.0  # how long `capped` holds since it was last met; 0 as usual
+    connections: int = 0  # by a reaction, until `connections_until`; 0 as the profile says
+    connections_until: datetime | None = None
+    mails_per_connection: int = 0
+    mails_until: datetime | None = None
+    live: float = 0.0  # live mails per second, which go first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,7 +193,44 @@ provider_rate = Table(
     Column("paused", Integer, nullable=False, default=0),
     Column("parked", Text, nullable=False, default=""),  # the rule that parked it
     Column("bound", Float, nullable=False, default=0.0, server_default="0"),  # the timetable's at this hour; 0: none
+    # What a restart must not forget, and other hosts keep to.
+    Column("half_open", Integer, nullable=False, default=0, server_default="0"),  # single mails try it
+    Column("next_cooldown_s", Float, nullable=False, default=0.0, server_default="0"),  # if a probe fails; 0: as usual
+    Column("cap_for_s", Float, nullable=False, default=0.0, server_default="0"),  # how long `capped` holds; 0: as usual
+    Column("connections", Integer, nullable=False, default=0, server_default="0"),  # by a reaction; 0: none
+    Column("connections_until", Text),
+    Column("mails_per_connection", Integer, nullable=False, default=0, server_default="0"),
+    Column("mails_until", Text),
+    Column(
+        "live", Float, nullable=False, default=0.0, server_default="0"
+    ),  # mails per second of live mail, by all logs
     PrimaryKeyConstraint("egress", "provider"),
+)
+
+# Live mail of the sender's own at a provider, as each followed log tells it; what several logs tell adds up.
+live_rate = Table(
+    "live_rate",
+    metadata,
+    Column("source", Text, nullable=False),  # host and log
+    Column("provider", Text, nullable=False),
+    Column("rate", Float, nullable=False),  # mails per second
+    Column("at", Text, nullable=False),
+    PrimaryKeyConstraint("source", "provider"),
+)
+
+# Each `catch-up`: a row is there before it sends, so that one that was killed is seen.
+catchup = Table(
+    "catchup",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("began_at", Text, nullable=False),
+    Column("ended_at", Text),  # null: under way, or it never came to its end
+    Column("taken", Text, nullable=False, default="[]"),  # JSON: provider, plan, mails, passed_over of the policy
+    Column("counts", Text, nullable=False, default="{}"),  # JSON: what came of the mails of this one
+    Column("remains", Text, nullable=False, default="{}"),  # JSON: what it left of all open plans, by state or fate
+    Column("stopped", Text, nullable=False, default=""),  # why it stopped
+    Column("exit", Integer),
+    Column("next_due", Text),
 )
 
 # What must not be sent. The arm checks it in the same statement.
