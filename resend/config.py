@@ -33,6 +33,7 @@ from resend.clock import format_duration, format_rate, parse_duration, parse_rat
 from resend.errors import ConfigError
 
 PREFIX = "BULK_RESEND_"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>\d{1,5}))?|[0-9a-fA-F:.]+", re.ASCII)
 
 
@@ -63,6 +64,54 @@ class RelayConfig(_Section):
     user: str = ""
     password_env: str = PREFIX + "RELAY_PASSWORD"
     log: str = ""
+
+
+class LimitsConfig(_Section):
+    """Instead of the profile's figures, for one provider by one egress; an absent key keeps them."""
+
+    rate: Rate | None = None
+    connections: int | None = Field(default=None, ge=1)
+    start: Rate | None = None
+    dwell: Duration | None = None
+    cooldown: Duration | None = None
+    floor: Rate | None = None
+    mails_per_connection: int | None = Field(default=None, ge=1)
+    canary: int | None = Field(default=None, ge=0)
+
+
+class EgressConfig(_Section):
+    """One of several ways out: a relay (`host`, as in [relay]), or straight to the receivers from `source`."""
+
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65535)
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str = ""
+    password_env: str = PREFIX + "RELAY_PASSWORD"
+    source: str = ""  # the local address that connections are bound to
+    ehlo: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\]-]{0,255}$")  # "" this host's name
+    log: str = ""  # the relay's own; of a source the log of live mail from there
+    providers: tuple[str, ...] = ()  # which it may serve; empty: all
+    weight: int = Field(default=1, ge=0, le=1_000_000)  # its share of new plans; 0 takes nothing new
+    limits: dict[str, LimitsConfig] = {}  # by provider
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EgressConfig:
+        if bool(self.host) == bool(self.source):
+            raise ValueError("give host (a relay) or source (a local address to send from), one of them")
+        if self.source:
+            ip_address(self.source)
+            relayed = {"port", "tls", "user", "password_env"} & self.model_fields_set
+            if relayed:
+                raise ValueError(f"{', '.join(sorted(relayed))} is for a relay, not for a source address")
+        unserved = set(self.limits) - set(self.providers) if self.providers else set()
+        if unserved:
+            raise ValueError(f"limits for {', '.join(sorted(unserved))}, which is not among its providers")
+        return self
+
+    def as_relay(self) -> RelayConfig:
+        return RelayConfig(
+            host=self.host, port=self.port, tls=self.tls, user=self.user, password_env=self.password_env, log=self.log
+        )
 
 
 class QueryConfig(_Section):
@@ -199,6 +248,7 @@ class Config(_Section):
     tz: str = "UTC"
     ledger: LedgerConfig = LedgerConfig()
     relay: RelayConfig = RelayConfig()
+    egress: dict[str, EgressConfig] = {}
     collect: CollectConfig = CollectConfig()
     outcome: OutcomeConfig = OutcomeConfig()
     dns: DnsConfig = DnsConfig()
@@ -218,6 +268,14 @@ class Config(_Section):
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
             raise ValueError(f"not a time zone name like Asia/Tokyo: {value!r}") from None
+        return value
+
+    @field_validator("egress")
+    @classmethod
+    def _plain_names(cls, value: dict[str, EgressConfig]) -> dict[str, EgressConfig]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"not a name like relay1 or mta-2: {name!r}")
         return value
 
 
@@ -258,7 +316,7 @@ def load(*, directory: Path, environ: Mapping[str, str] = os.environ, home_flag:
 def _plain_variables(values: Mapping[str, Any]) -> set[str]:
     """Variables with our prefix that hold a secret or a URL by name, not a setting."""
     found = {PREFIX + "RELAY_PASSWORD"}
-    for group in (values, values.get("catalog"), _inner(values.get("collect"), "tables")):
+    for group in (values, values.get("egress"), values.get("catalog"), _inner(values.get("collect"), "tables")):
         for section in group.values() if isinstance(group, Mapping) else ():
             if isinstance(section, Mapping):
                 found |= {str(section[key]) for key in ("password_env", "url_env") if key in section}
@@ -324,6 +382,9 @@ def _readable(error: ValidationError, origins: Mapping[str, str]) -> ConfigError
     return ConfigError(f"{key}: {message}", where=where, next_step="see 'resend config show'")
 
 
+_NAMED: dict[str, type[BaseModel]] = {"tables": QueryConfig, "egress": EgressConfig, "limits": LimitsConfig}
+
+
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Config
     for part in path:
@@ -332,5 +393,5 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
             else:
-                model = QueryConfig if part == "tables" else ProviderConfig
+                model = _NAMED.get(str(part), ProviderConfig)
     return list(model.model_fields)
