@@ -15,10 +15,10 @@ _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(
-    r"(?::|;|\(|\[|<<<) ?([245][0-5]\d)(?=[ -][^ ]|$)"
-    r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|messages?)\b)",
+    r"(?:[:;(\['\"]|<<<|\b(?:said|returned|error|response|reply)(?= )) ?([245][0-5]\d)(?=[ -][^ ]|$)"
+    r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|(?-i:messages(?! from)))\b)",
     re.IGNORECASE,
-)
+)  # a count, as in "limit: 421 messages"; but "said: 421 Message deferred" is a reply
 _CODES_ANYWHERE = re.compile(r"(?<![\w.-])([245][0-5]\d)(?=[ -]#?[245]\.\d{1,3}\.\d{1,3}(?![\d.]))")
 _ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 _PLAIN_ENHANCED = re.compile(r"[\s#(]{0,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
