@@ -1,14 +1,15 @@
-"""What a run does about the replies it gets: slow down, speed up, park a provider, stop for the relay. Pure.
+"""What a run does about the replies it gets: slow down, speed up, park a provider. Pure.
 
-One guard for each (egress, provider) and one RelayWatch for each egress. Every decision says what and why; the caller
-writes it to the ledger. Reactions of DESIGN: throttled halves the rate and cools down; a rate that was throttled bounds
-the rise to 85 % of it for a while; a clean interval adds a tenth; greylisting never counts. A provider parked for a
-time (`cooldown_until` set) is half open after it: single mails, then two, then four; a failure doubles the cool-down.
+One guard for each (egress, provider). Every decision says what and why; the caller writes it to the ledger, with what a
+restart must know. Reactions of DESIGN: throttled halves the rate and cools down; a rate that was throttled bounds the
+rise to 85 % of it for a while; a clean interval adds a tenth; greylisting never counts. A provider parked for a time
+(`cooldown_until` set) is half open after it: single mails, then two, then four; a failure doubles the cool-down.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,11 +19,10 @@ from resend.policy.providers import Act, ParkRule, Profile, Reaction
 
 _RAISE, _HALVE, _CAP = 1.10, 0.5, 0.85
 _PARK_MIN = 100  # replies that a park rule needs in its window
-_RELAY_EQUAL = 5  # equal 5yz to as many recipients: it is about the relay
 _CANARY_BAD = 5  # refusals that are not about recipients, and more than acceptances: the canary failed
 _PARKING = frozenset({CauseClass.SENDER_BLOCKED, CauseClass.AUTH_FAILED, CauseClass.POLICY_REJECTED})
 _WIDE = frozenset({Scope.PROVIDER, Scope.SENDER})
-_OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
+OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
 _ROUNDS_END = 4  # mails of the last round of a half-open provider; the rate comes back after it
 _ROUND_TIME = timedelta(seconds=60)  # a round without all its answers is begun again
 _SAME = 0.15  # two throttled rates so near to each other are one limit: its cap holds twice as long
@@ -47,6 +47,16 @@ class Decision:
     what: str
     reason: str
     rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A reply of before: when, as what it was written down, the cause of a refusal (None: accepted), its words."""
+
+    at: datetime
+    outcome: str
+    cls: CauseClass | None = None
+    reply: str = ""
 
 
 @dataclass(slots=True)
@@ -92,22 +102,20 @@ class Guard:
     bound: float = 0.0  # the timetable's ceiling at this hour; 0 none
     live: float = 0.0  # mails per second of the sender's own live traffic, which goes first
     half_open: bool = False
+    next_cooldown: timedelta = timedelta(0)  # if a probe fails
+    cap_for: timedelta = timedelta(0)  # how long `capped` holds when it is met; 0 as the profile says
+    limits: dict[Act, tuple[int, datetime]] = field(default_factory=dict)  # by reactions: at most so many, until when
     probes_left: int = 0  # mails of this round that may still leave
-    connections: int = 0  # by a reaction, for a time; 0 as the profile says
-    mails_per_connection: int = 0
-    _limited_until: dict[Act, datetime] = field(default_factory=dict)
     _fired: dict[str, deque[datetime]] = field(default_factory=dict)  # of a reaction: its replies within the hour
     _round: int = 1
     _answers: int = 0
     _round_at: datetime | None = None
-    _next_cooldown: timedelta = timedelta(0)
-    _cap_for: timedelta = field(init=False)
     _good: int = 0  # acceptances since the last change; a rate does not rise on silence
     _canary: list[int] = field(default_factory=lambda: [0, 0])  # acceptances, and refusals not about recipients
     _windows: list[_Window] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._cap_for = self.profile.cap_for
+        self.cap_for = self.cap_for or self.profile.cap_for
         self._windows = [_Window(rule) for rule in self.profile.park]
 
     @property
@@ -115,6 +123,15 @@ class Guard:
         """The rate at which mail leaves now: what was learned, within the hour's bound and what live mail leaves."""
         rate = min(self.rate, self.bound) if self.bound else self.rate
         return min(rate, max(self.profile.floor, self.ceiling - self.live)) if self.live else rate
+
+    @property
+    def connections(self) -> int:
+        """What a reaction allows, 0 where the profile does."""
+        return self.limits[Act.CONNECTIONS][0] if Act.CONNECTIONS in self.limits else 0
+
+    @property
+    def mails_per_connection(self) -> int:
+        return self.limits[Act.MAILS][0] if Act.MAILS in self.limits else 0
 
     @property
     def waits(self) -> bool:
@@ -131,9 +148,33 @@ class Guard:
         if self.half_open:
             self.probes_left -= 1
 
+    def probes_elsewhere(self, now: datetime) -> None:
+        """Another host sends the probes; should it die, this one begins again."""
+        self.half_open, self.probes_left, self._round_at = True, 0, now
+
+    def try_again(self, now: datetime) -> None:
+        """Whoever sent the probes is gone: a single mail tries it."""
+        self.half_open = True
+        self._begin_round(now, 1)
+
+    def recall(self, heard: Iterable[Heard]) -> None:
+        """Replies of before this run, oldest first: what counts them goes on counting. Decides nothing."""
+        for item in heard:
+            if item.cls is None:
+                self._count(item.at, item.outcome, None)
+                self._good += self.clean_since is not None and item.at >= self.clean_since
+                self._canary[0] += not self.canary_done
+                continue
+            if item.cls not in _SLOWING or self.pace <= self.profile.floor:
+                self._count(item.at, item.outcome, item.cls)
+            if item.cls not in _SLOWING and item.cls not in OF_RECIPIENT:
+                self._canary[1] += not self.canary_done
+            if (reaction := self.profile.reaction(item.cls, item.reply)) is not None:
+                self._fires(item.at, reaction)
+
     def resume(self) -> None:
         """A person says that it goes on."""
-        self.parked, self.half_open, self._next_cooldown = "", False, timedelta(0)
+        self.parked, self.half_open, self.next_cooldown = "", False, timedelta(0)
 
     def live_seen(self, now: datetime, rate: float, trouble: str = "") -> Decision | None:
         """What the sender's own log tells of live mail at this provider; `trouble`: its deferrals rise, and how."""
@@ -170,7 +211,7 @@ class Guard:
             return self._park(f"{cause.cls.value} ({cause.rule})")
         if self.parked:
             return None  # to a mail that was under way
-        if cause.cls not in _SLOWING and cause.cls not in _OF_RECIPIENT:
+        if cause.cls not in _SLOWING and cause.cls not in OF_RECIPIENT:
             self._canary[1] += not self.canary_done
         if (reaction := self.profile.reaction(cause.cls, reply)) is not None:
             decision = self._react(now, reaction, cause)
@@ -231,56 +272,54 @@ class Guard:
         before = self.pace
         self.rate = min(before, max(self.profile.floor, before * _HALVE))
         again = self.capped and abs(before * _CAP - self.capped) <= _SAME * self.capped
-        self._cap_for = min(self._cap_for * 2, max(_CAP_MOST, self.profile.cap_for)) if again else self.profile.cap_for
+        self.cap_for = min(self.cap_for * 2, max(_CAP_MOST, self.profile.cap_for)) if again else self.profile.cap_for
         self.capped = max(self.profile.floor, before * _CAP)
-        self.capped_until = now + self._cap_for
+        self.capped_until = now + self.cap_for
         self.cooldown_until = now + self.profile.cooldown
         return Decision(what="halved", reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
 
     def _react(self, now: datetime, reaction: Reaction, cause: Cause) -> Decision | None:
-        fired = self._fired.setdefault(reaction.on, deque())
-        fired.append(now)
-        while now - fired[0] > _HOUR:
-            fired.popleft()
-        if len(fired) < reaction.times:
+        if not self._fires(now, reaction):
             return None
-        fired.clear()
         match reaction.act:
             case Act.PARK:
                 return self._park(f"{reaction.text} ({cause.rule})")
             case Act.COOLDOWN:
                 return self._suspend(now, f"{reaction.text} ({cause.rule})", reaction.span)
-            case Act.CONNECTIONS:
-                new = reaction.act not in self._limited_until
-                self.connections = reaction.most
-            case Act.MAILS:
-                new = reaction.act not in self._limited_until
-                self.mails_per_connection = reaction.most
-        self._limited_until[reaction.act] = now + reaction.span
+            case Act.CONNECTIONS | Act.MAILS:
+                new = reaction.act not in self.limits
+                self.limits[reaction.act] = reaction.most, now + reaction.span
         if not new:
             return None  # it lasts longer; the halving is not kept from happening
         return Decision(what="limited", reason=f"{reaction.text} ({cause.rule})", rate=self.rate)
 
+    def _fires(self, now: datetime, reaction: Reaction) -> bool:
+        """Count a reply that a reaction means; whether it came often enough within the hour."""
+        fired = self._fired.setdefault(reaction.on, deque())
+        fired.append(now)
+        while now - fired[0] > _HOUR:
+            fired.popleft()
+        if len(fired) < reaction.times:
+            return False
+        fired.clear()
+        return True
+
     def _lift(self, now: datetime) -> None:
-        for act, until in list(self._limited_until.items()):
+        for act, (_, until) in list(self.limits.items()):
             if now >= until:
-                del self._limited_until[act]
-                if act is Act.CONNECTIONS:
-                    self.connections = 0
-                else:
-                    self.mails_per_connection = 0
+                del self.limits[act]
 
     def _suspend(self, now: datetime, reason: str, span: timedelta) -> Decision | None:
         """Park for a time; the rate that comes back after the probes is that after a throttling."""
         if self.parked:
             return None
         if self.half_open:
-            span = max(span, self._next_cooldown)
+            span = max(span, self.next_cooldown)
         else:
             before = self.pace
             self.rate = min(before, max(self.profile.floor, before * _HALVE))
             self.capped, self.capped_until = max(self.profile.floor, before * _CAP), now + self.profile.cap_for
-        self.half_open, self._next_cooldown = False, span * 2
+        self.half_open, self.next_cooldown = False, span * 2
         self.clean_since, self.cooldown_until = None, now + span
         self.parked = f"{reason}; tried again after {format_duration(span)}"
         return Decision(what="parked", reason=self.parked, rate=self.rate)
@@ -305,7 +344,7 @@ class Guard:
         if self._round < _ROUNDS_END:
             self._begin_round(now, self._round * 2)
             return None
-        self.half_open, self._next_cooldown = False, timedelta(0)
+        self.half_open, self.next_cooldown = False, timedelta(0)
         self.clean_since, self._good = now, 0
         return Decision(what="reopened", reason="the probes were taken", rate=self.pace)
 
@@ -326,48 +365,6 @@ class Guard:
                 passes = window.rule.what in ("deferred", *_SLOWING, CauseClass.TRANSIENT_INFRA)
                 return self._suspend(now, reason, self.profile.cooldown) if passes else self._park(reason)
         return None
-
-
-@dataclass(slots=True)
-class RelayWatch:
-    """Sees when refusals are about the relay and not about the mails: then its rows go back to planned.
-
-    `relay`: the egress is a relay of ours. One that denies relaying does so to every recipient; said by a receiver, the
-    same words mean that it does not know the domain.
-    """
-
-    relay: bool = False
-    stopped: str = ""
-    _last: str = ""
-    _keys: dict[str, str] = field(default_factory=dict)  # recipient -> delivery key
-
-    def refused(self, rcpt: str, key: str, code: int, wording: str, cause: Cause) -> list[str]:
-        """Keys whose rejection was the relay's doing, once that is seen; empty otherwise."""
-        if cause.cls is CauseClass.LOCAL_CONFIG and cause.scope is Scope.RELAY:
-            self.stopped = f"{cause.cls.value} ({cause.rule})"
-            keys = [*self._keys.values(), key] if code >= 500 else list(self._keys.values())
-            self._keys.clear()
-            return keys
-        if code < 500 or (cause.cls in _OF_RECIPIENT and not (self.relay and cause.cls is CauseClass.BAD_DOMAIN)):
-            return []
-        if wording != self._last:
-            self._last = wording
-            self._keys.clear()
-        elif self.stopped:
-            return [key]  # it was under way when the relay was found to be at fault
-        self._keys[rcpt] = key
-        if len(self._keys) < _RELAY_EQUAL:
-            return []
-        self.stopped = f"{_RELAY_EQUAL} equal refusals in a row: {wording[:80]}"
-        keys = list(self._keys.values())
-        self._keys.clear()
-        return keys
-
-    def other(self) -> None:
-        """Something else happened at this egress: refusals are not all there is."""
-        if not self.stopped:
-            self._last = ""
-            self._keys.clear()
 
 
 def due_at(

@@ -103,6 +103,7 @@ class Lane:
     async def work(self) -> None:
         """Send until nothing is left that is due within the run's patience, or the run stops."""
         self.at_work = True
+        self.tick()  # a cool-down that ended between two runs is over
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._send(batch)

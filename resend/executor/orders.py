@@ -71,7 +71,7 @@ class Orders:
                     lane.paused = paused
                     if not paused:
                         lane.guard.resume()
-                return {"paused": 1} if paused else {"paused": 0, "parked": ""}
+                return {"paused": 1} if paused else {"paused": 0, "parked": "", "half_open": 0, "next_cooldown_s": 0.0}
             case ControlKind.RATE:
                 rate = parse_rate(command.value)
                 for lane in lanes:

@@ -19,14 +19,15 @@ from sqlalchemy import Connection
 from resend.clock import Clock, to_micros
 from resend.errors import ConnectError, Exit, ResendError
 from resend.executor.connect import Connector
-from resend.executor.guard import Guard, RelayWatch
+from resend.executor.guard import Guard
 from resend.executor.lane import Lane
 from resend.executor.leases import LEASE_S
 from resend.executor.orders import Orders
 from resend.executor.pacer import Pacer
+from resend.executor.relaywatch import RelayWatch
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
-from resend.executor.standing import standing
+from resend.executor.standing import heard, restored, standing
 from resend.executor.stay import LOOK_S, stay
 from resend.model import Fate
 from resend.policy.classify import Rules
@@ -276,22 +277,13 @@ class Run:
         last = await self.writer.call(control.last_mail_at)
         waiting = await self.writer.call(fates.pending)
         for place, rate in rates.items():
-            self._lane(rate, profiles[rate.provider], last.get(place), waiting.get(place, 0))
+            profile, now = profiles[rate.provider], self.clock.now()
+            before = await self.writer.call(partial(heard, rate=rate, profile=profile, now=now))
+            guard = restored(rate, profile, before, last=last.get(place), now=now)
+            self._lane(rate, guard, last.get(place), waiting.get(place, 0))
 
-    def _lane(self, rate: Rate, profile: Profile, last: datetime | None, waiting: int) -> None:
-        now = self.clock.now()
-        recent = last is not None and now - last < profile.cap_for
-        guard = Guard(
-            profile=profile,
-            rate=min(rate.rate, rate.ceiling),
-            ceiling=rate.ceiling,
-            canary_done=rate.canary_done and recent,  # what was learned long ago is learned again
-            capped=rate.capped,
-            capped_until=rate.capped_until,
-            cooldown_until=rate.cooldown_until,
-            parked=rate.parked,
-            bound=rate.bound,
-        )
+    def _lane(self, rate: Rate, guard: Guard, last: datetime | None, waiting: int) -> None:
+        profile = guard.profile
         pacer = Pacer(rate=guard.pace, tat_us=rate.tat_us)
         if last is not None:
             pacer.late(to_micros(last))

@@ -1,26 +1,32 @@
-"""What a lane shares with the ledger: the decisions that hold for it, those of other hosts, and the batches it claims.
+"""What a lane shares with the ledger: its decisions, those of other hosts and of runs before, the batches it claims.
 
 Acts on the lane that it is given. Raises what the ledger raises.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from resend.clock import to_micros
+from resend.executor.guard import Guard, Heard
 from resend.executor.leases import LEASE_S
+from resend.model import CauseClass, TryOutcome
+from resend.policy.providers import Act, Profile
 from resend.stores import claims
+from resend.stores.history import replies_since
 from resend.stores.transitions import RateChange
 
 if TYPE_CHECKING:
     from resend.executor.lane import Lane
     from resend.stores.rows import Batch, Rate
 
+_HOUR = timedelta(hours=1)
 _VERDICT = timedelta(seconds=3)  # the host that sent the canary says within this time what came of it
 
 
@@ -48,8 +54,78 @@ def standing(lane: Lane, what: str, reason: str, *, who: str) -> RateChange:
             "paused": int(lane.paused),
             "parked": guard.parked,
             "bound": guard.bound,
+            "live": guard.live,
+            **_memory(guard),
         },
     )
+
+
+def _memory(guard: Guard) -> dict[str, int | float | datetime | None]:
+    """What the next run of this lane must know."""
+    connections, connections_until = guard.limits.get(Act.CONNECTIONS, (0, None))
+    mails, mails_until = guard.limits.get(Act.MAILS, (0, None))
+    return {
+        "half_open": int(guard.half_open),
+        "next_cooldown_s": guard.next_cooldown.total_seconds(),
+        "cap_for_s": guard.cap_for.total_seconds(),
+        "connections": connections,
+        "connections_until": connections_until,
+        "mails_per_connection": mails,
+        "mails_until": mails_until,
+    }
+
+
+def _limits(rate: Rate) -> dict[Act, tuple[int, datetime]]:
+    found = {
+        Act.CONNECTIONS: (rate.connections, rate.connections_until),
+        Act.MAILS: (rate.mails_per_connection, rate.mails_until),
+    }
+    return {act: (most, until) for act, (most, until) in found.items() if most and until is not None}
+
+
+def heard(conn: Connection, rate: Rate, profile: Profile, now: datetime) -> list[Heard]:
+    """Replies that still count for this lane: of the last hour, but none of before a cool-down that is over."""
+    since = now - _HOUR
+    if rate.cooldown_until is not None and rate.cooldown_until <= now:
+        since = max(since, rate.cooldown_until)
+    elif rate.parked:
+        return []
+    window = max((rule.window for rule in profile.park), default=timedelta(0))
+    return [
+        Heard(
+            at=item.at,
+            outcome=item.outcome.value,
+            cls=None if item.outcome is TryOutcome.ACCEPTED else CauseClass(item.cause or CauseClass.UNKNOWN),
+            reply=item.reply,
+        )
+        for item in replies_since(
+            conn, egress=rate.egress, provider=rate.provider, since=since, accepted_since=max(since, now - window)
+        )
+    ]
+
+
+def restored(rate: Rate, profile: Profile, before: Iterable[Heard], *, last: datetime | None, now: datetime) -> Guard:
+    """The guard of a lane as the ledger remembers it; `last`: when it sent its last mail."""
+    recent = last is not None and now - last < profile.cap_for
+    guard = Guard(
+        profile=profile,
+        rate=min(rate.rate, rate.ceiling),
+        ceiling=rate.ceiling,
+        canary_done=rate.canary_done and recent,  # what was learned long ago is learned again
+        capped=rate.capped,
+        capped_until=rate.capped_until,
+        cooldown_until=rate.cooldown_until,
+        clean_since=rate.clean_since,
+        parked=rate.parked,
+        bound=rate.bound,
+        next_cooldown=timedelta(seconds=rate.next_cooldown_s),
+        cap_for=timedelta(seconds=rate.cap_for_s),
+        limits=_limits(rate),
+    )
+    guard.recall(before)
+    if rate.half_open:
+        guard.try_again(now)
+    return guard
 
 
 def adopt(lane: Lane, known: Rate) -> None:
@@ -60,12 +136,18 @@ def adopt(lane: Lane, known: Rate) -> None:
         return
     guard = lane.guard
     pace = guard.pace
-    guard.rate, guard.ceiling, guard.bound = known.rate, known.ceiling, known.bound
+    guard.rate, guard.ceiling, guard.bound, guard.live = known.rate, known.ceiling, known.bound, known.live
     if guard.pace != pace:
         lane.pacer.change(guard.pace, to_micros(lane.run.clock.now()))
     guard.capped, guard.capped_until = known.capped, known.capped_until
     guard.cooldown_until, guard.clean_since = known.cooldown_until, known.clean_since
     guard.parked, lane.paused = known.parked, known.paused
+    guard.next_cooldown, guard.cap_for = timedelta(seconds=known.next_cooldown_s), timedelta(seconds=known.cap_for_s)
+    guard.limits = _limits(known)
+    if known.half_open and not before.half_open:
+        guard.probes_elsewhere(lane.run.clock.now())
+    elif not known.half_open:
+        guard.half_open = False
     if known.canary_done and not before.canary_done:
         guard.canary_done, lane.dwell_until = True, None
     elif known.dwell_until is not None and known.dwell_until != lane.dwell_until and not guard.canary_done:

@@ -1,4 +1,4 @@
-"""What the ledger knows of mails before an incident is judged: past deliveries, our own tries, standing vetoes.
+"""What the ledger knows of before: past deliveries, our own tries and their replies, standing vetoes.
 
 Reads only, by streams of plain rows. Raises what the ledger raises.
 """
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 
-from resend.clock import from_text, to_micros
-from resend.model import Identity, VetoKind, VetoReason
+from resend.clock import from_text, to_micros, to_text
+from resend.model import Identity, TryOutcome, VetoKind, VetoReason
 from resend.stores.rows import Veto
 from resend.stores.tables import delivery, try_, veto
 
@@ -85,6 +85,46 @@ def standing_vetoes(connection: Connection, *, without: str = "catalog") -> Iter
             scope=row.scope,
             evidence=row.evidence,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastReply:
+    """How a try of ours ended. `cause`: a CauseClass, "" for an acceptance. `reply`: code and text."""
+
+    at: datetime
+    outcome: TryOutcome
+    cause: str
+    reply: str
+
+
+def replies_since(
+    connection: Connection, *, egress: str, provider: str, since: datetime, accepted_since: datetime
+) -> list[PastReply]:
+    """Replies of an (egress, provider) to tries since then, oldest first: refusals, and the later acceptances."""
+    rows = connection.execute(
+        select(try_.c.ended_at, try_.c.outcome, try_.c.cause, try_.c.code, try_.c.reply)
+        .where(
+            try_.c.egress == egress,
+            try_.c.provider == provider,
+            try_.c.mail_at >= to_text(since),
+            try_.c.ended_at.is_not(None),
+            or_(
+                try_.c.outcome.in_((TryOutcome.DEFERRED, TryOutcome.REJECTED)),
+                and_(try_.c.outcome == TryOutcome.ACCEPTED, try_.c.mail_at >= to_text(accepted_since)),
+            ),
+        )
+        .order_by(try_.c.ended_at.desc(), try_.c.id)
+        .limit(_CHUNK)
+    ).all()
+    return [
+        PastReply(
+            at=from_text(row.ended_at),
+            outcome=TryOutcome(row.outcome),
+            cause=row.cause,
+            reply=f"{row.code} {row.reply}" if row.code else row.reply,
+        )
+        for row in reversed(rows)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

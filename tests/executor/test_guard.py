@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from resend.executor.guard import Guard, RelayWatch, due_at
+from resend.executor.guard import Guard, due_at
+from resend.executor.relaywatch import RelayWatch
 from resend.model import Cause, CauseClass, Scope
 from resend.policy.providers import ParkRule, Profile
 

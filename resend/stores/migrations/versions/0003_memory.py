@@ -8,7 +8,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-_NUMBERS = {
+_NUMBERS: dict[str, sa.Integer | sa.Float[float]] = {
     "half_open": sa.Integer(),
     "next_cooldown_s": sa.Float(),
     "cap_for_s": sa.Float(),
