@@ -7,7 +7,6 @@ Raises ValueError on malformed input; callers at a border turn that into an Inpu
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -35,6 +34,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # takes longer to load than most commands need it for
+
         await asyncio.sleep(max(0.0, seconds))
 
 

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from resend.clock import to_micros
-from resend.collect.bounces import Failed, Report, ReportKind, read_report
+from resend.collect.bounces.read import read_report
+from resend.collect.bounces.report import Failed, Report, ReportKind
 
 _LENGTH = struct.Struct(">I")
 _SUBJECT = "Subject"

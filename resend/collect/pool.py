@@ -1,24 +1,24 @@
 """Worker processes that turn blocks into parts. A block that is evidence already is only hashed.
 
 At most four processes (spawn: nothing of the parent is inherited), one of them the parent itself, so that one core
-needs no second process. A worker reads its block from the file by itself where it can. Never writes the manifest.
+needs no second process, nor do files that are parsed sooner than a process starts. A worker reads its block from the
+file by itself where it can. Never writes the manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
 import os
 import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -26,7 +26,11 @@ from resend.collect import parse
 from resend.collect.files import Block
 from resend.errors import StoreError
 
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
 WORKERS_MAX = 4
+_ALONE_BYTES = 4 << 20  # parsed in about the time that a process takes to start (0.3 s)
 _HEAD_BYTES = 200
 _ROOM = 1 << 20  # bytes; a part that fails with less room fails for lack of it
 _SAID = 200  # of an error, as it is shown
@@ -97,6 +101,8 @@ def _start(known: frozenset[str]) -> None:
 
 def _die_with_parent() -> None:
     """A helper waits for its next block for ever; a collect that was killed must not leave it behind."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -104,7 +110,7 @@ def _die_with_parent() -> None:
 
 
 class Pool:
-    """`run(jobs)` yields what became of each job, in order. Starts processes only when there is a second block."""
+    """`run(jobs)` yields what became of each job, in order. Starts processes only where they pay."""
 
     def __init__(self, known: frozenset[str]) -> None:
         self._known = known
@@ -122,8 +128,11 @@ class Pool:
         """Each helper has a block and one more waits; meanwhile this process does one, too."""
         coming = iter(jobs)
         given: deque[Future[Done]] = deque()
+        seen = 0  # bytes
         for job in coming:
-            others = list(self._hand_out(coming, sum(not future.done() for future in given)))
+            seen += job.block.length
+            busy = sum(not future.done() for future in given)
+            others = list(self._hand_out(coming, busy)) if seen > _ALONE_BYTES else []
             given += [_future(work(job, self._known)), *others]
             while given and given[0].done():
                 yield _result(given.popleft())
@@ -139,9 +148,11 @@ class Pool:
 
     def _submit(self, job: Job) -> Future[Done]:
         if self._executor is None:
-            context = multiprocessing.get_context("spawn")
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
             self._executor = ProcessPoolExecutor(
-                self._helpers, mp_context=context, initializer=_start, initargs=(self._known,)
+                self._helpers, mp_context=get_context("spawn"), initializer=_start, initargs=(self._known,)
             )
         return self._executor.submit(work, job)
 
@@ -153,9 +164,13 @@ def _future(done: Done) -> Future[Done]:
 
 
 def _result(future: Future[Done]) -> Done:
-    try:
+    error = future.exception()
+    if error is None:
         return future.result()
-    except BrokenProcessPool:
+    from concurrent.futures.process import BrokenProcessPool
+
+    if isinstance(error, BrokenProcessPool):
         raise StoreError(
             "a parsing process was killed, perhaps for lack of memory", next_step="run the same command again"
-        ) from None
+        )
+    raise error

@@ -15,7 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from resend.clock import to_micros
-from resend.collect import documents, mails
+from resend.collect import documents
 from resend.collect.bounces.mailbox import mails as mails_in
 from resend.collect.detect import SAMPLE_BYTES, Detected, detect
 from resend.collect.files import BLOCK_BYTES, Block, blocks, expand, sample, text_chunks
@@ -133,6 +133,8 @@ def _given_blocks(path: Path, blocks_: Iterable[bytes]) -> Iterator[Block]:
 
 
 def _mail_blocks(path: Path, files: Sequence[Path], warn: list[str]) -> Iterator[Block]:
+    from resend.collect.mails import packed  # with it comes all that reads reports
+
     offset, size = 0, 0
     group: list[bytes] = []
     for file in files:
@@ -140,10 +142,10 @@ def _mail_blocks(path: Path, files: Sequence[Path], warn: list[str]) -> Iterator
             group.append(mail)
             size += len(mail)
             if size >= BLOCK_BYTES or len(group) >= _MAILS_A_BLOCK:
-                data = mails.packed(group)
+                data = packed(group)
                 yield Block(path, offset, len(data), data)
                 offset += len(data)
                 group, size = [], 0
     if group:
-        data = mails.packed(group)
+        data = packed(group)
         yield Block(path, offset, len(data), data)

@@ -14,7 +14,6 @@ from decimal import Decimal
 from resend.collect.files import BLOCK_BYTES
 from resend.config import QueryConfig
 from resend.errors import ConfigError
-from resend.stores.database_query import selected
 
 FORMAT = "table"
 _NEEDED = ("at", "recipient")
@@ -27,6 +26,8 @@ def table_blocks(name: str, config: QueryConfig, environ: Mapping[str, str]) -> 
     A time without a zone stays without one: it is read in the zone of the collect. The query decides the order; one
     that is ordered by time gives the same blocks again when rows are only added.
     """
+    from resend.stores.database_query import selected  # a collect of logs starts without SQLAlchemy
+
     where = f"[collect.tables.{name}]"
     with selected(config, environ, where=where) as found:
         names = [column.strip() for column in found.names]

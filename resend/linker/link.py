@@ -17,7 +17,7 @@ import duckdb
 from resend.config import LinkConfig
 from resend.errors import ConfigError
 from resend.policy.address import rcpt_key, validate_rcpt
-from resend.policy.content import LinkTemplate
+from resend.policy.linktemplate import LinkTemplate
 from resend.policy.subject import folded_subject
 from resend.stores import sql
 from resend.stores.history import OwnTry

@@ -1,7 +1,8 @@
-"""What a resent mail is made of: its identity, its link templates, its bytes.
+"""What a resent mail is made of: its identity and its bytes.
 
-The one door to policy/linktemplate.py, policy/message.py and policy/template.py. Pure. Raises ContentError, a
-ValueError: that mail is quarantined, not the run.
+The door to policy/message.py and policy/template.py for what renders mails; what only reads them asks
+policy/message.py, and does without Jinja2. Pure. Raises ContentError, a ValueError: that mail is quarantined, not the
+run.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from resend.policy.linktemplate import LinkTemplate
 from resend.policy.message import ContentError, identity_of, kept, renew, whole_lines
 from resend.policy.template import render, validate
 
 __all__ = [
     "RENDERER",
     "ContentError",
-    "LinkTemplate",
     "canonical",
     "content_id",
     "identity_of",

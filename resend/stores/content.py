@@ -15,12 +15,10 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 
-import jinja2
-
 from resend.clock import to_text
 from resend.errors import InputError
-from resend.policy.content import identity_of
-from resend.policy.content import kept as wire_ready
+from resend.policy.message import identity_of
+from resend.policy.message import kept as wire_ready
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home, private_opener
 
@@ -99,6 +97,8 @@ def _checked(path: Path, name: str) -> bytes:
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}") from None
     if name.endswith(TEMPLATE):
+        import jinja2
+
         try:
             jinja2.Environment(autoescape=False).parse(data.decode("utf-8-sig"))
         except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resend.clock import to_text
-from resend.collect.bounces import Report
+from resend.collect.bounces.report import Report
 from tests.collect.reading import CORPORA, REPOSITORY
 
 CASES = sorted((REPOSITORY / "tests/cases/bounces").iterdir())

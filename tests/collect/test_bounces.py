@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from resend.collect.bounces import FailedAction, Report, ReportKind, read_report
+from resend.collect.bounces.read import read_report
+from resend.collect.bounces.report import FailedAction, Report, ReportKind
 from tests.collect.bounce_cases import CASES, real_mails, told
 
 FROM = b"From: MAILER-DAEMON@mx.example.net\nSubject: failure notice\n"

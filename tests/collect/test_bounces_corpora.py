@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from resend.collect.bounces import Failed, ReportKind, read_report
+from resend.collect.bounces.read import read_report
+from resend.collect.bounces.report import Failed, ReportKind
 from resend.policy.classify import Rules
 from resend.policy.providers import ProviderTable
 from tests.collect.reading import CORPORA

@@ -1,6 +1,4 @@
-"""Reads mails that report a failure (bounces, delay warnings, complaints): bytes in, records out."""
+"""Reads mails that report a failure (bounces, delay warnings, complaints): bytes in (read.py), records out (report.py).
 
-from resend.collect.bounces.read import read_report
-from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
-
-__all__ = ["Failed", "FailedAction", "Report", "ReportKind", "read_report"]
+Imports nothing: a mailbox is told from a log (mailbox.py) without the reader of its mails.
+"""
