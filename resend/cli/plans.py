@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,20 +99,32 @@ def make(
     )
 
 
-def _compared(screen: Screen, found: Mapping[str, tuple[int, Mapping[str, float]]]) -> Done:
+def _compared(screen: Screen, found: Mapping[tuple[str, str], tuple[int, Mapping[str, float]]]) -> Done:
     scenarios = list(dict.fromkeys(name for _, spans in found.values() for name in spans))
-    for provider, (mails, spans) in found.items():
-        screen.row("what_if", provider=provider, mails=mails, seconds={name: round(s) for name, s in spans.items()})
+    for (egress, provider), (mails, spans) in found.items():
+        seconds = {name: round(span) for name, span in spans.items()}
+        screen.row("what_if", provider=provider, egress=egress, mails=mails, seconds=seconds)
+    by = _by(egress for egress, _ in found)
     screen.table(
-        [render.Column("provider"), render.number("mails"), *(render.number(name) for name in scenarios)],
+        [render.Column("provider"), *by, render.number("mails"), *(render.number(name) for name in scenarios)],
         [
-            (provider, mails, *(render.span(spans[name]) if name in spans else "-" for name in scenarios))
-            for provider, (mails, spans) in found.items()
+            (
+                provider,
+                *([egress] if by else []),
+                mails,
+                *(render.span(spans[name]) if name in spans else "-" for name in scenarios),
+            )
+            for (egress, provider), (mails, spans) in found.items()
         ],
     )
-    screen.line("nothing was written; the slowest provider decides. 'as your log': what it took while it throttled you")
+    screen.line("nothing was written; the slowest one decides. 'as your log': what it took while it throttled you")
     whole = {name: round(max(spans.get(name, 0.0) for _, spans in found.values())) for name in scenarios}
     return Done(summary={"mails": sum(mails for mails, _ in found.values()), "eta": whole})
+
+
+def _by(egresses: Iterable[str]) -> list[render.Column]:
+    """The column of the egress, where there is more than one."""
+    return [render.Column("by")] if len(set(egresses)) > 1 else []
 
 
 def _include(word: str) -> str:
@@ -132,14 +144,13 @@ def _made(screen: Screen, made: MadePlan) -> None:
         screen.line("this very plan was made before")
     screen.line(f"plan {record.id}")
     screen.line(_size(record))
-    for provider, mails in sorted(made.mails_by_provider.items(), key=lambda item: -item[1]):
-        screen.row("provider", provider=provider, mails=mails, eta=made.eta_by_provider.get(provider))
+    lanes = sorted(made.lanes, key=lambda lane: (-lane.mails, lane.provider, lane.egress))
+    for lane in lanes:
+        screen.row("provider", provider=lane.provider, egress=lane.egress, mails=lane.mails, eta=lane.eta_s)
+    by = _by(lane.egress for lane in lanes)
     screen.table(
-        [render.Column("provider"), render.number("mails"), render.number("time")],
-        [
-            (provider, mails, render.span(made.eta_by_provider.get(provider)))
-            for provider, mails in sorted(made.mails_by_provider.items(), key=lambda item: -item[1])
-        ],
+        [render.Column("provider"), *by, render.number("mails"), render.number("time")],
+        [(lane.provider, *([lane.egress] if by else []), lane.mails, render.span(lane.eta_s)) for lane in lanes],
     )
     for provider, rate in made.accepted.items():
         screen.line(

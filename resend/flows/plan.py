@@ -21,8 +21,9 @@ from resend.flows.bodies import StoredBodies
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
 from resend.model import Bucket, Identity, PlanState
-from resend.planner import eta
+from resend.planner import lanes
 from resend.planner.draft import Candidate, Draft, Options, draft
+from resend.planner.lanes import Lane
 from resend.policy.content import canonical
 from resend.policy.dkim import Lookup
 from resend.policy.dressing import FROZEN, Dressing
@@ -59,8 +60,7 @@ class MadePlan:
     """A frozen plan as shown to the operator. `buckets` are those of the incident at this moment."""
 
     record: PlanRecord
-    eta_by_provider: Mapping[str, float]
-    mails_by_provider: Mapping[str, int]
+    lanes: tuple[Lane, ...]  # mails and time of each (egress, provider)
     identities: Mapping[str, Identity]
     troubled: Mapping[str, int]
     buckets: Mapping[Bucket, int]
@@ -119,17 +119,14 @@ def make_plan(
         write_plan(home, made.id, made.rows)
         with ledger.write() as connection:
             registry.add_plan(connection, frozen)
-    mails: dict[str, int] = {}
-    for row in made.rows:
-        mails[row.provider] = mails.get(row.provider, 0) + 1
+    served = {lane.provider for lane in made.lanes}
     return MadePlan(
         record=known or frozen,
-        eta_by_provider=made.eta_by_provider,
-        mails_by_provider=mails,
+        lanes=made.lanes,
         identities=made.identities,
         troubled=made.troubled,
         buckets=buckets,
-        accepted={name: rate for name, rate in accepted.items() if name in mails},
+        accepted={name: rate for name, rate in accepted.items() if name in served},
         again=known is not None,
         warnings=told,
     )
@@ -137,33 +134,31 @@ def make_plan(
 
 def what_if(
     home: Home, config: Config, ledger: Ledger, incident: str, *, options: Options, now: datetime
-) -> dict[str, tuple[int, dict[str, float]]]:
-    """When each provider would be done under several ceilings; writes nothing.
+) -> dict[tuple[str, str], tuple[int, dict[str, float]]]:
+    """When each (egress, provider) would be done under several ceilings; writes nothing.
 
-    provider -> (mails, {scenario: seconds}); scenarios: "as planned", "half the rate", "twice the rate", and "as your
-    log" where the evidence shows what it took while it throttled.
+    (egress, provider) -> (mails, {scenario: seconds}); scenarios: "as planned", "half the rate", "twice the rate", and
+    "as your log" where the evidence shows what the provider took while it throttled.
     """
     record = find_incident(ledger, incident)
-    table, hours = ProviderTable.load(config.providers), Hours.load(config)
+    table, hours, known = ProviderTable.load(config.providers), Hours.load(config), routes(config)
     with rebucket(home, ledger, record.id, includes=options.includes, again=options.again, now=now) as affected:
-        mails = Counter(row["provider"] for row in affected.rows(Bucket.RESEND))
+        pairs = Counter((row["provider"], row["rcpt_key"]) for row in affected.rows(Bucket.RESEND))
         accepted = affected.about.accepted()
-    found: dict[str, tuple[int, dict[str, float]]] = {}
-    for name, count in sorted(mails.items(), key=lambda item: (-item[1], item[0])):
-        profile = table.profile(name)
-        zones = {"": count}  # by the config's clock
-        ceiling = options.rates.get(name, profile.rate)
-        spans = {
-            "as planned": eta.until_done(zones, profile, ceiling=ceiling, hours=hours, now=now),
-            "half the rate": eta.until_done(zones, profile, ceiling=ceiling / 2, hours=hours, now=now),
-            "twice the rate": eta.until_done(zones, profile, ceiling=ceiling * 2, hours=hours, now=now),
-        }
-        if accepted.get(name):
-            spans["as your log"] = eta.until_done(
-                zones, profile, ceiling=ceiling, accepted=accepted[name], hours=hours, now=now
-            )
-        found[name] = count, spans
-    return found
+    doors = known.choose(pairs.elements())
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for (provider, mailbox), count in pairs.items():
+        counts[doors[provider, mailbox], provider, ""] += count  # by the config's clock
+    profiles = {
+        (egress, name): lanes.own(egress, table.profile(name), known, options.rates) for egress, name, _ in counts
+    }
+    found: dict[tuple[str, str], tuple[int, dict[str, float]]] = {}
+    for scenario, times in (("as planned", 1.0), ("half the rate", 0.5), ("twice the rate", 2.0), ("as your log", 1.0)):
+        log = accepted if scenario == "as your log" else {}
+        for lane in lanes.spans(counts, profiles, accepted=log, hours=hours, now=now, times=times):
+            if scenario != "as your log" or accepted.get(lane.provider):
+                found.setdefault((lane.egress, lane.provider), (lane.mails, {}))[1][scenario] = lane.eta_s
+    return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
 
 
 def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
@@ -272,12 +267,6 @@ def _draft(
         rows = _taken(affected.rows(Bucket.RESEND), options)
         candidates = list(_candidates(home, config, rows, incident_id, dressing, now))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
-    unknown = sorted(set(options.rates) - set(profiles))
-    if unknown and candidates:
-        raise UsageError(
-            f"--rate names a provider that gets no mail: {', '.join(unknown)}",
-            next_step=f"providers here: {', '.join(sorted(profiles))}",
-        )
     made = draft(
         candidates,
         bodies=bodies,
@@ -288,6 +277,12 @@ def _draft(
         hours=Hours.load(config),
         now=now,
     )
+    unknown = lanes.unknown_rates(options.rates, ((lane.egress, lane.provider) for lane in made.lanes))
+    if unknown and candidates:
+        raise UsageError(
+            f"--rate names a provider that gets no mail: {', '.join(unknown)}",
+            next_step=f"providers here: {', '.join(sorted(profiles))}",
+        )
     return made, buckets, accepted, evidence
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,8 +17,9 @@ from typing import Protocol
 from resend.clock import from_micros, to_text
 from resend.errors import UsageError
 from resend.model import Bucket, Confidence, Identity, OutcomeStatus, delivery_key
-from resend.planner import eta
-from resend.planner.order import Mail, Shape, place
+from resend.planner import lanes
+from resend.planner.lanes import Lane
+from resend.planner.order import Mail, Place, Shape, place
 from resend.policy.content import ContentError, content_id
 from resend.policy.hours import ALWAYS, Hours
 from resend.policy.providers import Profile
@@ -94,7 +95,7 @@ class Standing:
 class Options:
     """What the operator chose; part of the plan's identity."""
 
-    rates: Mapping[str, float] = field(default_factory=dict)  # provider -> mails per second
+    rates: Mapping[str, float] = field(default_factory=dict)  # PROVIDER or EGRESS/PROVIDER -> mails per second
     identity: Identity | None = None
     includes: Sequence[str] = ()
     recipient_gap: timedelta = timedelta(minutes=10)
@@ -121,7 +122,7 @@ class Draft:
     rows: list[PlanRow]
     batches: int
     eta_s: float
-    eta_by_provider: Mapping[str, float]
+    lanes: tuple[Lane, ...]
     params: str
     identities: Mapping[str, Identity]
     troubled: Mapping[str, int]
@@ -144,15 +145,19 @@ def draft(
     like `hours` and `now`.
     """
     by_id = {candidate.outcome_id: candidate for candidate in candidates}
-    ceilings = {name: options.rates.get(name, profile.rate) for name, profile in profiles.items()}
-    shapes = {
-        name: Shape(batch=max(1, min(_BATCH_MAX, int(ceilings[name] * _BATCH_SECONDS))), canary=profile.canary)
-        for name, profile in profiles.items()
-    }
+    doors = routes.choose((candidate.provider, candidate.rcpt_key) for candidate in candidates)
+    mails: dict[str, list[Mail]] = {}
+    for candidate in candidates:
+        door = doors[candidate.provider, candidate.rcpt_key]
+        mails.setdefault(door, []).append(_mail(candidate, door))
     frozen, identities, troubled = _contents(candidates, bodies, options.identity)
     rows: list[PlanRow] = []
     gap = int(options.recipient_gap.total_seconds())
-    for spot in place((_mail(candidate, routes) for candidate in candidates), shapes):
+    own = {
+        (egress, name): lanes.own(egress, profiles[name], routes, options.rates)
+        for egress, name in {(mail.egress, mail.provider) for group in mails.values() for mail in group}
+    }
+    for spot in _placed(mails, own):
         candidate = by_id[spot.mail.id]
         content = frozen[spot.mail.id]
         rows.append(
@@ -172,7 +177,7 @@ def draft(
                 batch_seq=spot.batch,
                 canary=spot.canary,
                 seq=spot.seq,
-                rate=ceilings[candidate.provider],
+                rate=own[spot.mail.egress, candidate.provider].rate,
                 after_s=spot.round * gap,
                 message_id=content.message_id,
                 identity=content.identity,
@@ -192,26 +197,15 @@ def draft(
     params = json.dumps(options.canonical(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     plan_id = _plan_id(rows, params)
     named = [_with_batch(row, plan_id) for row in rows]
-    mails: dict[str, Counter[str]] = {}
-    for row in rows:
-        mails.setdefault(row.provider, Counter())[row.zone] += 1
-    spans = {
-        name: eta.until_done(
-            zones,
-            profiles[name],
-            ceiling=ceilings[name],
-            accepted=accepted.get(name, 0.0),
-            hours=hours,
-            now=now,
-        )
-        for name, zones in mails.items()
-    }
+    spans = lanes.spans(
+        Counter((row.egress, row.provider, row.zone) for row in rows), own, accepted=accepted, hours=hours, now=now
+    )
     return Draft(
         id=plan_id,
         rows=named,
         batches=len({row.batch_id for row in named}),
-        eta_s=max(spans.values(), default=0.0),
-        eta_by_provider=spans,
+        eta_s=max((lane.eta_s for lane in spans), default=0.0),
+        lanes=spans,
         params=params,
         identities=identities,
         troubled=troubled,
@@ -275,10 +269,21 @@ def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _
     return _Content(body.kind, hashed, message_id, date, identity)
 
 
-def _mail(candidate: Candidate, routes: Routes) -> Mail:
+def _placed(mails: Mapping[str, list[Mail]], own: Mapping[tuple[str, str], Profile]) -> Iterator[Place]:
+    """All mails in sending order, egress by egress: each has its own batches, canary and rounds."""
+    for egress in sorted(mails):
+        shapes = {
+            name: Shape(batch=max(1, min(_BATCH_MAX, int(profile.rate * _BATCH_SECONDS))), canary=profile.canary)
+            for (by, name), profile in own.items()
+            if by == egress
+        }
+        yield from place(mails[egress], shapes)
+
+
+def _mail(candidate: Candidate, egress: str) -> Mail:
     return Mail(
         id=candidate.outcome_id,
-        egress=routes.egress(candidate.provider, candidate.domain),
+        egress=egress,
         provider=candidate.provider,
         domain=candidate.domain,
         customer=candidate.customer,

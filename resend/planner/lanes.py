@@ -1,0 +1,77 @@
+"""What a plan asks of each (egress, provider): the figures that hold there, and how long its mails take.
+
+What a provider took while it throttled is known of all ways out together: each is counted on for its share of the
+mails. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from resend.planner import eta
+from resend.policy.hours import Hours
+from resend.policy.providers import Profile
+from resend.policy.routes import Routes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The mails of one (egress, provider), and the seconds until they are sent."""
+
+    egress: str
+    provider: str
+    mails: int
+    eta_s: float
+
+
+def own(egress: str, profile: Profile, routes: Routes, rates: Mapping[str, float]) -> Profile:
+    """The profile as it holds for an egress, with the ceiling of `rates` (PROVIDER, or EGRESS/PROVIDER before it)."""
+    limited = routes.limited(egress, profile)
+    short = egress.partition(":")[2]
+    rate = rates.get(f"{short}/{profile.name}", rates.get(profile.name, limited.rate))
+    return replace(limited, rate=rate)
+
+
+def spans(
+    counts: Mapping[tuple[str, str, str], int],
+    profiles: Mapping[tuple[str, str], Profile],
+    *,
+    accepted: Mapping[str, float],
+    hours: Hours,
+    now: datetime | None,
+    times: float = 1.0,
+) -> tuple[Lane, ...]:
+    """A lane for each (egress, provider), by provider. `counts`: mails by (egress, provider, zone).
+
+    `accepted` as in `eta.until_done`, of the provider; `times`: ceilings that many times as high.
+    """
+    zones: dict[tuple[str, str], dict[str, int]] = {}
+    whole: Counter[str] = Counter()
+    for (egress, provider, zone), count in counts.items():
+        zones.setdefault((egress, provider), {})[zone] = count
+        whole[provider] += count
+    return tuple(
+        Lane(
+            egress=egress,
+            provider=provider,
+            mails=(mails := sum(inner.values())),
+            eta_s=eta.until_done(
+                inner,
+                profile := profiles[egress, provider],
+                ceiling=profile.rate * times,
+                accepted=accepted.get(provider, 0.0) * mails / whole[provider],
+                hours=hours,
+                now=now,
+            ),
+        )
+        for (egress, provider), inner in sorted(zones.items(), key=lambda item: (item[0][1], item[0][0]))
+    )
+
+
+def unknown_rates(rates: Mapping[str, float], places: Iterable[tuple[str, str]]) -> list[str]:
+    """Keys of `rates` that name none of the (egress, provider) that get mail."""
+    known = {name for egress, provider in places for name in (provider, f"{egress.partition(':')[2]}/{provider}")}
+    return sorted(set(rates) - known)
