@@ -230,6 +230,7 @@ class ProviderConfig(_Section):
     cap_for: Duration | None = None  # how long a rate that was throttled bounds the rise
     canary: int | None = Field(default=None, ge=0)
     park: tuple[str, ...] | None = None
+    reactions: tuple[dict[str, Any], ...] | None = None  # rows before the built-in ones (policy/reactions)
     window: str | None = None  # instead of [run] window
     timetable: tuple[str, ...] | None = None  # "22:00-07:00 1/s": the ceiling by the clock of `tz`
     daily_quota: int | None = Field(default=None, ge=1)  # accepted mails a day of `tz`

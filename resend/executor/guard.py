@@ -15,13 +15,12 @@ from datetime import datetime, timedelta
 
 from resend.clock import format_duration, format_rate
 from resend.model import Cause, CauseClass, Scope
-from resend.policy.providers import Act, ParkRule, Profile, Reaction
+from resend.policy.providers import ParkRule, Profile
+from resend.policy.reactions import Act, Reaction, about_provider
 
 _RAISE, _HALVE, _CAP = 1.10, 0.5, 0.85
 _PARK_MIN = 100  # replies that a park rule needs in its window
 _CANARY_BAD = 5  # refusals that are not about recipients, and more than acceptances: the canary failed
-_PARKING = frozenset({CauseClass.SENDER_BLOCKED, CauseClass.AUTH_FAILED, CauseClass.POLICY_REJECTED})
-_WIDE = frozenset({Scope.PROVIDER, Scope.SENDER})
 OF_RECIPIENT = frozenset({CauseClass.MAILBOX_GONE, CauseClass.MAILBOX_TEMPORARY, CauseClass.BAD_DOMAIN})
 _ROUNDS_END = 4  # mails of the last round of a half-open provider; the rate comes back after it
 _ROUND_TIME = timedelta(seconds=60)  # a round without all its answers is begun again
@@ -30,11 +29,6 @@ _CAP_MOST = timedelta(hours=16)
 _HOUR = timedelta(hours=1)
 _LIVE_STEP = 0.05  # of the ceiling: smaller changes of the live rate are not worth a decision
 _SLOWING = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # count for park rules at the floor only
-
-
-def about_provider(cause: Cause) -> bool:
-    """Whether a refusal is about us at this provider, and so parks it instead of failing the mail."""
-    return cause.cls in _PARKING and cause.scope in _WIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from resend.executor.guard import about_provider, due_at
+from resend.executor.guard import due_at
 from resend.executor.replies import remote_queue_id
 from resend.executor.transaction import End, Ended
 from resend.model import Cause, CauseClass, Fate, Reply, Scope, Stage, State, TryOutcome
 from resend.policy.classify import normalise
+from resend.policy.reactions import about_provider
 from resend.stores.rows import Delivery
 from resend.stores.transitions import Applied, Finish, Quarantine, Refuse, Replan, Result
 

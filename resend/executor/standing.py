@@ -17,7 +17,8 @@ from resend.clock import to_micros
 from resend.executor.guard import Guard, Heard
 from resend.executor.leases import LEASE_S
 from resend.model import CauseClass, TryOutcome
-from resend.policy.providers import Act, Profile
+from resend.policy.providers import Profile
+from resend.policy.reactions import Act
 from resend.stores import claims
 from resend.stores.history import replies_since
 from resend.stores.transitions import RateChange

@@ -12,16 +12,16 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
 from fnmatch import translate
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from resend.clock import format_duration, parse_duration, parse_rate
+from resend.clock import parse_duration, parse_rate
 from resend.config import ProviderConfig
 from resend.errors import ConfigError
 from resend.model import CauseClass
+from resend.policy.reactions import Reaction, lint
 
 DEFAULT = "default"
 _START_SHARE = 1 / 5  # of the rate (DESIGN: pace, react, stop)
@@ -60,68 +60,6 @@ class ParkRule:
         return cls(match["what"], share, window, text.strip())
 
 
-class Act(StrEnum):
-    """What a reaction does."""
-
-    COOLDOWN = "cooldown"  # nothing leaves for so long, then single mails try whether it is over
-    CONNECTIONS = "connections"
-    MAILS = "mails_per_connection"
-    PARK = "park"  # until a person resumes it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reaction:
-    """What one provider's reply makes us do. `on`: a part of the reply (any case), or a cause class."""
-
-    on: str
-    sample: str  # a reply that fires it; a test holds that it does
-    act: Act
-    most: int = 0  # of CONNECTIONS and MAILS
-    span: timedelta = timedelta(0)
-    times: int = 1  # matching replies within an hour that fire it
-
-    @classmethod
-    def parse(cls, row: Mapping[str, Any]) -> Reaction:
-        """
-        >>> Reaction.parse({"on": "[TSS04]", "sample": "421 [TSS04]", "do": {"cooldown": "2h"}}).text
-        "'[TSS04]': cooldown 2h"
-        """
-        if set(row) - {"on", "sample", "do", "times"} or not (row.get("on") and row.get("sample") and row.get("do")):
-            raise ValueError(f"a reaction has on, sample, do, and perhaps times: {dict(row)!r}")
-        do = dict(row["do"])
-        span = parse_duration(do.pop("for")) if "for" in do else timedelta(0)
-        name, value = next(iter(do.items())) if len(do) == 1 else ("", "")
-        if name not in set(Act):
-            raise ValueError(f"a reaction does one of {', '.join(Act)}: {row['do']!r}")
-        act, most = Act(name), 0
-        match act:
-            case Act.COOLDOWN:
-                span = parse_duration(value)
-            case Act.CONNECTIONS | Act.MAILS:
-                most = int(value)
-            case Act.PARK:
-                pass
-        if (act in (Act.CONNECTIONS, Act.MAILS) and most < 1) or (act is not Act.PARK and span <= timedelta(0)):
-            raise ValueError(f"a reaction needs a span of time, and at least 1: {row['do']!r}")
-        return cls(on=row["on"], sample=row["sample"], act=act, most=most, span=span, times=int(row.get("times", 1)))
-
-    def fits(self, cls: CauseClass, reply: str) -> bool:
-        return self.on == cls.value or (self.on not in set(CauseClass) and self.on.casefold() in reply.casefold())
-
-    @property
-    def text(self) -> str:
-        """For people."""
-        often = f" {self.times} times in 1h" if self.times > 1 else ""
-        match self.act:
-            case Act.COOLDOWN:
-                does = f"cooldown {format_duration(self.span)}"
-            case Act.CONNECTIONS | Act.MAILS:
-                does = f"{self.act.value.replace('_', ' ')} {self.most} for {format_duration(self.span)}"
-            case Act.PARK:
-                does = "park"
-        return f"{self.on!r}{often}: {does}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How to feed one provider. Rates in mails per second; the keys are those of `[providers.NAME]`."""
@@ -142,7 +80,7 @@ class Profile:
     park: tuple[ParkRule, ...]
     advice: str
     source: str
-    reactions: tuple[Reaction, ...] = ()  # the first that fits a reply holds; a provider's before everybody's
+    reactions: tuple[Reaction, ...] = ()  # the first that fits holds: the config's, the provider's, everybody's
 
     def reaction(self, cls: CauseClass, reply: str) -> Reaction | None:
         return next((item for item in self.reactions if item.fits(cls, reply)), None)
@@ -185,6 +123,7 @@ class ProviderTable:
                 if name == DEFAULT:
                     raise ValueError("this name is taken; override a provider by its own name")
                 profiles[name] = _profile(name, default_raw, raw.get(name, {"advice": "", "source": "config"}), keys)
+                lint(name, profiles[name].reactions, own=len(keys.get("reactions", ())))
             except ValueError as error:
                 raise ConfigError(str(error), where=f"providers.{name}", next_step="see 'resend config show'") from None
         return cls(profiles, default, globbed)
@@ -304,7 +243,11 @@ def _profile(
         park=tuple(ParkRule.parse(text) for text in keys["park"]),
         advice=keys["advice"],
         source=keys["source"],
-        reactions=tuple(Reaction.parse(item) for rows in (row, default) for item in rows.get("reaction", ())),
+        reactions=tuple(
+            Reaction.parse(item)
+            for rows in ((override or {}).get("reactions", ()), row.get("reaction", ()), default.get("reaction", ()))
+            for item in rows
+        ),
     )
 
 

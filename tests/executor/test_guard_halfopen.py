@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resend.executor.guard import Guard, about_provider
+from resend.executor.guard import Guard
 from resend.executor.pacer import Pacer
 from resend.model import Cause, CauseClass, Scope
 from resend.policy.classify import Rules
-from resend.policy.providers import Act, Profile, ProviderTable, Reaction
+from resend.policy.providers import Profile, ProviderTable
+from resend.policy.reactions import Act, Reaction, about_provider
 from tests.executor.test_guard import BUSY, START, after, cause, profile
 
 TABLE = ProviderTable.load()

@@ -16,7 +16,7 @@ from resend.executor.guard import Guard, Heard
 from resend.executor.lane import Lane
 from resend.executor.standing import restored, standing
 from resend.model import CauseClass
-from resend.policy.providers import Act, Reaction
+from resend.policy.reactions import Act, Reaction
 from resend.stores import control
 from resend.stores.apply import one_by_one
 from resend.stores.ledger import Ledger
