@@ -43,6 +43,7 @@ _Known = tuple[str, int, str, str, str]  # wording or words, code, enhanced, pro
 _Answer = tuple[Cause, bool]  # whether the text of each reply says how long to wait
 _ABOUT_LOGIN = frozenset({530, 534, 535, 538})  # our own account, RFC 4954
 _ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})
+_BEFORE_CONTENT = frozenset({"connect", "ehlo"})  # nothing of the mail was seen: MAIL may already name its size
 _WAITING = frozenset(
     {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
 )
@@ -231,6 +232,8 @@ class _Question:
         if doubt and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
             return False
         if rule.stage and self.stage != rule.stage:
+            return False
+        if rule.cls is CauseClass.CONTENT_REJECTED and self.stage in _BEFORE_CONTENT and rule.section == "text":
             return False
         if rule.codes and not any(spec.fits(self.code, self.enhanced, self.severity) for spec in rule.codes):
             return False

@@ -13,17 +13,17 @@ TEXT_MAX = 4_096  # characters looked at; Postfix cuts a record at 2,000 bytes
 _WORDS_MAX = 16_384  # remembered at once
 _MONTH_S = 30 * 86_400
 
-_CODE_AT_START = re.compile(r"(?:smtp; ?)?([245][0-5]\d)(?=[ -]|$)", re.IGNORECASE)
+_CODE_AT_START = re.compile(r"(?:smtp; ?)?((?:[24][0-5]|5[0-579])\d)(?=[ -]|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(
-    r"(?:[:;(\['\"]|<<<|\b(?:said|returned|error|response|reply)(?= )) ?([245][0-5]\d)(?=[ -][^ ]|$)"
+    r"(?:[:;(\['\"]|<<<|\b(?:said|returned|error|response|reply)(?= )) ?((?:[24][0-5]|5[0-579])\d)(?=[ -][^ ]|$)"
     r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|(?-i:messages(?! from)))\b)",
     re.IGNORECASE,
 )  # a count, as in "limit: 421 messages"; but "said: 421 Message deferred" is a reply
-_CODES_ANYWHERE = re.compile(r"(?<![\w.-])([245][0-5]\d)(?=[ -]#?[245]\.\d{1,3}\.\d{1,3}(?![\d.]))")
+_CODES_ANYWHERE = re.compile(r"(?<![\w.-])((?:[24][0-5]|5[0-579])\d)(?=[ -]#?[245]\.\d{1,3}\.\d{1,3}(?![\d.]))")
 _ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re.ASCII)
 _PLAIN_ENHANCED = re.compile(r"[\s#(]{0,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
 _GENERIC = frozenset({"4.0.0", "5.0.0", "2.0.0"})
-_CONTINUED = re.compile(r" ([245][0-5]\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
+_CONTINUED = re.compile(r" ((?:[24][0-5]|5[0-579])\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
 _ORIGINAL = (
     *("message headers follow", "original message", "below this line is", "this is a copy of", "included is a copy"),
     *("---return", "--- return", "---original", "--- original", "--- message header", "--- forwarded"),
@@ -52,13 +52,13 @@ _STAGES = (
     ("data command", "data"),
 )
 
-_ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:])[^\s<>()\[\],;:]*@[\w.-]*")
+_ADDRESS = re.compile(r"(?:(?<![^\s<>()\[\],;:])|(?<=\.\.\.))(?:(?!\.\.\.)[^\s<>()\[\],;:])*@[\w.-]*")
 _EDGE = "()[]<>{},;:.'\"!?#*="
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?::[0-9a-f]*){2,7}", re.IGNORECASE)
 _HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?(?=[^\]]*:|(?:\d+\.){3})[0-9a-f.:]{3,}\](?::\d+)?[,:;]?", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
-_REPLY_CODE = re.compile(r"[245][0-5]\d")
+_REPLY_CODE = re.compile(r"(?:[24][0-5]|5[0-579])\d")
 _ID = re.compile(
     r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?!(?:[RB]L0\d{5}|SMTPUTF8|8BITMIME)\b)[0-9A-Za-z]{8,}"
     r"(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"

@@ -124,6 +124,22 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("550 5.2.1 The user is receiving mail at a rate that prevents more", {}, C.MAILBOX_TEMPORARY),
         ("552 5.2.2 over quota", {}, C.MAILBOX_TEMPORARY),
         ("452 4.1.1 user over quota", {}, C.MAILBOX_TEMPORARY),
+        # the receiver's filter is out of order, or judged
+        ("451 4.3.0 Spam filter not available", {}, C.TRANSIENT_INFRA),
+        ("554 5.7.1 rejected by our spam filter", {}, C.CONTENT_REJECTED),
+        # an account that expired is gone, a mail that expired is not
+        ("550 <a@b.jp>: account expired", {}, C.MAILBOX_GONE),
+        ("550 Message to <a@b.jp> has expired", {}, C.UNKNOWN),
+        # three dots end a word
+        ("550 This account is not allowed...a@b.jp", {}, C.POLICY_REJECTED),
+        # nothing of the mail was seen yet
+        ("host x[192.0.2.1] refused to talk to me: 571 blocked by our anti-spam system", {}, C.SENDER_BLOCKED),
+        (SAID + "571 blocked by our anti-spam system (in reply to end of DATA command)", {}, C.CONTENT_REJECTED),
+        # a refusal without a reason is read by its code
+        ("554 5.6.1 Message rejected", {}, C.CONTENT_REJECTED),
+        ("550 5.7.26 Message rejected", {}, C.AUTH_FAILED),
+        ("550 5.1.1 <a@b.jp>: Recipient address rejected: b.jp", {}, C.MAILBOX_GONE),
+        ("550 5.1.1 <a@b.jp>: Recipient address rejected: Access denied", {}, C.POLICY_REJECTED),
         # texts that quote others
         ("450 4.1.1 <a@b.jp>: unverified address: host y said: 550 5.1.1 User unknown", {}, C.TRANSIENT_INFRA),
         ("550 5.1.8 <a@b.jp>: Sender address rejected: User unknown", {}, C.AUTH_FAILED),
@@ -161,6 +177,7 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("552 Boîte du destinataire pleine", {}, C.MAILBOX_TEMPORARY),
         ("421 Trop de connexions", {}, C.THROTTLED),
         ("550 ユーザーが存在しません", {}, C.MAILBOX_GONE),
+        ("<a@b.jp> のユーザーは登録されていません", {}, C.MAILBOX_GONE),
     ],
 )  # fmt: skip
 def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], expected: CauseClass) -> None:
