@@ -42,7 +42,6 @@ def preview(
     from resend.planner import eta
     from resend.policy.providers import ProviderTable
     from resend.report.impact import write_csv
-    from resend.report.preview import page, write
 
     screen = screen_of(ctx)
     config, home = existing(screen)
@@ -62,6 +61,8 @@ def preview(
         for path in write_csv(found, csv, shown=screen.masked):
             screen.note(f"wrote {path}")
     if html is not None:
+        from resend.report.preview import page, write  # Jinja2 takes its time to load
+
         text = page(
             found,
             etas={name: render.span(seconds) for name, seconds in etas.items()},
@@ -86,6 +87,9 @@ def preview(
             "buckets": {row.name.value: row.count for row in found.buckets},
             "no_evidence": found.no_evidence,
             "missing": found.missing,
+            "provider_ways": dict(found.provider_ways),
+            "mx_asked": [found.about.mx_first, found.about.mx_last],
+            "mx_silent": found.about.mx_silent,
             "eta": round(max(etas.values(), default=0)),
         }
     )
