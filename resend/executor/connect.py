@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -19,7 +21,7 @@ import dns.exception
 import dns.resolver
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from resend.config import RelayConfig
+from resend.config import EgressConfig, RelayConfig
 from resend.errors import ConnectError
 from resend.executor.replies import enhanced_code
 from resend.executor.session import Session
@@ -50,15 +52,19 @@ class Connector(Protocol):
         """Where mail of this domain goes. Sessions are used again for mail with the same hosts only."""
         ...
 
-    async def open(self, route: Route | None, domain: str) -> Session: ...
+    async def open(self, route: Route | None, domain: str, egress: str = "") -> Session: ...
 
 
 @dataclass(slots=True)
 class SmtpConnector:
-    """Real sockets. `relay` says how `[relay]` wants TLS and AUTH; mapped hosts and MX get opportunistic nothing."""
+    """Real sockets. `relay` says how `[relay]` wants TLS and AUTH; mapped hosts and MX get opportunistic nothing.
+
+    `egresses` by their name in the ledger: relays with their own TLS and AUTH, and source addresses to bind to.
+    """
 
     relay: RelayConfig
     local_hostname: str = ""
+    egresses: Mapping[str, EgressConfig] = field(default_factory=dict)
     _mx_known: dict[str, tuple[float, Hosts]] = field(default_factory=dict)
 
     async def hosts(self, route: Route | None, domain: str) -> Hosts:
@@ -69,7 +75,7 @@ class SmtpConnector:
             known = self._mx_known[domain] = (time.monotonic(), await _mx(domain))
         return known[1]
 
-    async def open(self, route: Route | None, domain: str) -> Session:
+    async def open(self, route: Route | None, domain: str, egress: str = "") -> Session:
         last = OSError("no host")
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(_ATTEMPTS),
@@ -80,31 +86,34 @@ class SmtpConnector:
             with attempt:
                 for host, port in await self.hosts(route, domain):
                     try:
-                        return await self._open(host, port, route)
+                        return await self._open(host, port, route, self.egresses.get(egress))
                     except OSError as error:
                         last = error
                 raise last
         raise AssertionError("unreachable")
 
-    async def _open(self, host: str, port: int, route: Route | None) -> Session:
+    async def _open(self, host: str, port: int, route: Route | None, egress: EgressConfig | None) -> Session:
+        relay = egress.as_relay() if egress is not None and egress.host else self.relay
+        source = egress.source if egress is not None else ""
         submission = route is not None and route.submission
-        user = self.relay.user if submission else ""
-        password = os.environ.get(self.relay.password_env, "")
+        user = relay.user if submission else ""
+        password = os.environ.get(relay.password_env, "")
         if user and not password:
             raise ConnectError(
-                f"the variable {self.relay.password_env} is not set, and the relay wants its password",
+                f"the variable {relay.password_env} is not set, and the relay wants its password",
                 where=f"{host}:{port}",
-                next_step="set it, or take [relay] user away where no login is needed",
+                next_step="set it, or take the relay's `user` away where no login is needed",
             )
         client = aiosmtplib.SMTP(
             hostname=host,
             port=port,
             timeout=_CONNECT_S,
-            use_tls=submission and self.relay.tls == "implicit",
-            start_tls=submission and self.relay.tls == "starttls",
+            use_tls=submission and relay.tls == "implicit",
+            start_tls=submission and relay.tls == "starttls",
             username=user or None,
             password=password if user else None,
-            local_hostname=self.local_hostname or None,
+            local_hostname=(egress.ehlo if egress is not None else "") or self.local_hostname or None,
+            source_address=(source, 0) if source else None,
         )
         try:
             await client.connect()
@@ -160,3 +169,14 @@ async def _mx(domain: str) -> Hosts:
     if not found:
         raise Refused(_NULL_MX)
     return found
+
+
+def missing_source(source: str) -> str:
+    """Why connections cannot be bound to an address on this host, "" where they can."""
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((source, 0))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -43,14 +43,14 @@ async def session_for(lane: Lane, row: Delivery) -> tuple[Hosts, Session] | None
         lane.leases.rows.appendleft(row)
     else:
         lane.failures = 0
-        lane.run.reached = True
+        lane.run.reached.add(lane.egress)
     return taken
 
 
 async def _unreached(lane: Lane, row: Delivery, error: OSError) -> None:
-    """No connection. Where others could be reached it is this receiver's failure, and the mail is deferred."""
+    """No connection. Where this egress reached others it is this receiver's failure, and the mail is deferred."""
     lane.failures += 1
-    if lane.run.reached and not lane.relay:
+    if lane.egress in lane.run.reached and not lane.relay:
         await _ended_early(lane, row, End(how=Ended.LOST, stage=Stage.CONNECT, why=str(error)))
     else:
         lane.leases.rows.appendleft(row)
@@ -58,7 +58,7 @@ async def _unreached(lane: Lane, row: Delivery, error: OSError) -> None:
         route = lane.run.route(row)
         lane.unreachable = ConnectError(
             f"cannot reach the receiver: {error}",
-            where=f"{route.host}:{route.port}" if route else f"MX of {row.domain}",
+            where=(f"{route.host}:{route.port}" if route else f"MX of {row.domain}") + _by(lane.egress),
             next_step="check the host and the network, then run the same command again; nothing is lost",
         )
         lane.record("unreachable", str(error))
@@ -72,3 +72,8 @@ async def _ended_early(lane: Lane, row: Delivery, end: End) -> None:
         lane.leases.rows.appendleft(row)
     else:
         lane.settled(row, new_try(lane.run.clock.now()), at, end)
+
+
+def _by(egress: str) -> str:
+    """Which of several ways out it was."""
+    return f" by {egress}" if egress.startswith("direct:") else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -85,10 +85,12 @@ class Run:
     connector: Connector
     rules: Rules
     routes: Routes
-    profile: Callable[[str], Profile]
+    profile: Callable[[str], Profile]  # of a provider; `own` makes it that of an (egress, provider)
     render: Render
     options: Options
     jitter: Callable[[], float] = lambda: 0.0
+    own: Callable[[str, Profile], Profile] = lambda _, profile: profile
+    elsewhere: Collection[str] = ()  # egresses that this host does not have: their mail is for another host or time
     progress: Callable[[Run], None] | None = None
     lacks: Callable[[str], ResendError | None] | None = None  # why this host cannot make the mails of a plan
     counts: Counter[str] = field(default_factory=Counter)
@@ -97,7 +99,7 @@ class Run:
     stale: dict[str, str] = field(default_factory=dict)  # sources of vetoes that are too old, and why
     stopped: str = ""
     error: Exception | None = None
-    reached: bool = False  # some receiver took a connection
+    reached: set[str] = field(default_factory=set)  # egresses by which some receiver took a connection
     armed: int = 0
     deadline: datetime = field(init=False)
     seats: Seats = field(init=False)
@@ -169,7 +171,7 @@ class Run:
                 items = await self.writer.call(
                     partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours)
                 )
-                self._work = {(item.egress, item.provider): item for item in items}
+                self._work = {(item.egress, item.provider): item for item in items if item.egress not in self.elsewhere}
                 self._looked = mono
             return self._work
 
@@ -198,7 +200,7 @@ class Run:
         judge_fate(lane, fate, reply)
 
     def route(self, row: Delivery) -> Route | None:
-        return self.routes.of(row.provider, row.domain)
+        return self.routes.of(row.provider, row.domain, row.egress)
 
     def relay_watch(self, egress: str) -> RelayWatch:
         if egress not in self._watches:
@@ -212,10 +214,14 @@ class Run:
                 lane.guard.parked, lane.guard.cooldown_until = reason, None
                 self.write(standing(lane, "parked", reason, who="rule"))
 
-    def live(self, rates: Mapping[str, tuple[float, str]]) -> None:
-        """The sender's own live mail, by provider: mails per second, and how its deferrals rise ("" they do not)."""
-        for (_, provider), lane in self.lanes.items():
-            lane.live_seen(*rates.get(provider, (0.0, "")))
+    def live(self, rates: Mapping[str, tuple[float, str]], by: Collection[str] | None = None) -> None:
+        """The sender's own live mail, by provider: mails per second, and how its deferrals rise ("" they do not).
+
+        `by`: the egresses that it leaves by; all of them unless given.
+        """
+        for (egress, provider), lane in self.lanes.items():
+            if by is None or egress in by:
+                lane.live_seen(*rates.get(provider, (0.0, "")))
 
     def knows(self, why_not: str, source: str) -> None:
         """Whether `source` is fresh (""), or why not: what must not be sent is then unknown, and nothing leaves."""
@@ -260,14 +266,15 @@ class Run:
 
     async def prepare_lanes(self, items: list[claims.Work]) -> None:
         """Lanes with the rate and pace that the ledger remembers."""
-        profiles = {item.provider: self.profile(item.provider) for item in items}
+        items = [item for item in items if item.egress not in self.elsewhere]
+        profiles = {(item.egress, item.provider): self.own(item.egress, self.profile(item.provider)) for item in items}
 
         def remembered(conn: Connection) -> dict[tuple[str, str], Rate]:
             found = {}
             for item in items:
-                profile = profiles[item.provider]
-                start, top = min(profile.start, profile.rate), profile.rate
                 place = (item.egress, item.provider)
+                profile = profiles[place]
+                start, top = min(profile.start, profile.rate), profile.rate
                 found[place] = control.ensure_rate(
                     conn, egress=item.egress, provider=item.provider, start=start, ceiling=top
                 )
@@ -277,7 +284,7 @@ class Run:
         last = await self.writer.call(control.last_mail_at)
         waiting = await self.writer.call(fates.pending)
         for place, rate in rates.items():
-            profile, now = profiles[rate.provider], self.clock.now()
+            profile, now = profiles[place], self.clock.now()
             before = await self.writer.call(partial(heard, rate=rate, profile=profile, now=now))
             guard = restored(rate, profile, before, last=last.get(place), now=now)
             self._lane(rate, guard, last.get(place), waiting.get(place, 0))
@@ -295,7 +302,7 @@ class Run:
             guard=guard,
             pacer=pacer,
             relay=rate.egress in self.routes.relays(),
-            sessions=Sessions(self.connector, self.seats, lambda: self.stopping, profile.connections),
+            sessions=Sessions(self.connector, self.seats, lambda: self.stopping, profile.connections, rate.egress),
             paused=rate.paused,
             dwell_until=None if guard.canary_done else rate.dwell_until,
             pending_fates=waiting,
@@ -334,16 +341,24 @@ class Run:
                 for lane in self.lanes.values():
                     await lane.leases.renew()
 
+    def _called(self, egress: str, provider: str) -> str:
+        """A provider by its name, with the egress where it is fed by several."""
+        return f"{provider} by {egress}" if sum(name == provider for _, name in self.lanes) > 1 else provider
+
     async def _summary(self, away: list[ConnectError]) -> RunSummary:
         now = self.clock.now()
         left = await self.writer.call(partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours))
         due = min((item.next_at for item in left if item.next_at is not None), default=None)
         shut = {
-            item.provider: (item.shut_until, item.shut)
+            self._called(item.egress, item.provider): (item.shut_until, item.shut)
             for item in left
             if item.shut_until is not None and (item.shut_due or not self.options.due_only)
         }
-        parked = {lane.provider: lane.guard.parked for lane in self.lanes.values() if lane.guard.parked}
+        parked = {
+            self._called(egress, name): lane.guard.parked
+            for (egress, name), lane in self.lanes.items()
+            if lane.guard.parked
+        }
         stopped = self.stopped or (away[0].line() if away else "")
         await self.writer.submit(
             Audit(

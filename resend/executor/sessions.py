@@ -54,6 +54,7 @@ class Sessions:
     seats: Seats
     stopping: Callable[[], bool]
     limit: int
+    egress: str = ""
     granted: int | None = None  # by the ledger, which counts those of all hosts
     asked: int | None = None  # by the receiver's reply, for a time
     opened: int = 0
@@ -89,7 +90,7 @@ class Sessions:
             return None
         opening: Session | None = None
         try:
-            opening = await self._unless_stopping(self.connector.open(route, domain))
+            opening = await self._unless_stopping(self.connector.open(route, domain, self.egress))
         finally:
             if opening is None:
                 self._gone()
