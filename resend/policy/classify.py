@@ -41,6 +41,7 @@ _BOUNCE_FROM = 200  # characters: replies are shorter than the letter around one
 _OTHER_SUBJECTS = (".1.7", ".1.8", ".5.4", ".5.5", ".6.")  # of enhanced codes: the sender, the protocol, the content
 _Known = tuple[str, int, str, str, str]  # wording or words, code, enhanced, provider, stage
 _Answer = tuple[Cause, bool]  # whether the text of each reply says how long to wait
+_DEFERRED = "Deferred: "  # Sendmail's own word before any reply
 _ABOUT_LOGIN = frozenset({530, 534, 535, 538})  # our own account, RFC 4954
 _ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})
 _BEFORE_CONTENT = frozenset({"connect", "ehlo"})  # nothing of the mail was seen: MAIL may already name its size
@@ -138,7 +139,7 @@ class Rules:
         known = (code, enhanced, self._aliases.get(provider, provider), stage)
         rule = self._rule_of(self._words(wording[start:], said_code), *known)
         if start and (rule is None or rule.section in _WORDLESS):
-            around = self._rule_of(self._words(wording, said_code), *known)
+            around = self._rule_of(self._words(wording.removeprefix(_DEFERRED), said_code), *known)
             if around is not None and around.section not in _WORDLESS and around.cls not in FINAL_CLAIMS:
                 rule = around  # the reply says nothing that is known, what stands before it does
         severity = _severity(code, enhanced)

@@ -13,7 +13,7 @@ TEXT_MAX = 4_096  # characters looked at; Postfix cuts a record at 2,000 bytes
 _WORDS_MAX = 16_384  # remembered at once
 _MONTH_S = 30 * 86_400
 
-_CODE_AT_START = re.compile(r"(?:smtp; ?)?((?:[24][0-5]|5[0-579])\d)(?=[ -]|$)", re.IGNORECASE)
+_CODE_AT_START = re.compile(r"(?:smtp; ?)?((?:[24][0-5]|5[0-579])\d)(?=,? |-|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(
     r"(?:[:;(\['\"]|<<<|\b(?:said|returned|error|response|reply)(?= )) ?((?:[24][0-5]|5[0-579])\d)(?=[ -][^ ]|$)"
     r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|(?-i:messages(?! from)))\b)",

@@ -130,6 +130,11 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         # an account that expired is gone, a mail that expired is not
         ("550 <a@b.jp>: account expired", {}, C.MAILBOX_GONE),
         ("550 Message to <a@b.jp> has expired", {}, C.UNKNOWN),
+        # what a sending server wrote before a reply is none of it
+        ("Deferred: 421 4.3.0 collect: nowhere to put it", {}, C.TRANSIENT_INFRA),
+        ("421 HL:ICC 163 smtp1", {}, C.THROTTLED),
+        ("421, \"4.7.0\", IP not in whitelist for RCPT domain", {}, C.SENDER_BLOCKED),
+        ("556 remote host check error", {}, C.UNKNOWN),
         # three dots end a word
         ("550 This account is not allowed...a@b.jp", {}, C.POLICY_REJECTED),
         # nothing of the mail was seen yet
