@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.exception
 import pytest
 
+from resend.config import PREFIX
+from resend.stores import mxdns
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger, open_ledger
 from tests import postgres
+
+os.environ.setdefault(f"{PREFIX}DNS__ENABLED", "false")  # for what reads the environment, processes of tests too
+_ask_whom = mxdns._resolver
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_questions_leave() -> Iterator[None]:
+    """Only name servers that a test names itself are asked."""
+
+    def named(config):
+        if not config.nameservers:
+            raise dns.exception.DNSException("a test asks the machine's name server")
+        return _ask_whom(config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mxdns, "_resolver", named)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,11 @@ def show(screen: Screen, found: Impact, where: ZoneInfo, etas: Mapping[str, floa
     screen.line(f"evidence {_time(about.first_at, where)} to {_time(about.last_at, where)}")
     if about.catalog_loaded_at:
         screen.line(f"catalog loaded {_time(about.catalog_loaded_at, where)}")
-    ways = ", ".join(f"{render.count(mails)} by {way}" for way, mails in found.provider_ways.items())
-    if ways:
-        screen.line(f"receiving system known {ways}")
+    dates = sorted({_time(text, where)[:10] for text in (about.mx_first, about.mx_last) if text})
+    known = ways(found.provider_ways, " to ".join(dates), about.mx_silent)
+    if known:
+        for line in render.wrap(known, screen.columns):
+            screen.line(line)
     for warning in about.warnings:
         screen.line(f"warning: {warning}")
     for dimension, head in _HEADS.items():
@@ -62,6 +64,17 @@ def show(screen: Screen, found: Impact, where: ZoneInfo, etas: Mapping[str, floa
     )
     _links(screen, found)
     _eta(screen, etas)
+
+
+def ways(found: Mapping[str, int], asked: str, silent: int) -> str:
+    """How receiving systems were found. `asked`: the date of the answers; `silent`: mails that the DNS did not name."""
+    words = {
+        "relay": "by the relay in the log",
+        "mx": f"by MX (asked {asked})" if asked else "by MX",
+        "domain": f"by the domain ({render.count(silent)} without an answer of the DNS)" if silent else "by the domain",
+    }
+    named = [f"{render.count(found[way])} {text}" for way, text in words.items() if found.get(way)]
+    return f"the receiving system is known {', '.join(named)}" if named else ""
 
 
 def buckets(screen: Screen, rows: Sequence[BucketRow], affected: int) -> None:

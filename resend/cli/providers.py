@@ -1,11 +1,12 @@
 """`resend providers`: the receiving mail systems that are known, how each is fed, and which one a host belongs to.
 
-Asks the DNS for MX hosts in `explain` only, unless told not to. Raises UsageError for an unknown name.
+Asks the DNS for MX hosts in `explain` only, unless told or configured not to. Raises UsageError for an unknown name.
 """
 
 from __future__ import annotations
 
 import difflib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,20 @@ import typer
 from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
-from resend.cli.opened import screen_of, workplace
+from resend.cli.opened import screen_of, workplace, zone
 from resend.clock import format_duration, format_rate
 from resend.errors import UsageError
 
 if TYPE_CHECKING:
     from resend.policy.providers import Profile
 
+_SAID = {
+    "hosts": "it has MX hosts",
+    "none": "it has no MX host; mail goes to the host of that name",
+    "null": "it takes no mail (null MX, RFC 7505)",
+    "gone": "there is no such domain",
+    "silent": "no answer",
+}
 app = typer_app()
 providers_app = typer_app("Receiving mail systems: how each is recognised and fed.")
 app.add_typer(providers_app, name="providers")
@@ -106,46 +114,47 @@ def explain(
     ctx: typer.Context,
     host: Annotated[str, typer.Argument(metavar="HOST", help="a receiving host, its address, or a domain")],
     dns: Annotated[bool, typer.Option("--dns/--no-dns", help="ask for the MX hosts of a domain")] = True,
+    again: Annotated[bool, typer.Option("--again", help="ask anew, though an answer is kept")] = False,
 ) -> Done:
-    """Say which receiving system a host or a domain belongs to, and why."""
+    """Say which receiving system a host or a domain belongs to, and why.
+
+    Answers of the DNS are kept with their date: MX hosts for a week, none for a day, silence for 15 minutes.
+    """
     from resend.policy.providers import ProviderTable
+    from resend.stores import mx
 
     screen = screen_of(ctx)
-    config, _ = workplace(screen)
-    table = ProviderTable.load(config.providers)
+    config, home = workplace(screen)
+    known_hosts = ProviderTable.load(config.providers)
     name = host.rpartition("@")[2].strip("<>[]. ").lower()
-    relay, _ = table.of(name, "", "")
-    mx, said = _mx(name) if dns and relay not in table.names() else ([], "")
-    provider, way = (relay, "relay") if relay in table.names() else table.of("", "", name, mx)
+    relay, _ = known_hosts.of(name, "", "")
+    answer, now = None, datetime.now(UTC)
+    if relay not in known_hosts.names():
+        asked = config.dns if dns else config.dns.model_copy(update={"enabled": False})
+        answer = mx.find(home, asked, [name], now=now, again=again and dns).get(name)
+    hosts = answer.hosts if answer else ()
+    table = ProviderTable.load(config.providers, {name: hosts})
+    provider, way = (relay, "relay") if relay in table.names() else table.of("", "", name)
     profile = table.profile(provider)
     known = provider in table.names()
-    glob = table.glob(name, mx) if known else ""
+    glob = table.glob(name) if known else ""
     rate = format_rate(profile.rate)
-    screen.row("provider", host=name, provider=provider, way=way, known=known, matched=glob, mx=mx, rate=rate)
+    screen.row(
+        "provider", host=name, provider=provider, way=way, known=known, matched=glob, mx=list(hosts), rate=rate,
+        dns=answer.word if answer else "", asked=answer.at if answer else None,
+    )  # fmt: skip
     screen.line(f"{name} is {provider}" + ("" if known else ", of which nothing is known: the careful default holds"))
     why = {"relay": "by the name of the host", "mx": "by its MX host", "domain": "by the domain"}[way]
     screen.line(f"  {why}" + (f": {glob}" if glob else ""))
-    for exchanger in mx:
+    for exchanger in hosts:
         screen.line(f"  MX {exchanger}")
-    if said:
-        screen.line(f"  {said}")
+    if answer is not None:
+        when = "asked now" if answer.at == now else f"asked {render.at(answer.at, zone(config))}, kept"
+        screen.line(f"  the DNS: {_SAID[answer.word]} ({when})")
+    elif dns and not config.dns.enabled and way != "relay":
+        screen.line("  the DNS was not asked: [dns] enabled = false")
     screen.line(f"  at most {rate}, {profile.connections} connections; see 'resend providers list'")
     return Done(summary={"provider": provider, "known": known})
-
-
-def _mx(domain: str) -> tuple[list[str], str]:
-    """MX hosts, best first, and what went wrong ("" nothing)."""
-    import dns.exception
-    import dns.resolver
-
-    try:
-        answer = dns.resolver.resolve(domain, "MX", lifetime=5)
-    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
-        return [], "it has no MX host"
-    except (dns.exception.DNSException, ValueError) as error:
-        return [], f"its MX hosts are not known: {type(error).__name__}"
-    best = sorted((record.preference, str(record.exchange).rstrip(".").lower()) for record in answer)
-    return [name for _, name in best if name], ""
 
 
 def _values(profile: Profile) -> dict[str, object]:

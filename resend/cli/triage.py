@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import impact, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import from_us, screen_of, workplace, zone
@@ -75,7 +75,8 @@ def triage(
         rejected = read.rejected
         refresh_evidence_vetoes(home, config)
     now = datetime.now(UTC)
-    found = look(home, config, paths or [], now=now)
+    with Progress(screen, "asking the DNS", "domains") as progress:
+        found = look(home, config, paths or [], now=now, progress=progress)
     where = zone(config)
     _rows(screen, found)
     _state(screen, found, now, where)
@@ -133,6 +134,9 @@ def _rows(screen: Screen, found: Triage) -> None:
     for before, provider, mails in found.pulse.expiry:
         total += mails
         screen.row("triage", kind="expiry", before=from_us(before), provider=provider, mails=mails, total=total)
+    for way, mails in found.pulse.ways.items():
+        asked = from_us(found.pulse.mx_last) if way == "mx" else None
+        screen.row("triage", kind="way", way=way, mails=mails, asked=asked)
     for item in found.findings:
         screen.row(
             "triage",
@@ -213,6 +217,11 @@ def _providers(screen: Screen, found: Triage, where: ZoneInfo) -> None:
         if len(everything) > len(shown)
         else "",
     )
+    asked = from_us(found.pulse.mx_last)
+    ways = impact.ways(found.pulse.ways, render.at(asked, where)[:10] if asked else "", 0)
+    if ways:
+        for line in render.wrap(f"of failed and queued mail, {ways}", screen.columns):
+            screen.line(line)
 
 
 def _share(span: Span) -> str:

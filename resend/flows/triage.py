@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,8 +73,18 @@ class Triage:
         return sum(row.mails for row in self.pulse.queued)
 
 
-def triage(home: Home, config: Config, paths: Sequence[Path] = (), *, now: datetime) -> Triage:
-    """Everything known at `now` (aware UTC). `paths`: logs whose rotation is looked at, else the collected ones."""
+def triage(
+    home: Home,
+    config: Config,
+    paths: Sequence[Path] = (),
+    *,
+    now: datetime,
+    progress: Callable[[int, int], None] | None = None,
+) -> Triage:
+    """Everything known at `now` (aware UTC). `paths`: logs whose rotation is looked at, else the collected ones.
+
+    `progress`: domains that the DNS was asked for, of how many.
+    """
     manifest = Evidence(home).manifest()
     if not any(part.last_at is not None for part in manifest.parts.values()):
         raise InputError(
@@ -88,7 +98,7 @@ def triage(home: Home, config: Config, paths: Sequence[Path] = (), *, now: datet
             own = own_queue_ids(ledger)
             running = any(plan.state is PlanState.STARTED for plan in ledger.plans())
             incidents = [record.name for record in ledger.incidents() if record.open]
-    found = pulse(home, config, own=own, now_us=to_micros(now))
+    found = pulse(home, config, own=own, now_us=to_micros(now), progress=progress)
     states = [one.trend.state for one in found.providers]
     logs = list(paths) or [Path(source.path) for source in manifest.sources.values() if not source.former]
     turning = tuple(rotations([path for path in logs if path.exists()]))

@@ -60,6 +60,7 @@ def config(addresses: dict[str, str], *, yahoo_relay: str = "") -> dict[str, Any
     return {
         "tz": "Asia/Tokyo",
         "collect": {"queue_lifetime": "1d"},
+        "dns": {"enabled": False},
         "outcome": {"late_after": "1h"},
         "link": dict(LINK),
         "mx_map": {

@@ -1,12 +1,13 @@
 """Names the receiving system and the cause of each outcome: each distinct relay and reply once, then joined back.
 
-Reads temp table `suspect`, leaves temp tables `provider_of` and `cause_of`. Decides nothing about a mail. Raises
-ConfigError where a provider's configuration does not fit.
+Reads temp table `suspect`, leaves temp tables `provider_of` and `cause_of`. Where the log names no receiver the DNS
+does, by the answers that it is given. Decides nothing about a mail. Raises ConfigError where a provider's configuration
+does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 
@@ -20,11 +21,30 @@ _PROVIDER_KEY = ("relay", "relay_ip", "domain")
 _REPLY_KEY = ("reply", "code", "enhanced", "provider", "stage")
 
 
-def providers(
-    con: duckdb.DuckDBPyConnection, config: Config, source: str = "suspect", table: str = "provider_of"
-) -> None:
-    """Make temp table `table`(relay, relay_ip, domain, provider, way) over the distinct values of `source`."""
+def unnamed(con: duckdb.DuckDBPyConnection, config: Config, *sources: str) -> list[str]:
+    """Domains with mail for which the log names no receiver; those of the first of `sources` first, then by mails."""
     known = ProviderTable.load(config.providers)
+    parts = (
+        f"SELECT {', '.join(_PROVIDER_KEY)}, {rank} AS rank, count(*) AS mails FROM {source} GROUP BY ALL"
+        for rank, source in enumerate(sources)
+    )
+    rows = con.execute(f"FROM ({' UNION ALL '.join(parts)}) ORDER BY rank, mails DESC, domain").fetchall()
+    named = {key: known.of(*key, "")[1] == "relay" for key in {(relay, relay_ip) for relay, relay_ip, *_ in rows}}
+    return list(dict.fromkeys(domain for relay, relay_ip, domain, *_ in rows if not named[relay, relay_ip]))
+
+
+def providers(
+    con: duckdb.DuckDBPyConnection,
+    config: Config,
+    mx: Mapping[str, Sequence[str]],
+    source: str = "suspect",
+    table: str = "provider_of",
+) -> None:
+    """Make temp table `table`(relay, relay_ip, domain, provider, way) over the distinct values of `source`.
+
+    `mx`: the MX hosts of domains, best first, as far as they are known.
+    """
+    known = ProviderTable.load(config.providers, mx)
     rows = con.execute(f"SELECT DISTINCT {', '.join(_PROVIDER_KEY)} FROM {source}").fetchall()
 
     def named() -> Iterator[Sequence[str]]:

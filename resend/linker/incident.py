@@ -23,7 +23,7 @@ from resend.linker.link import OWN_RULE, link
 from resend.linker.outcomes import OutcomeFiles, outcomes
 from resend.linker.verdicts import verdicts
 from resend.model import Bucket, Selector
-from resend.stores import incidents, sql
+from resend.stores import incidents, mx, sql
 from resend.stores.catalog import Catalog
 from resend.stores.evidence import Evidence
 from resend.stores.history import own_tries
@@ -35,7 +35,8 @@ from resend.stores.registry import incidents as incidents_of
 from resend.stores.rows import IncidentRecord
 
 Progress = Callable[..., None]
-_STEPS = ("outcomes", "link", "causes", "totals", "freeze")
+Step = Callable[..., None]  # without a word: the next step begins; with one: where this step stands
+_STEPS = ("outcomes", "link", "receivers", "causes", "totals", "freeze")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +80,14 @@ def open_incident(
     step()
     files = outcomes(home, config, own=own_queue_ids(ledger))
     with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
-        gather(con, home, config, files, ledger, selector, step=step)
+        answers = gather(con, home, config, files, ledger, selector, now=now, step=step)
         affected = _count(con, "frozen")
         if not affected:
             raise UsageError(
                 "no mail of this selection failed or came late",
                 next_step="widen it, or look at 'resend outcomes'; nothing was opened",
             )
-        about = _surroundings(con, home, files, name, selector, affected, now, step)
+        about = _surroundings(con, home, files, name, selector, affected, answers, now, step)
         with ledger.read() as connection:
             place(con, home, connection, now=now)
         buckets = Affected(con, about).counts()
@@ -127,7 +128,7 @@ def taken(
     """How many mails of a selection are `wanted`, as things stand at `now`; opens nothing and writes nothing."""
     files = outcomes(home, config, own=own_queue_ids(ledger))
     with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
-        gather(con, home, config, files, ledger, selector)
+        gather(con, home, config, files, ledger, selector, now=now)
         with ledger.read() as connection:
             place(con, home, connection, now=now)
         cursor = con.cursor().execute("SELECT * FROM affected")
@@ -144,13 +145,17 @@ def own_queue_ids(ledger: Ledger) -> list[tuple[str, int]]:
         return sorted((item.remote_qid, item.at_us) for item in own_tries(connection) if item.remote_qid)
 
 
-def _stepper(progress: Progress | None) -> Callable[[], None]:
+def _stepper(progress: Progress | None) -> Step:
     names = iter(enumerate(_STEPS))
+    number = 0
 
-    def step() -> None:
-        if progress is not None:
-            number, name = next(names)
-            progress(number, len(_STEPS), name)
+    def step(detail: str = "") -> None:
+        nonlocal number
+        if progress is None:
+            return
+        if not detail:
+            number, detail = next(names)
+        progress(number, len(_STEPS), detail)
 
     return step
 
@@ -163,22 +168,37 @@ def gather(
     ledger: Ledger,
     selector: Selector,
     *,
-    step: Callable[[], None] = lambda: None,
-) -> None:
-    """Make temp table `frozen` (buckets still empty) and the tables that it came from: suspect, link, provider_of."""
+    now: datetime,
+    step: Step = lambda detail="": None,
+) -> mx.Answers:
+    """Make temp table `frozen` (buckets still empty) and the tables that it came from: suspect, link, provider_of.
+
+    What the DNS said of domains whose mail names no receiver.
+    """
     con.execute(f"CREATE OR REPLACE TEMP TABLE suspect AS SELECT * FROM read_parquet({sql.quote(files.suspects)})")
     Catalog(home).attach(con)
     step()
     with ledger.read() as connection:
         link(con, config.link, own_tries(connection))
     step()
-    causes.providers(con, config)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE total AS SELECT * FROM read_parquet({sql.quote(files.totals)})")
+    answers = mx.find(
+        home,
+        config.dns,
+        causes.unnamed(con, config, "suspect", "total"),
+        now=now,
+        progress=lambda done, count: step(f"MX of {done:,} of {count:,} domains"),
+    )
+    hosts = {domain: answer.hosts for domain, answer in answers.items()}
+    step()
+    causes.providers(con, config, hosts)
     causes.causes(con)
     _params(con, selector, {})
-    _totals(con, config, files)
+    _totals(con, config, files, hosts)
     con.execute(f"CREATE OR REPLACE TEMP TABLE candidate_mail AS {sql.load('link/freeze/affected')}")
     verdicts(con)
     con.execute(f"CREATE OR REPLACE TEMP TABLE frozen AS {sql.load('link/freeze/frozen')}")
+    return answers
 
 
 def _params(con: duckdb.DuckDBPyConnection, selector: Selector, more: Mapping[str, object]) -> None:
@@ -197,8 +217,9 @@ def _surroundings(
     name: str,
     selector: Selector,
     affected: int,
+    answers: mx.Answers,
     now: datetime,
-    step: Callable[[], None],
+    step: Step,
 ) -> Surroundings:
     """Totals beside the rows: all mail by dimension, what is missing, how old everything is."""
     step()
@@ -227,15 +248,31 @@ def _surroundings(
         catalog_loaded_at="" if loaded_at is None else to_text(loaded_at),
         mails=tuple(Mails(dimension=d, value=value, mails=int(count)) for d, value, count in mails),
         warnings=tuple(_warnings(con, catalog)),
+        **_asked(con, answers),
     )
 
 
-def _totals(con: duckdb.DuckDBPyConnection, config: Config, files: OutcomeFiles) -> None:
-    con.execute(f"CREATE OR REPLACE TEMP TABLE total AS SELECT * FROM read_parquet({sql.quote(files.totals)})")
+def _asked(con: duckdb.DuckDBPyConnection, answers: mx.Answers) -> dict[str, Any]:
+    """When the DNS was asked for what it named, and of how many mails named by their domain it said nothing."""
+    rows = con.execute("SELECT provider_way, domain, count(*) FROM frozen GROUP BY ALL").fetchall()
+    times = sorted(to_text(answers[domain].at) for way, domain, _ in rows if way == "mx")
+    silent = (
+        mails
+        for way, domain, mails in rows
+        if way == "domain" and mx.in_dns(domain) and (domain not in answers or answers[domain].word is mx.Word.SILENT)
+    )
+    return (
+        {"mx_first": times[0], "mx_last": times[-1], "mx_silent": sum(silent)} if times else {"mx_silent": sum(silent)}
+    )
+
+
+def _totals(
+    con: duckdb.DuckDBPyConnection, config: Config, files: OutcomeFiles, hosts: Mapping[str, Sequence[str]]
+) -> None:
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE release_total AS SELECT * FROM read_parquet({sql.quote(files.release_totals)})"
     )
-    causes.providers(con, config, source="total", table="provider_of_total")
+    causes.providers(con, config, hosts, source="total", table="provider_of_total")
     con.execute(f"CREATE OR REPLACE TEMP TABLE provider_of_domain AS {sql.load('link/freeze/provider_of_domain')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE mails AS {sql.load('link/freeze/mails')}")
     con.execute(f"INSERT INTO mails SELECT {sql.quote(ACCEPTED)}, * FROM ({sql.load('link/freeze/accepted')})")

@@ -5,17 +5,19 @@ Runs sql/triage over events and outcomes; the judgement is policy/trend. Changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import duckdb
 
+from resend.clock import from_micros, to_micros
 from resend.config import Config
 from resend.linker import causes
 from resend.linker.outcomes import Own, outcomes, prepare
 from resend.policy.trend import Span, Trend, TrendState, judge
-from resend.stores import sql
+from resend.stores import mx, sql
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 
@@ -23,6 +25,7 @@ _HOUR_US = 3_600_000_000
 _LOOK_BACK_US = 14 * 24 * _HOUR_US
 _DAY_HOURS = 24
 _MICROSECOND = timedelta(microseconds=1)
+Hosts = Mapping[str, Sequence[str]]  # MX hosts by domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +81,11 @@ class Pulse:
     queued: tuple[QueuedMail, ...]
     expiry: tuple[tuple[int, str, int], ...]  # (end of the hour, provider, mails)
     hosts: tuple[HostReach, ...]
+    ways: Mapping[str, int]  # how the receiver of failed mail was found, relay | mx | domain -> mails
+    mx_last: int | None  # when the DNS was last asked for those
 
 
-def pulse(home: Home, config: Config, *, own: Own = (), now_us: int) -> Pulse:
+def pulse(home: Home, config: Config, *, own: Own = (), now_us: int, progress: mx.Progress | None = None) -> Pulse:
     """Read everything once. Lines dated after `now_us` (a wrong zone) do not move the end of the evidence past it."""
     files = outcomes(home, config, own=own)
     with sql.connect(memory_limit="1500MiB", temp_dir=home.derived) as con:
@@ -96,9 +101,14 @@ def pulse(home: Home, config: Config, *, own: Own = (), now_us: int) -> Pulse:
                 "queue_lifetime": config.collect.queue_lifetime // _MICROSECOND,
             },
         )
-        providers = _providers(con, config, until)
+        con.execute(f"CREATE TEMP TABLE recent AS {sql.load('triage/10_attempt')}")
         con.execute(f"CREATE TEMP TABLE queued AS {sql.load('triage/30_queued')}")
-        causes.providers(con, config, source="queued", table="provider_of_queued")
+        unnamed = causes.unnamed(con, config, "queued", "suspect", "recent")
+        answers = mx.find(home, config.dns, unnamed, now=from_micros(now_us), progress=progress)
+        hosts_of = {domain: answer.hosts for domain, answer in answers.items()}
+        providers = _providers(con, config, hosts_of, until)
+        causes.providers(con, config, hosts_of, source="queued", table="provider_of_queued")
+        ways = con.execute(sql.load("triage/80_way")).fetchall()
         queued = con.execute(sql.load("triage/40_queue")).fetchall()
         expiry = con.execute(sql.load("triage/50_expiry")).fetchall()
     names = tuple(QueuedMail.__dataclass_fields__)
@@ -108,7 +118,17 @@ def pulse(home: Home, config: Config, *, own: Own = (), now_us: int) -> Pulse:
         queued=tuple(QueuedMail(**dict(zip(names, row, strict=True))) for row in queued),
         expiry=tuple((before, provider, mails) for before, provider, mails in expiry),
         hosts=hosts,
+        ways=dict(_by_way(ways)),
+        mx_last=max((to_micros(answers[domain].at) for way, domain, _ in ways if way == "mx"), default=None),
     )
+
+
+def _by_way(rows: Sequence[tuple[str, str, int]]) -> list[tuple[str, int]]:
+    """Mails by way, most first."""
+    found: Counter[str] = Counter()
+    for way, _, mails in rows:
+        found[way] += mails
+    return found.most_common()
 
 
 def trends(home: Home, config: Config, *, own: Own = (), now_us: int) -> tuple[ProviderPulse, ...]:
@@ -121,26 +141,26 @@ def trends(home: Home, config: Config, *, own: Own = (), now_us: int) -> tuple[P
     with sql.connect(memory_limit="768MiB", temp_dir=home.derived) as con:
         prepare(con, evidence, config, own=own)
         sql.set_params(con, {"from_us": until - _LOOK_BACK_US, "until_us": until})
-        return tuple(_trends(con, config))
+        con.execute(f"CREATE TEMP TABLE recent AS {sql.load('triage/10_attempt')}")
+        return tuple(_trends(con, config, mx.kept_hosts(home, from_micros(now_us))))
 
 
-def _trends(con: duckdb.DuckDBPyConnection, config: Config) -> list[ProviderPulse]:
-    con.execute(f"CREATE TEMP TABLE recent AS {sql.load('triage/10_attempt')}")
-    causes.providers(con, config, source="recent", table="provider_of_recent")
+def _trends(con: duckdb.DuckDBPyConnection, config: Config, hosts: Hosts) -> list[ProviderPulse]:
+    causes.providers(con, config, hosts, source="recent", table="provider_of_recent")
     found: dict[str, list[Sequence[int]]] = {}
     for provider, *row in con.execute(sql.load("triage/20_hour")).fetchall():
         found.setdefault(provider, []).append(row)
     return [_judged(provider, rows) for provider, rows in found.items()]
 
 
-def _providers(con: duckdb.DuckDBPyConnection, config: Config, until: int) -> tuple[ProviderPulse, ...]:
-    judged = _trends(con, config)
+def _providers(con: duckdb.DuckDBPyConnection, config: Config, hosts: Hosts, until: int) -> tuple[ProviderPulse, ...]:
+    judged = _trends(con, config, hosts)
     begun = [
         (one.provider, until - (one.trend.first_bad + 1) * _HOUR_US, until - (one.trend.last_bad or 0) * _HOUR_US)
         for one in judged
         if one.trend.first_bad is not None
     ]
-    causes.providers(con, config)
+    causes.providers(con, config, hosts)
     sql.create_table(con, "begun", {"provider": "VARCHAR", "from_us": "BIGINT", "to_us": "BIGINT"}, begun)
     onsets = {provider: rest for provider, *rest in con.execute(sql.load("triage/60_onset")).fetchall()}
     whole = [_with_onset(one, *onsets[one.provider]) if one.provider in onsets else one for one in judged]

@@ -98,11 +98,19 @@ class ProviderTable:
     """All profiles of one config. Answers are cached: a log names the same receivers again and again."""
 
     def __init__(
-        self, profiles: Mapping[str, Profile], default: Profile, from_config: Iterable[tuple[str, str]] = ()
+        self,
+        profiles: Mapping[str, Profile],
+        default: Profile,
+        from_config: Iterable[tuple[str, str]] = (),
+        mx: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """`from_config`: (provider, glob) that the config gave; they win over built-in globs of any length."""
+        """`from_config`: (provider, glob) that the config gave; they win over built-in globs of any length.
+
+        `mx`: the MX hosts of domains, best first, as far as they are known.
+        """
         self._profiles = dict(profiles)
         self._default = default
+        self._mx = mx or {}
         own = frozenset(from_config)
         self._by_host = _globs((p.name, p.mx, own) for p in self._profiles.values())
         self._by_domain = _globs((p.name, (*p.mx, *p.domains), own) for p in self._profiles.values())
@@ -110,8 +118,13 @@ class ProviderTable:
         self._domains: dict[str, str] = {}
 
     @classmethod
-    def load(cls, overrides: Mapping[str, ProviderConfig] | None = None) -> ProviderTable:
-        """The built-in table with the config's `[providers]` over it; its `mx` adds to the built-in globs and wins."""
+    def load(
+        cls, overrides: Mapping[str, ProviderConfig] | None = None, mx: Mapping[str, Sequence[str]] | None = None
+    ) -> ProviderTable:
+        """The built-in table with the config's `[providers]` over it; their `mx` adds to the built-in globs and wins.
+
+        `mx`: the MX hosts of domains, best first, as far as they are known.
+        """
         default_raw, raw = _built_in()
         default = _profile(DEFAULT, default_raw, {})
         profiles = {name: _profile(name, default_raw, row) for name, row in raw.items()}
@@ -126,7 +139,7 @@ class ProviderTable:
                 lint(name, profiles[name].reactions, own=len(keys.get("reactions", ())))
             except ValueError as error:
                 raise ConfigError(str(error), where=f"providers.{name}", next_step="see 'resend config show'") from None
-        return cls(profiles, default, globbed)
+        return cls(profiles, default, globbed, mx)
 
     def names(self) -> list[str]:
         return sorted(self._profiles)
@@ -135,8 +148,9 @@ class ProviderTable:
         """The profile of a provider; the default's figures for a receiver that nobody knows."""
         return self._profiles.get(name) or replace(self._default, name=name)
 
-    def glob(self, name: str, mx: Sequence[str] = ()) -> str:
+    def glob(self, name: str) -> str:
         """The pattern by which a host, a domain or its MX hosts are known; "" where none fits."""
+        mx = self._mx.get(name, ())
         for globs, texts in ((self._by_host, (name,)), (self._by_host, mx), (self._by_domain, (name,))):
             for text in texts:
                 for glob in globs:
@@ -144,28 +158,29 @@ class ProviderTable:
                         return glob.text
         return ""
 
-    def of(self, relay: str, relay_ip: str, domain: str, mx: Sequence[str] = ()) -> tuple[str, str]:
+    def of(self, relay: str, relay_ip: str, domain: str) -> tuple[str, str]:
         """The provider, and by which way it was found: relay, mx or domain.
 
-        `relay` is the receiver's host as logged ('' or none where none was reached), `mx` the domain's MX hosts, best
-        first. A receiver that nobody knows is named by the registrable part of its host, else of the domain.
+        `relay` is the receiver's host as logged ('' or none where none was reached). A receiver that nobody knows is
+        named by the registrable part of its host or of the domain's best MX, else of the domain.
         """
         host = relay.lower().rstrip(".")
         if host not in _NO_RELAY or relay_ip:
             known = self._host(host) or self._host(relay_ip.lower())
             if known or (host not in _NO_RELAY and "." in host and not _ADDRESS.fullmatch(host)):
                 return known or _registrable(host), "relay"
+        bare = domain.lower().rstrip(".")
+        mx = [exchanger.lower().rstrip(".") for exchanger in self._mx.get(bare, ())]
         for exchanger in mx:
-            known = self._host(exchanger.lower().rstrip("."))
+            known = self._host(exchanger)
             if known:
                 return known, "mx"
-        bare = domain.lower().rstrip(".")
         if bare not in self._domains:
             self._domains[bare] = _first(self._by_domain, bare)
         if self._domains[bare]:
             return self._domains[bare], "domain"
-        if mx and "." in mx[0]:
-            return _registrable(mx[0].lower().rstrip(".")), "mx"
+        if mx and "." in mx[0] and not _ADDRESS.fullmatch(mx[0]):
+            return _registrable(mx[0]), "mx"
         return _registrable(bare) or "unknown", "domain"
 
     def _host(self, host: str) -> str:

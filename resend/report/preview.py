@@ -47,6 +47,10 @@ def page(
         resend=found.count(Bucket.RESEND),
         no_evidence=found.no_evidence,
         missing=found.missing,
+        ways=[
+            (f"MX (asked {local(about.mx_last, zone)})" if way == "mx" else way, mails)
+            for way, mails in found.provider_ways.items()
+        ],
         etas=etas,
         span=span,
         hour_chart=Markup(columns(by_hour(found.tables["hour"], zone), title="by hour of arrival")),

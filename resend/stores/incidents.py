@@ -49,6 +49,9 @@ class Surroundings:
     catalog_loaded_at: str
     mails: tuple[Mails, ...]
     warnings: tuple[str, ...]
+    mx_first: str = ""  # when the DNS was asked for the MX hosts that name receivers here: first and last
+    mx_last: str = ""
+    mx_silent: int = 0  # mails named by their domain because the DNS was not asked, or did not answer
 
     @classmethod
     def from_json(cls, text: str) -> Surroundings:

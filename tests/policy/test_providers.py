@@ -38,9 +38,20 @@ def test_a_receiver_is_named_by_relay_else_domain(relay: str, ip: str, domain: s
 
 
 def test_mx_hosts_stand_between_relay_and_domain() -> None:
-    assert TABLE.of("none", "", "example.jp", ["example-jp.mail.protection.outlook.com"]) == ("office365", "mx")
-    assert TABLE.of("none", "", "example.jp", ["mx.other.example"]) == ("other.example", "mx")
-    assert TABLE.of("aspmx.l.google.com", "", "example.jp", ["x.mail.protection.outlook.com"]) == ("google", "relay")
+    mx = {
+        "corp.example.jp": ["backup.example.net", "Corp.Mail.Protection.Outlook.com."],
+        "shop.example.jp": ["mx.other.example", "mx2.third.example"],
+        "odd.example.jp": ["192.0.2.1"],
+        "docomo.ne.jp": ["mx.somewhere.example"],
+        "null.example.jp": [],
+    }
+    table = ProviderTable.load(mx=mx)
+    assert table.of("none", "", "Corp.example.jp.") == ("office365", "mx")
+    assert table.of("none", "", "shop.example.jp") == ("other.example", "mx")
+    assert table.of("aspmx.l.google.com", "", "corp.example.jp") == ("google", "relay")
+    assert table.of("mx1.hosting.example", "192.0.2.1", "corp.example.jp") == ("hosting.example", "relay")
+    assert table.of("none", "", "docomo.ne.jp") == ("docomo", "domain")
+    assert table.of("none", "", "odd.example.jp") == table.of("none", "", "null.example.jp") == ("example.jp", "domain")
 
 
 def test_the_config_adds_and_wins_and_the_built_in_globs_stay() -> None:
