@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from resend.model import OutcomeStatus
 from resend.policy.address import domain_of
 from resend.policy.linktemplate import LinkTemplate
 from resend.policy.providers import ProviderTable
-from resend.stores import sql
+from resend.stores import mx, sql
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.manifest import Manifest
@@ -217,7 +217,7 @@ def find(
     `own` resends have rows of their own; those that are not known to be ours count as copies of their originals.
     Mail that was delivered at once has no row in the files of `outcomes`: for it the lines are read.
     """
-    table = ProviderTable.load(config.providers)
+    table = ProviderTable.load(config.providers, mx.kept_hosts(home, datetime.now(UTC)))
     bare, address = message_id.strip("<>"), recipient.lower()
     with (
         tempfile.TemporaryDirectory(prefix="resend-") as spill,
