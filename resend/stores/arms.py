@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Insert,
-    Subquery,
     Update,
     exists,
     func,
@@ -26,7 +25,7 @@ from sqlalchemy import (
 from resend.clock import to_text
 from resend.model import State, TryOutcome
 from resend.stores.batches import LEASED
-from resend.stores.setwise import Setwise, is_in, pg_now
+from resend.stores.setwise import Given, Setwise, is_in, pg_now
 from resend.stores.tables import batch, delivery, try_
 from resend.stores.transitions import Arm, Armed
 from resend.stores.vetoes import not_to_send, sweep
@@ -112,7 +111,7 @@ _COLUMNS = {
 }
 
 
-def _mark(dialect: str, arms: Subquery) -> Update:
+def _mark(dialect: str, arms: Given) -> Update:
     now: ColumnElement[str] = arms.c.armed_at if dialect == "sqlite" else pg_now()
     leased = exists().where(batch.c.id == arms.c.batch_id, batch.c.epoch == arms.c.epoch, *_lease(dialect))
     return (
@@ -123,7 +122,7 @@ def _mark(dialect: str, arms: Subquery) -> Update:
             delivery.c.epoch == arms.c.epoch,
             delivery.c.batch_id == arms.c.batch_id,
             delivery.c.body_sha256.in_(("", arms.c.body_sha256)),
-            leased.correlate(delivery, arms),
+            leased.correlate_except(batch),
             ~func.coalesce(not_to_send(now), literal(False)),
         )
         .values(
@@ -136,7 +135,7 @@ def _mark(dialect: str, arms: Subquery) -> Update:
     )
 
 
-def _insert_tries(dialect: str, arms: Subquery) -> Insert:
+def _insert_tries(dialect: str, arms: Given) -> Insert:
     values = {
         "id": arms.c.try_id,
         "delivery_key": arms.c.key,
@@ -151,7 +150,7 @@ def _insert_tries(dialect: str, arms: Subquery) -> Insert:
         **{name: literal("") for name in ("stage", "enhanced", "reply", "cause", "remote_qid")},
         "code": literal(0),
     }
-    given = select(*values.values()).where(arms.c.key.is_not(None))
+    given = select(*values.values())
     return insert(try_).from_select(list(values), given, include_defaults=False)
 
 

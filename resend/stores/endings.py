@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Insert, Subquery, Update, case, func, insert, null, or_, select, update
+from sqlalchemy import Connection, Insert, Update, case, func, insert, null, or_, select, update
 
 from resend.clock import to_text
 from resend.model import Fate, State, TryOutcome
-from resend.stores.setwise import Setwise, clean, dump, is_in, json_rows
+from resend.stores.setwise import Given, Setwise, clean, dump, is_in, json_rows
 from resend.stores.tables import delivery, try_
 from resend.stores.transitions import GIVE_UP_AFTER, GIVE_UP_TRIES, Finish, Refuse
 
@@ -136,7 +136,7 @@ def _refuse_cells(item: Refuse, state: State) -> tuple[str | int | None, ...]:
     )
 
 
-def _end(dialect: str, ends: Subquery) -> Update:
+def _end(dialect: str, ends: Given) -> Update:
     accepted = ends.c.state == State.ACCEPTED
     fate = func.coalesce(ends.c.fate, case((delivery.c.egress == DIRECT, Fate.DELIVERED), else_=Fate.UNSEEN))
     return (
@@ -164,7 +164,7 @@ def _end(dialect: str, ends: Subquery) -> Update:
     )
 
 
-def _disarm(dialect: str, ends: Subquery) -> Update:
+def _disarm(dialect: str, ends: Given) -> Update:
     return (
         update(delivery)
         .where(
@@ -177,7 +177,7 @@ def _disarm(dialect: str, ends: Subquery) -> Update:
     )
 
 
-def _end_tries(dialect: str, ends: Subquery) -> Update:
+def _end_tries(dialect: str, ends: Given) -> Update:
     told = {name: ends.c[name] for name in _TOLD}
     return update(try_).where(try_.c.id == ends.c.try_id, is_in(dialect, try_.c.outcome, TryOutcome.ARMED)).values(told)
 
@@ -185,7 +185,7 @@ def _end_tries(dialect: str, ends: Subquery) -> Update:
 _TOLD = ("outcome", "ended_at", "stage", "code", "enhanced", "reply", "cause", "remote_qid")
 
 
-def _refuse(dialect: str, ends: Subquery) -> Update:
+def _refuse(dialect: str, ends: Given) -> Update:
     return (
         update(delivery)
         .where(
@@ -208,16 +208,17 @@ def _refuse(dialect: str, ends: Subquery) -> Update:
     )
 
 
-def _insert_refused(_: str, ends: Subquery) -> Insert:
+def _insert_refused(_: str, ends: Given) -> Insert:
     names = ("epoch", "worker", "egress", "provider", "mail_at", *_TOLD)
-    source = select(ends.c.try_id, ends.c.key, *(ends.c[name] for name in names), delivery.c.body_sha256).select_from(
-        ends.join(delivery, (delivery.c.key == ends.c.key) & (delivery.c.try_id == ends.c.try_id))
+    told = (ends.c[name] for name in names)
+    source = select(ends.c.try_id, ends.c.key, *told, delivery.c.body_sha256).where(
+        delivery.c.key == ends.c.key, delivery.c.try_id == ends.c.try_id
     )
     names_in = ["id", "delivery_key", *names, "body_sha256"]
     return insert(try_).from_select(names_in, source, include_defaults=False)
 
 
-def _give_up(dialect: str, ends: Subquery) -> Update:
+def _give_up(dialect: str, ends: Given) -> Update:
     often = delivery.c.tries >= GIVE_UP_TRIES
     return (
         update(delivery)

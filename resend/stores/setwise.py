@@ -2,8 +2,8 @@
 
 `json_rows` is that table as one JSON parameter: one statement serves any number of rows. `Setwise` is for the
 statements of every single mail: compiled once and run as the driver's own text, because SQLAlchemy's way from a
-statement to its text costs more than the statement; on SQLite its rows are bound one by one, because reading JSON there
-costs as much again. Also the database's own clock as time text.
+statement to its text costs more than the statement; SQLite, which is no round trip away, runs it row by row, because
+it updates from a table by way of a second one. Also the database's own clock as time text.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from itertools import chain
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 _TYPES: dict[type, type[Text] | type[Integer] | type[Float[float]]] = {str: Text, int: Integer, float: Float}
 _WHOLE = {"render_postcompile": True}  # lists of constants written out
-_MOST = 32  # rows of one statement on SQLite; times columns they stay within its limit of parameters (32,766)
+_GIVEN = "given_"  # before the names of the parameters that are cells of a row
 DB_NOW_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
@@ -66,71 +66,83 @@ def json_rows(dialect: str, name: str, **columns: type) -> Subquery:
 Row = Sequence[str | int | float | None]
 
 
-class _Compiled(NamedTuple):
-    """Text for the driver, and its constants: those before and after the rows, or all of them by name."""
+class Given(Protocol):
+    """The columns of given rows, as a statement names them: `given.c.key` or `given.c["key"]`."""
 
-    text: str
-    before: tuple[Any, ...]
-    after: tuple[Any, ...]
-    named: dict[str, Any]
+    @property
+    def c(self) -> Any: ...
+
+
+class _Cells:
+    """The columns of one row as parameters of the statement."""
+
+    def __init__(self, columns: dict[str, type]) -> None:
+        self._cells = {name: bindparam(_GIVEN + name, type_=_TYPES[kind]) for name, kind in columns.items()}
+
+    @property
+    def c(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> ColumnElement[Any]:
+        return self._cells[name]
+
+    def __getitem__(self, name: str) -> ColumnElement[Any]:
+        return self._cells[name]
 
 
 class Setwise:
-    """An UPDATE or INSERT over given rows. `build` makes it of the dialect's name and the rows as a table `name`.
+    """An UPDATE or INSERT over given rows. `build` makes it of the dialect's name and the rows, a table `name`.
 
-    The statement must pass over rows whose first column is NULL: they fill up the number of rows that it has.
+    On SQLite the statement runs once for each row, whose columns are then parameters and no table to join.
     """
 
-    def __init__(self, name: str, columns: dict[str, type], build: Callable[[str, Subquery], Update | Insert]) -> None:
+    def __init__(self, name: str, columns: dict[str, type], build: Callable[[str, Given], Update | Insert]) -> None:
         self._name = name
         self._columns = columns
         self._build = build
-        self._compiled: dict[tuple[str, int], _Compiled] = {}
+        self._by_row: tuple[str, Callable[[Row], Row]] | None = None
+        self._at_once: tuple[str, dict[str, Any]] | None = None
 
     def run(self, conn: Connection, rows: Sequence[Row]) -> int:
         """Run it; how many rows of the database it changed."""
-        if conn.dialect.name != "sqlite":
-            known = self.statement(conn.dialect, 0)
-            return conn.exec_driver_sql(known.text, {**known.named, self._name: dump(rows)}).rowcount
-        changed = 0
-        for at in range(0, len(rows), _MOST):
-            part = rows[at : at + _MOST]
-            size = 1 << (len(part) - 1).bit_length()  # few sizes: few statements to keep ready
-            known = self.statement(conn.dialect, size)
-            empty = (None,) * ((size - len(part)) * len(self._columns))
-            cells = (*known.before, *chain.from_iterable(part), *empty, *known.after)
-            changed += conn.exec_driver_sql(known.text, cells).rowcount
-        return changed
+        if conn.dialect.name == "sqlite":
+            told, cells = self._by_row or self._compile_row(conn.dialect)
+            return conn.exec_driver_sql(told, [tuple(cells(row)) for row in rows]).rowcount
+        told, named = self._at_once or self._compile_json(conn.dialect)
+        return conn.exec_driver_sql(told, {**named, self._name: dump(rows)}).rowcount
 
-    def statement(self, dialect: Dialect, size: int) -> _Compiled:
-        """The text for `size` rows with its constants; size 0: the rows are one JSON parameter."""
-        known = self._compiled.get((dialect.name, size))
-        if known is None:
-            known = self._compile_json(dialect) if not size else self._compile(dialect, size)
-            self._compiled[dialect.name, size] = known
-        return known
+    def text(self, dialect: Dialect) -> str:
+        """The statement, for a test that reads its plan."""
+        return (self._compile_row(dialect) if dialect.name == "sqlite" else self._compile_json(dialect))[0]
 
-    def _compile_json(self, dialect: Dialect) -> _Compiled:
+    def _compile_json(self, dialect: Dialect) -> tuple[str, dict[str, Any]]:
+        """The text where the rows are one JSON parameter, and its constants by name."""
         given = json_rows(dialect.name, self._name, **self._columns)
         made = self._build(dialect.name, given).compile(dialect=dialect, compile_kwargs=_WHOLE)
         named = {name: _plain(value) for name, value in made.params.items() if name != self._name}
-        return _Compiled(str(made), (), (), named)
+        self._at_once = str(made), named
+        return self._at_once
 
-    def _compile(self, dialect: Dialect, size: int) -> _Compiled:
-        given_as = {name: f"{self._name}_{name}" for name in self._columns}  # not the name of a column that is set
-        row = select(
-            *(bindparam(given_as[name], type_=_TYPES[kind]).label(name) for name, kind in self._columns.items())
-        )
-        made = self._build(dialect.name, row.subquery(self._name)).compile(dialect=dialect, compile_kwargs=_WHOLE)
-        one = str(row.compile(dialect=dialect))
-        head, given, tail = str(made).partition(one)
-        order: list[Any] = list(made.positiontup or ())
-        start = head.count("?")
-        end = start + len(self._columns)
-        if not given or one in tail or order[start:end] != list(given_as.values()):
-            raise AssertionError(f"the rows of {self._name} do not stand in one place of the statement")
-        before, after = ([_plain(made.params[name]) for name in part] for part in (order[:start], order[end:]))
-        return _Compiled(head + " UNION ALL ".join([one] * size) + tail, tuple(before), tuple(after), {})
+    def _compile_row(self, dialect: Dialect) -> tuple[str, Callable[[Row], Row]]:
+        """The text for one row, its constants written out; and which cells of a row it wants, in its order."""
+        made = self._build(dialect.name, _Cells(self._columns)).compile(dialect=dialect, compile_kwargs=_WHOLE)
+        names = list(self._columns)
+        literals = dialect.statement_compiler(dialect, None)
+        pieces = str(made).split("?")
+        order = made.positiontup or []
+        if len(pieces) != len(order) + 1:
+            raise AssertionError(f"a question mark in a constant of {self._build.__name__}")
+        told, wanted = pieces[0], []
+        for name, piece in zip(order, pieces[1:], strict=True):
+            if name.startswith(_GIVEN):
+                wanted.append(names.index(name.removeprefix(_GIVEN)))
+                told += "?" + piece
+            else:
+                value = _plain(made.params[name])
+                value = int(value) if isinstance(value, bool) else value
+                told += literals.render_literal_value(value, _TYPES[type(value)]()) + piece
+        self._by_row = told, itemgetter(*wanted)
+        return self._by_row
 
 
 def _plain(value: Any) -> Any:

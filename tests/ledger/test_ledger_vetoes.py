@@ -164,9 +164,8 @@ def test_many_vetoes_are_projected_at_once(ledger: Ledger) -> None:
 
 def test_the_arm_finds_mails_batches_and_vetoes_by_index(home: Home) -> None:
     with open_ledger("", home) as opened, opened.read() as conn:
-        known = MARK.statement(conn.dialect, 2)
-        cells = known.text.count("?") - len(known.before) - len(known.after)
-        given = (*known.before, *[None] * cells, *known.after)
-        steps = [str(row[3]) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {known.text}", given)]
-    assert not [step for step in steps if step.startswith("SCAN") and step not in ("SCAN arms", "SCAN CONSTANT ROW")]
+        told = MARK.text(conn.dialect)
+        given = (None,) * told.count("?")
+        steps = [str(row[3]) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {told}", given)]
+    assert not [step for step in steps if step.startswith("SCAN")], steps
     assert any("delivery" in step and "INDEX" in step for step in steps), steps
