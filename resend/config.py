@@ -88,6 +88,7 @@ class EgressConfig(_Section):
     user: str = ""
     password_env: str = PREFIX + "RELAY_PASSWORD"
     source: str = ""  # the local address that connections are bound to
+    public: str = ""  # the address that receivers see, where a translation changes it on the way out
     ehlo: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\]-]{0,255}$")  # "" this host's name
     log: str = ""  # the relay's own; of a source the log of live mail from there
     providers: tuple[str, ...] = ()  # which it may serve; empty: all
@@ -98,11 +99,11 @@ class EgressConfig(_Section):
     def _one_way(self) -> EgressConfig:
         if bool(self.host) == bool(self.source):
             raise ValueError("give host (a relay) or source (a local address to send from), one of them")
-        if self.source:
-            ip_address(self.source)
-            relayed = {"port", "tls", "user", "password_env"} & self.model_fields_set
-            if relayed:
-                raise ValueError(f"{', '.join(sorted(relayed))} is for a relay, not for a source address")
+        for address in filter(None, (self.source, self.public)):
+            ip_address(address)
+        foreign = {"port", "tls", "user", "password_env"} if self.source else {"public"}
+        if foreign := foreign & self.model_fields_set:
+            raise ValueError(f"{', '.join(sorted(foreign))} goes with {'host' if self.source else 'source'} only")
         unserved = set(self.limits) - set(self.providers) if self.providers else set()
         if unserved:
             raise ValueError(f"limits for {', '.join(sorted(unserved))}, which is not among its providers")
