@@ -196,6 +196,17 @@ class PlanState(StrEnum):
     CLOSED = "closed"
 
 
+class CatchUpEnd(StrEnum):
+    """Why a catch-up came to its end."""
+
+    DONE = "done"  # nothing left that is due
+    TIME = "time"  # --max-duration
+    PARKED = "parked"  # a rule keeps a provider from being sent to
+    HOURS = "hours"  # a send window or a daily quota
+    TOLD = "told"  # a person, or a signal
+    TROUBLE = "trouble"  # it could not go on
+
+
 class Identity(StrEnum):
     SAME = "same"  # untouched bytes, Message-ID and Date
     NEW = "new"  # Message-ID derived from the key, Date frozen at first arm

@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Resend": {
         "run": ("sending", "send a plan, paced; the same command resumes it"),
         "worker": ("worker", "send from several hosts: claims batches until told to stop (PostgreSQL)"),
-        "catch-up": ("sending", "send the rows that have become due; safe from a timer"),
+        "catch-up": ("catchup", "send the rows that have become due; safe from a timer"),
         "schedule": ("schedule", "units for a timer: systemd, cron, Kubernetes"),
         "reconcile": ("proof", "settle doubt and fate from logs"),
         "doubt": ("doubt", "mails whose outcome is not known: list, resend, close"),

@@ -1,11 +1,11 @@
-"""`resend run` and `catch-up`: the only commands that send mail. `run` sends nothing without the plan's exact total.
+"""`resend run`: sends a plan, and nothing without the plan's exact total. Also how every sending command ends.
 
 Raises UsageError without a count; the flows raise the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 from resend.cli import freshness, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
+from resend.cli.caughtup import OUTCOMES
 from resend.cli.control import operator
 from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
 from resend.cli.plans import PlanId
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from resend.executor.run import Run, RunSummary
-    from resend.flows.standing import Taken
     from resend.stores.home import Home
     from resend.stores.ledger import Ledger
     from resend.stores.rows import PlanRecord, ProviderStatus
 
 app = typer_app()
 _SETTLED = (State.ACCEPTED, State.SUPPRESSED, State.CLOSED)  # of these nothing is left and nothing failed
-_ORDER = ("accepted", "deferred", "rejected", "in_doubt", "disarmed", "quarantined", "suppressed", "held", "gave_up")
 
 
 class InDoubt(StrEnum):
@@ -121,42 +120,6 @@ def run(
         return ended(screen, ledger, summary, where, plan=record.id, again=again, blind=blind)
 
 
-@app.command("catch-up")
-def catch_up(
-    ctx: typer.Context,
-    max_duration: Annotated[str, typer.Option("--max-duration", metavar="30m", help="stop after so long")] = "",
-) -> Done:
-    """Send the rows of started plans that have become due, and what [catchup] takes by itself. Safe from a timer.
-
-    Exits with 5 where a run is going on, with 3 where rows become due later.
-    """
-    from resend.flows.catchup import catch_up as send
-
-    screen = screen_of(ctx)
-    longest = duration(max_duration, "--max-duration") if max_duration else None
-    config, home = existing(screen)
-    where = zone(config)
-    with ledger_of(config, home, create=bool(config.catchup.providers)) as ledger:
-        with Progress(screen, "catch-up", "mails") as progress:
-            shown = Shown(progress, 0, lambda: None)
-            summary, taken = send(home, config, ledger, max_duration=longest, progress=shown)
-        for item in taken:
-            _took(screen, item)
-        return ended(screen, ledger, summary, where, plan="", again="resend catch-up")
-
-
-def _took(screen: Screen, item: Taken) -> None:
-    plan = "" if item.plan is None else item.plan.id
-    mails = 0 if item.plan is None else item.plan.total
-    screen.row("standing", provider=item.provider, plan=plan, mails=mails, passed_over=item.passed_over)
-    if item.plan is None:
-        screen.line(f"standing policy: {item.provider}: {item.passed_over}")
-    else:
-        screen.line(
-            f"standing policy: {item.provider or 'begun before'}: {render.count(mails)} mails, plan {plan[:12]}"
-        )
-
-
 class Shown:
     """A run's counts as progress. `first` is called when something happens for the first time."""
 
@@ -170,7 +133,7 @@ class Shown:
             self._first()
             self._first = None
         counts = running.counts
-        detail = ", ".join(f"{name} {render.count(counts[name])}" for name in _ORDER[1:] if counts[name])
+        detail = ", ".join(f"{name} {render.count(counts[name])}" for name in OUTCOMES[1:] if counts[name])
         self._progress(counts["accepted"], self._total, detail)
 
 
@@ -202,10 +165,11 @@ def ended(
     again: str,
     blind: bool = False,
     rehearsal: str = "",
+    remains: Mapping[str, int] | None = None,
 ) -> Done:
     """Say how it ended. `blind`: the operator does not ask what a relay did with what it took.
 
-    `rehearsal`: the sink that all went to; `ledger` is a copy then.
+    `rehearsal`: the sink that all went to; `ledger` is a copy then. `remains`: what is left of all open plans.
     """
     from resend.stores.status import look
 
@@ -216,11 +180,15 @@ def ended(
     open_ends = ends["returned"] or (ends["pending"] and not blind)
     left = Exit.LEFT if plan and (open_ends or any(_left(provider) for provider in found.providers)) else Exit.DONE
     code = worst(summary.exit, left)
-    counts = {name: summary.counts[name] for name in (*_ORDER, *sorted(summary.counts)) if summary.counts[name]}
+    counts = {name: summary.counts[name] for name in (*OUTCOMES, *sorted(summary.counts)) if summary.counts[name]}
     screen.line()
     screen.line(
         "in this run: " + (", ".join(f"{name} {render.count(n)}" for name, n in counts.items()) or "nothing sent")
     )
+    if remains:
+        screen.line(
+            "left in all: " + ", ".join(f"{name.replace('_', ' ')} {render.count(n)}" for name, n in remains.items())
+        )
     for name, reason in summary.parked.items():
         screen.row("parked", provider=name, reason=reason)
         screen.line(f"parked: {name}: {reason}")
@@ -254,6 +222,7 @@ def ended(
             "stopped": summary.stopped,
             "rehearsal": bool(rehearsal),
             **ends,
+            **({} if remains is None else {"left": dict(remains)}),
         },
     )
 

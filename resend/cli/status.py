@@ -15,6 +15,7 @@ import typer
 from resend.cli import freshness, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
+from resend.cli.caughtup import show_last
 from resend.cli.opened import existing, ledger_of, screen_of, zone
 from resend.cli.screen import Screen
 from resend.clock import format_rate
@@ -97,6 +98,7 @@ def _show(screen: Screen, found: Status, where: ZoneInfo) -> None:
     for plan in active:
         screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails  incident {plan.incident_id}")
     show_providers(screen, found.providers, where)
+    show_last(screen, found.catch_up, where)
     _holders(screen, found.holders, where)
     for line in freshness.show(screen, list(freshness.of_ledger(found.watermarks)), where).splitlines():
         screen.line(line)

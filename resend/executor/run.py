@@ -42,6 +42,7 @@ from resend.stores.writer import Writer
 _CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
 _RENEW_S, _TAKE_OVER_S = LEASE_S / 3, LEASE_S / 12
 _FATES_S = 10.0
+TIME_IS_OVER = "its time is over"  # why a run with a longest duration stops
 
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
 
@@ -323,7 +324,7 @@ class Run:
             mono = self.clock.monotonic()
             await self._orders.obey()
             if self.options.max_duration is not None and mono - began > self.options.max_duration.total_seconds():
-                self.stop("its time is over")
+                self.stop(TIME_IS_OVER)
             if mono - looked >= LOOK_S:
                 looked = mono
                 for lane in self.lanes.values():

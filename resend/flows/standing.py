@@ -39,6 +39,7 @@ class Taken:
     provider: str
     plan: PlanRecord | None = None
     passed_over: str = ""
+    refused: bool = False  # there is mail to take, and a person must decide first
 
 
 def is_standing(plan: PlanRecord) -> bool:
@@ -72,7 +73,7 @@ def standing_plans(home: Home, config: Config, ledger: Ledger, *, now: datetime)
         try:
             plan = _plan(home, config, ledger, provider, standing, now)
         except UsageError as error:  # a signature that will not hold, an identity that nobody settled
-            yield Taken(provider=provider, passed_over=f"a person must decide: {error.what}")
+            yield Taken(provider=provider, passed_over=f"a person must decide: {error.what}", refused=True)
             continue
         left -= 0 if plan is None else plan.total
         yield Taken(provider=provider, plan=plan, passed_over="" if plan else "nothing to take")

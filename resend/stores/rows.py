@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from resend.model import ControlKind, PlanState, Selector, State, VetoKind, VetoReason
+from resend.model import CatchUpEnd, ControlKind, PlanState, Selector, State, VetoKind, VetoReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +220,31 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUp:
+    """One catch-up. `taken`: provider, plan, mails and passed_over, for each provider of the policy.
+
+    `remains`: by state, or `pending` (not told of by the relay's log) and `returned`. None of `ended_at`: it is under
+    way, or was killed.
+    """
+
+    worker: str
+    began_at: datetime
+    ended_at: datetime | None
+    due: int
+    taken: Sequence[Mapping[str, Any]]
+    counts: Mapping[str, int]
+    remains: Mapping[str, int]
+    ending: CatchUpEnd | None
+    reason: str
+    exit: int | None
+    next_due: datetime | None
+
+    @property
+    def by_policy(self) -> int:
+        return sum(int(item["mails"]) for item in self.taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """One consistent look at the ledger."""
 
@@ -228,6 +254,7 @@ class Status:
     unseen_controls: int = 0
     watermarks: tuple[Watermark, ...] = ()  # by source
     holders: tuple[Holder, ...] = ()  # by owner
+    catch_up: CatchUp | None = None  # the last one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

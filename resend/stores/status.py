@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from resend.clock import from_text
 from resend.model import State
 from resend.policy.hours import ALWAYS, Hours
-from resend.stores import control, registry, vetoes
+from resend.stores import catchups, control, registry, vetoes
 from resend.stores.batches import LEASED
 from resend.stores.ledger import Ledger
 from resend.stores.rows import Decision, Holder, ProviderStatus, Status
@@ -79,6 +79,7 @@ def look(conn: Connection, *, plan_id: str = "", hours: Hours = ALWAYS, now: dat
         unseen_controls=int(conn.execute(select(func.count()).where(commands.c.seen_at.is_(None))).scalar_one()),
         watermarks=tuple(vetoes.watermarks(conn)),
         holders=tuple(holders(conn)),
+        catch_up=catchups.last(conn),
     )
 
 

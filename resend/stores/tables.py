@@ -156,8 +156,9 @@ try_ = Table(
     Column("cause", Text, nullable=False, default=""),
     Column("remote_qid", Text, nullable=False, default=""),
     Column("body_sha256", Text, nullable=False, default=""),
-    Index("try_delivery", "delivery_key"),
-    Index("try_remote", "remote_qid"),
+    # None on delivery_key: keys are hashes, so every mail of a commit would dirty a page of its own. What is asked by
+    # delivery is asked seldom, and reads all tries.
+    Index("try_remote", "remote_qid", sqlite_where=text("remote_qid != ''"), postgresql_where=text("remote_qid != ''")),
     Index("try_paced", "egress", "provider", "mail_at"),
 )
 
@@ -223,12 +224,15 @@ catchup = Table(
     "catchup",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("worker", Text, nullable=False),  # host:process, as its tries name it
     Column("began_at", Text, nullable=False),
     Column("ended_at", Text),  # null: under way, or it never came to its end
+    Column("due", Integer, nullable=False, default=0),  # rows that were due when it began
     Column("taken", Text, nullable=False, default="[]"),  # JSON: provider, plan, mails, passed_over of the policy
-    Column("counts", Text, nullable=False, default="{}"),  # JSON: what came of the mails of this one
+    Column("counts", Text, nullable=False, default="{}"),  # JSON: what came of its mails
     Column("remains", Text, nullable=False, default="{}"),  # JSON: what it left of all open plans, by state or fate
-    Column("stopped", Text, nullable=False, default=""),  # why it stopped
+    Column("ending", Text, nullable=False, default=""),  # model.CatchUpEnd
+    Column("reason", Text, nullable=False, default=""),  # in words
     Column("exit", Integer),
     Column("next_due", Text),
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,6 +170,52 @@ def test_a_condition_that_does_not_hold_is_said(cli, ready, receiver, policy, qu
     found = cli("catch-up", "--json").of("standing")
     assert [said in row["passed_over"] for row in found] == [True]
     assert bool(list(read_receipts(receiver))) == (not said)
+
+
+def test_status_tells_what_the_last_catch_up_did(cli, ready, receiver):
+    ready(POLICY)
+    assert cli("incident", "open", "x", "--provider", "office365").exit == 0  # a ledger
+    assert cli("status", "--json").of("catch_up") == [] and "catch-up" not in cli("status").out
+    done = cli("catch-up", "--json")
+    assert done.exit == Exit.DONE and done.summary["left"] == {}
+    (row,) = cli("status", "--json").of("catch_up")
+    assert (row["due"], row["by_policy"], row["counts"]["accepted"], row["exit"]) == (0, 20, 20, 0)
+    assert row["ending"] == "done" and row["began_at"] < row["ended_at"] and row["next_due"] is None
+    shown = cli("status").out
+    assert "20 by policy" in shown and "20 accepted" in shown and "nothing left that is due" in shown
+    (plan,) = row["taken"]
+    assert plan["provider"] == "office365" and plan["mails"] == 20
+
+
+@pytest.mark.parametrize("fate", ["returned", "queued_at_relay", "unseen"])
+def test_what_waits_at_the_relay_or_came_back_is_left_as_in_run(cli, ready, receiver, place, fate):
+    ready(POLICY)
+    assert cli("catch-up").exit == Exit.DONE
+    (plan,) = cli("plan", "list", "--json").of("plan")
+    (place / "resend.toml").write_text(toml(""))
+    with sqlite3.connect(place / "home/ledger.db") as con:
+        con.execute("UPDATE delivery SET fate = ? WHERE key = (SELECT min(key) FROM delivery)", (fate,))
+    name = "returned" if fate == "returned" else "pending"
+    found = cli("catch-up", "--json")
+    assert found.exit == Exit.LEFT and found.summary["left"] == {name: 1} and found.summary[name] == 1
+    assert cli("run", plan["id"], "--confirm", "20").exit == Exit.LEFT
+    assert cli("incident", "close", plan["incident"]).exit == 0  # a person has seen it
+    assert cli("catch-up").exit == Exit.DONE
+
+
+def test_a_catch_up_that_was_killed_is_seen(cli, ready, receiver, place):
+    ready(POLICY.replace("max = 20", "max = 30"))
+    (place / "resend.toml").write_text((place / "resend.toml").read_text().replace("500/s", "5/s"))
+    words = [sys.executable, "-m", "resend.cli", "catch-up"]
+    process = subprocess.Popen(words, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 20
+    while not list(read_receipts(receiver)) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (row,) = cli("status", "--json").of("catch_up")
+    assert row["ended_at"] is None and row["ending"] is None
+    assert "killed" in cli("status").out
 
 
 def test_old_evidence_carries_no_decision(cli, ready, receiver):
