@@ -21,7 +21,7 @@ from resend.model import CauseClass, Fate, State
 from resend.report.charts import bars, columns
 from resend.report.impact import Impact, ImpactRow
 from resend.report.results import Results
-from resend.report.words import BUCKETS, CAUSES, WORDS
+from resend.report.words import BUCKETS, CATCH_UP_ENDS, CAUSES, WORDS
 from resend.stores.home import private_opener
 
 _SHOWN = 50  # releases and customers listed; the CSV of preview has all
@@ -72,6 +72,7 @@ def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: d
         resent_last=local(results.last_at, zone),
         states=states,
         left=sum(results.states.get(state, 0) for state in _LEFT),
+        caught_up=_caught_up(results, lang, zone),
         releases=[_release(row, results) for row in releases[:_SHOWN]],
         more_releases=max(0, len(releases) - _SHOWN),
         customers=customers[:_SHOWN],
@@ -110,6 +111,26 @@ def template(name: str) -> jinja2.Template:
 def _release(row: ImpactRow, results: Results) -> Mapping[str, object]:
     planned, accepted = results.by_release.get(row.value, (0, 0))
     return {"label": row.label, "failed": row.failed, "planned": planned or row.resend, "accepted": accepted}
+
+
+def _caught_up(results: Results, lang: str, zone: ZoneInfo) -> list[tuple[str, str]]:
+    """(label, value) of what the last catch-up did for this incident; empty where none did."""
+    done, words = results.catch_up, WORDS[lang]
+    if done is None:
+        return []
+    began = local(done.of.began_at, zone)
+    ended = local(done.of.ended_at, zone)
+    left = sum(results.states.get(state, 0) for state in _LEFT)
+    rows = [
+        ("ran", f"{began} – {ended}" if ended else words["catchup_open"].format(began=began)),
+        ("took", words["catchup_took_text"].format(due=number(done.due), new=number(done.new))),
+        ("sent", words["catchup_mails"].format(n=number(done.accepted))),
+        ("left", words["catchup_mails"].format(n=number(left))),
+        ("next", local(done.next_due, zone) or words["catchup_none"]),
+    ]
+    if done.of.ending is not None:
+        rows.insert(4, ("ended", CATCH_UP_ENDS[lang][done.of.ending]))
+    return [(words[f"catchup_{name}"], value) for name, value in rows]
 
 
 def top(rows: Sequence[ImpactRow]) -> list[tuple[str, int]]:

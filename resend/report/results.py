@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from resend.clock import from_text
 from resend.model import Fate, State
+from resend.stores.catchups import Share, share
 from resend.stores.tables import delivery
 
 
@@ -23,6 +24,7 @@ class Results:
     by_release: Mapping[str, tuple[int, int]]  # release -> (planned, accepted)
     first_at: datetime | None  # of the first and the last acceptance
     last_at: datetime | None
+    catch_up: Share | None = None  # this incident's part of the last catch-up
 
     @property
     def accepted(self) -> int:
@@ -62,4 +64,5 @@ def results(conn: Connection, incident_id: str) -> Results:
         by_release=releases,
         first_at=from_text(first) if first else None,
         last_at=from_text(last) if last else None,
+        catch_up=share(conn, incident_id),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resend.model import Bucket, CauseClass
+from resend.model import Bucket, CatchUpEnd, CauseClass
 
 WORDS: dict[str, dict[str, str]] = {
     "ja": {
@@ -33,6 +33,17 @@ WORDS: dict[str, dict[str, str]] = {
         "left": "残り",
         "left_text": "まだ届いていない、または確認できていない再送が {left} 通あります。",
         "left_none": "再送の残りはありません。",
+        "catchup": "自動再送の状況",
+        "catchup_ran": "最終実行",
+        "catchup_open": "{began} 開始、終了の記録なし",
+        "catchup_took": "対象",
+        "catchup_took_text": "期限の来た再試行 {due} 通、自動で選んだ配信 {new} 通",
+        "catchup_sent": "受付",
+        "catchup_left": "残り",
+        "catchup_mails": "{n} 通",
+        "catchup_ended": "終了の理由",
+        "catchup_next": "次の再試行",
+        "catchup_none": "予定なし",
         "cause": "原因",
         "cause_blank": "【記入してください: 原因】",
         "apology": "お詫び",
@@ -78,6 +89,17 @@ WORDS: dict[str, dict[str, str]] = {
         "left": "What is left",
         "left_text": "{left} mails of the resend have not arrived or are not confirmed.",
         "left_none": "Nothing is left of the resend.",
+        "catchup": "Scheduled catch-up",
+        "catchup_ran": "Last ran",
+        "catchup_open": "{began}, no end recorded",
+        "catchup_took": "Taken",
+        "catchup_took_text": "{due} that had become due, {new} chosen by the standing policy",
+        "catchup_sent": "Accepted",
+        "catchup_left": "Left",
+        "catchup_mails": "{n} mails",
+        "catchup_ended": "Why it stopped",
+        "catchup_next": "Next due",
+        "catchup_none": "nothing",
         "cause": "Cause",
         "cause_blank": "[TO BE FILLED IN: cause]",
         "apology": "Apology",
@@ -146,4 +168,23 @@ CAUSES: dict[str, dict[CauseClass, str]] = {
         CauseClass.UNKNOWN: "不明",
     },
     "en": {cause: cause.value.replace("_", " ") for cause in CauseClass},
+}
+
+CATCH_UP_ENDS: dict[str, dict[CatchUpEnd, str]] = {
+    "ja": {
+        CatchUpEnd.DONE: "期限の来た配信をすべて処理",
+        CatchUpEnd.TIME: "実行時間の上限",
+        CatchUpEnd.PARKED: "受信側の応答により一時停止",
+        CatchUpEnd.HOURS: "送信時間帯または一日の上限",
+        CatchUpEnd.TOLD: "担当者による停止",
+        CatchUpEnd.TROUBLE: "続行できない問題",
+    },
+    "en": {
+        CatchUpEnd.DONE: "all that was due was dealt with",
+        CatchUpEnd.TIME: "the time allowed for it was over",
+        CatchUpEnd.PARKED: "paused for the receiving side's replies",
+        CatchUpEnd.HOURS: "outside of the sending hours, or the day's quota was used",
+        CatchUpEnd.TOLD: "stopped by a person",
+        CatchUpEnd.TROUBLE: "it could not go on",
+    },
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, or_, select, update
 
 from resend.clock import from_text, to_text
 from resend.model import CatchUpEnd, Fate, PlanState, State
@@ -88,11 +88,21 @@ def remains(conn: Connection) -> dict[str, int]:
         (delivery.c.state.in_((State.ACCEPTED, *_SETTLED)), ""),
         else_=delivery.c.state,
     )
+    later = delivery.alias("later")
+    again = and_(  # planned once more: what became of it counts
+        later.c.release == delivery.c.release,
+        later.c.rcpt_key == delivery.c.rcpt_key,
+        later.c.generation > delivery.c.generation,
+    )
     rows = conn.execute(
         select(kind.label("kind"), func.count())
         .join(plan, plan.c.id == delivery.c.plan_id)
         .join(incident, incident.c.id == plan.c.incident_id)
-        .where(plan.c.state.in_((PlanState.STARTED, PlanState.FINISHED)), incident.c.closed_at.is_(None))
+        .where(
+            plan.c.state.in_((PlanState.STARTED, PlanState.FINISHED)),
+            incident.c.closed_at.is_(None),
+            ~exists().where(again),
+        )
         .group_by(kind)
     ).all()
     return {name: int(count) for name, count in sorted(rows) if name}
@@ -104,20 +114,19 @@ def last(conn: Connection) -> CatchUp | None:
     return None if row is None else _record(row)
 
 
-def share(conn: Connection, incident_id: str, *, now: datetime) -> Share | None:
+def share(conn: Connection, incident_id: str) -> Share | None:
     """The incident's part of the last catch-up; None where none ran since its mails were first sent."""
     newest = last(conn)
     ours = delivery.c.incident_id == incident_id
     first = conn.execute(select(func.min(delivery.c.first_try_at)).where(ours)).scalar_one()
-    until = now if newest is None or newest.ended_at is None else newest.ended_at
-    if newest is None or not first or from_text(first) > until:
+    if newest is None or not first or (newest.ended_at is not None and newest.ended_at < from_text(first)):
         return None
     policy = [str(item["plan"]) for item in newest.taken if item["plan"]]
     new = delivery.c.plan_id.in_(policy)
     tried = and_(
         or_(try_.c.worker == newest.worker, try_.c.worker.startswith(f"{newest.worker}:", autoescape=True)),
         try_.c.mail_at >= to_text(newest.began_at),
-        try_.c.mail_at <= to_text(until),
+        *([] if newest.ended_at is None else [try_.c.mail_at <= to_text(newest.ended_at)]),
     )
     query = select(
         func.count(delivery.c.key.distinct()).filter(~new),

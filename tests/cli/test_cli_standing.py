@@ -17,6 +17,8 @@ import pytest
 
 from resend.errors import Exit, StoreError
 from resend.lab.receipts import read_receipts
+from resend.model import CatchUpEnd
+from resend.report.words import CATCH_UP_ENDS, WORDS
 
 PORT = 18725 + os.getpid() % 2000
 BUSY = "host mx[52.1.1.1] said: 451 4.7.500 Server busy. Please try again later (in reply to RCPT TO command)"
@@ -185,6 +187,13 @@ def test_status_tells_what_the_last_catch_up_did(cli, ready, receiver):
     assert "20 by policy" in shown and "20 accepted" in shown and "nothing left that is due" in shown
     (plan,) = row["taken"]
     assert plan["provider"] == "office365" and plan["mails"] == 20
+    (made,) = cli("plan", "list", "--json").of("plan")
+    for lang, words in (("ja", ("自動で選んだ配信 20 通", "20 通", "予定なし")), ("en", ("20 chosen by", "20 mails"))):
+        report = Path(cli("report", made["incident"], "--lang", lang, "--json").summary["path"])
+        text = report.read_text()
+        assert all(word in text for word in words) and CATCH_UP_ENDS[lang][CatchUpEnd.DONE] in text
+    elsewhere = Path(cli("report", "x", "--lang", "en", "--json").summary["path"]).read_text()
+    assert WORDS["en"]["catchup"] not in elsewhere  # none of its mails
 
 
 @pytest.mark.parametrize("fate", ["returned", "queued_at_relay", "unseen"])
