@@ -87,6 +87,14 @@ def _set_up() -> None:
 
 
 @cache
+def _events_of(format_: str) -> str:
+    """A view of a format: it finds `lines` and `params` by name, and its query is not parsed anew for each block."""
+    name = f"{format_}_event"
+    _connection().execute(f"CREATE OR REPLACE TEMP VIEW {name} AS ({sql.load(formats()[format_].query)})")
+    return f"FROM {name}"
+
+
+@cache
 def _scratch() -> tuple[int, str]:
     """A file in memory (on disk where the system has none) that hands a block to DuckDB's line reader."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
@@ -176,7 +184,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
     _set_up()
     if how.envelope:
         con.execute(f"CREATE OR REPLACE TEMP TABLE lines AS ({sql.load(envelopes()[how.envelope].query)})")
-    return lines, sql.load(kind.query)
+    return lines, _events_of(how.format)
 
 
 def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:

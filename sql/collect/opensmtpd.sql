@@ -43,6 +43,75 @@ WITH sorted AS MATERIALIZED (
 ),
 -- mta delivery evpid=f6e94209918f7e7b from=<a@b> to=<c@d> rcpt=<-> source="192.0.2.9" relay="192.0.2.1 (mx.d)" delay=2s
 -- result="Ok" stat="250 2.0.0 ok"           relay: Ok for f6e94209918f7e7b: from=<a@b>, to=<c@d>, relay=mx.d [192.0.2.1], delay=2s, stat=250
+-- The usual line: marks that begin with a rare character are found fast.
+marked AS (
+  SELECT
+    line, text, start, at_us, colon, body, class,
+    position('> to=<' IN text) AS to_,
+    position('> rcpt=<-> source="' IN text) AS source_,
+    position('" relay="' IN text) AS relay_,
+    position(')" delay=' IN text) AS delay_,
+    position('" stat="' IN text) AS stat_
+  FROM sorted
+  WHERE class = 1
+),
+sliced AS (
+  SELECT
+    *,
+    substring(text, body + 19, 16) AS evpid,
+    substring(text, body + 42, to_ - body - 42) AS sender,
+    substring(text, to_ + 6, source_ - to_ - 6) AS recipient,
+    substring(text, source_ + 19, relay_ - source_ - 19) AS source,
+    substring(text, relay_ + 9, delay_ - relay_ - 9) AS via,
+    substring(text, delay_ + 9, stat_ - delay_ - 9) AS took,
+    substring(text, stat_ + 8, length(text) - stat_ - 8) AS stat
+  FROM marked
+),
+tested AS MATERIALIZED (
+  -- plain: nothing stands twice or in another order, and no part has what could be taken for another one.
+  SELECT
+    line, text, start, at_us, colon, body, class, evpid, sender, recipient, stat,
+    left(via, behind - 1) AS ip,
+    substring(via, behind + 2) AS peer,
+    left(took, told - 1) AS took,
+    CASE substring(took, told) WHEN ' result="Ok' THEN 'sent' WHEN ' result="TempFail' THEN 'deferred' WHEN ' result="PermFail' THEN 'bounced' END
+      AS status,
+    to_ >= body + 42 AND source_ > to_ + 6 AND relay_ > source_ AND delay_ > relay_ AND stat_ > delay_
+      AND substring(text, body, 19) = 'mta delivery evpid=' AND substring(text, body + 35, 7) = ' from=<'
+      AND NOT contains(evpid, ' ') AND NOT contains(sender, ' ') AND NOT contains(sender, '>')
+      AND NOT contains(recipient, ' ') AND NOT contains(recipient, '>') AND NOT starts_with(recipient, '"')
+      AND NOT contains(source, ' ')
+      AND behind > 1 AND NOT contains(left(via, behind - 1), '"') AND ascii(via) BETWEEN 48 AND 57
+      AND NOT contains(substring(via, behind + 2), ' ') AND NOT contains(via, '<') AND peer <> ''
+      AND told > 1 AND status IS NOT NULL AND sender NOT IN ('', '@') AND suffix(text, '"') AS plain
+  FROM (SELECT *, position(' (' IN via) AS behind, position(' ' IN took) AS told FROM sliced)
+),
+usual AS (
+  SELECT
+    line, text, start, at_us, colon, class, evpid,
+    'attempt' AS kind,
+    sender,
+    recipient,
+    lower(peer) AS relay,
+    lower(ip) AS relay_ip,
+    status,
+    reply_code(stat) AS code,
+    CASE WHEN status <> 'sent' THEN reply_status(stat) END AS enhanced,
+    units_us(took) AS delay,
+    CASE WHEN status <> 'sent' THEN nullif(stat, '') END AS reply,
+    CASE WHEN status = 'sent' THEN next_queue_id(stat) END AS next_qid
+  FROM tested
+  WHERE plain
+),
+delivered AS (
+  -- A bounce of our own says so on its delivery line, too.
+  SELECT *, unnest(CASE WHEN contains(text, ' from=<>') OR contains(text, ' from=<@') OR suffix(text, ' from=<') THEN [false, true] ELSE [false] END) AS twin
+  FROM (
+    SELECT line, text, start, at_us, colon, body, class FROM tested WHERE NOT plain
+    UNION ALL
+    SELECT line, text, start, at_us, colon, body, class FROM sorted WHERE class = 2
+  )
+),
 keyed AS (
   SELECT
     *,
@@ -54,7 +123,7 @@ keyed AS (
     CASE WHEN class = 1 THEN position(' result=' IN tail) ELSE 0 END AS result_,
     position(' stat=' IN tail) AS stat_,
     CASE WHEN class = 1 THEN substring(tail, position('evpid=' IN tail) + 6, 16) ELSE regexp_extract(tail, ' for ([0-9a-f]{16})', 1) END AS evpid
-  FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class IN (1, 2))
+  FROM (SELECT *, substring(text, body) AS tail FROM delivered)
 ),
 cut AS (
   SELECT
@@ -85,6 +154,7 @@ tried AS (
     END AS kind,
     CASE WHEN from_said IN ('', '@') THEN NULL ELSE from_said END AS sender,
     from_ > 0 AND from_said IN ('', '@') AS bounce,
+    twin,
     to_said AS recipient,
     CASE WHEN rcpt_said NOT IN ('', '-', to_said) THEN rcpt_said END AS orig_to,
     -- 192.0.2.1 (mx.d)   mx.d [192.0.2.1]   192.0.2.1   mx.d
@@ -138,20 +208,53 @@ tried AS (
 came AS (
   SELECT
     line, text, start, at_us, colon, class, mail AS evpid,
-    CASE WHEN contains(mail, ' ') OR length(mail) <> 8 THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
-    CASE WHEN class <> 4 AND from_ > 0 AND from_said <> '@' THEN from_said WHEN class <> 4 AND from_ > 0 THEN '' END AS sender,
+    CASE WHEN unread THEN 'rejected' WHEN class = 4 THEN 'begin' ELSE 'queued' END AS kind,
+    CASE WHEN class <> 4 AND from_ > 0 AND NOT unread THEN CASE WHEN from_said = '@' THEN '' ELSE from_said END END AS sender,
     CASE WHEN size_ > 0 THEN TRY_CAST(left(counted, position(' ' IN counted) - 1) AS BIGINT) END AS size,
-    CASE WHEN class = 4 THEN TRY_CAST(regexp_extract(tail, ' nrcpt=([0-9]+)', 1) AS INTEGER) END AS nrcpt,
-    CASE WHEN contains(mail, ' ') OR length(mail) <> 8 THEN 'not understood' END AS reply
+    CASE
+      WHEN class <> 4 THEN NULL
+      WHEN substring(text, body + 40, 7) = 'nrcpt=1' AND substring(text, body + 39, 1) = ' ' AND substring(text, body + 47, 1) = ' ' AND size_ = 28 THEN 1
+      ELSE TRY_CAST(regexp_extract(substring(text, body), ' nrcpt=([0-9]+)', 1) AS INTEGER)
+    END AS nrcpt,
+    CASE WHEN unread THEN 'not understood' END AS reply
   FROM (
     SELECT
       *,
-      position(' from=<' IN tail) AS from_,
-      split_part(substring(tail, position(' from=<' IN tail) + 7), '>', 1) AS from_said,
-      position(' size=' IN tail) AS size_,
-      replace(concat(substring(tail, position(' size=' IN tail) + 6, 20), ' '), ',', ' ') AS counted,
-      substring(tail, CASE class WHEN 3 THEN 21 WHEN 4 THEN 20 WHEN 5 THEN position(' msgid=' IN tail) + 7 ELSE 27 END, 8) AS mail
-    FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class BETWEEN 3 AND 6)
+      CASE
+        WHEN class = 4 THEN NULL
+        WHEN from_ = 37 AND close > body + 42 THEN substring(text, body + 43, close - body - 43)
+        ELSE split_part(substring(text, body + from_ + 6), '>', 1)
+      END AS from_said,
+      contains(mail, ' ') OR length(mail) <> 8 AS unread,
+      CASE WHEN size_ > 0 THEN replace(concat(substring(text, body + size_ + 5, 20), ' '), ',', ' ') END AS counted
+    FROM (
+      SELECT
+        *,
+        -- as places in the body, from 1
+        CASE
+          WHEN class = 4 THEN 0
+          WHEN class = 3 AND substring(text, body + 36, 7) = ' from=<' AND NOT contains(substring(text, body + 20, 16), ' ') THEN 37
+          ELSE position(' from=<' IN substring(text, body))
+        END AS from_,
+        CASE WHEN class = 3 THEN position('>' IN text) ELSE 0 END AS close,
+        CASE
+          WHEN class = 4 AND substring(text, body + 27, 6) = ' size=' AND NOT contains(mail, ' ') THEN 28
+          WHEN class = 3 AND close = length(text) AND NOT contains(substring(text, body + 14, 6), ' ') THEN 0
+          ELSE position(' size=' IN substring(text, body))
+        END AS size_
+      FROM (
+        SELECT
+          *,
+          CASE class
+            WHEN 3 THEN substring(text, body + 20, 8)
+            WHEN 4 THEN substring(text, body + 19, 8)
+            WHEN 5 THEN substring(text, body + position(' msgid=' IN substring(text, body)) + 6, 8)
+            ELSE substring(text, body + 26, 8)
+          END AS mail
+        FROM sorted
+        WHERE class BETWEEN 3 AND 6
+      )
+    )
   )
 ),
 rare AS (
@@ -166,10 +269,24 @@ rare AS (
   ))
 ),
 united AS (
-  SELECT * EXCLUDE (bounce) FROM tried
+  SELECT * FROM usual
   UNION ALL BY NAME
-  -- A bounce of our own says so on its delivery line, too.
-  SELECT line, text, start, at_us, colon, class, evpid, 'queued' AS kind, '' AS sender FROM tried WHERE bounce AND kind = 'attempt'
+  SELECT
+    line, text, start, at_us, colon, class, evpid,
+    CASE WHEN twin THEN 'queued' ELSE kind END AS kind,
+    CASE WHEN twin THEN '' WHEN kind <> 'rejected' THEN sender END AS sender,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN recipient END AS recipient,
+    CASE WHEN NOT twin THEN orig_to END AS orig_to,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN relay END AS relay,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN relay_ip END AS relay_ip,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN status END AS status,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN code END AS code,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN enhanced END AS enhanced,
+    CASE WHEN kind <> 'rejected' AND NOT twin THEN delay END AS delay,
+    CASE WHEN NOT twin THEN reply END AS reply,
+    CASE WHEN NOT twin THEN next_qid END AS next_qid
+  FROM tried
+  WHERE NOT twin OR (bounce AND kind = 'attempt')
   UNION ALL BY NAME
   SELECT * FROM came
   UNION ALL BY NAME
@@ -177,27 +294,30 @@ united AS (
 )
 SELECT
   coalesce(at_us, 0) AS at_us,
-  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE split_part(substring(text, start, colon - start), ' ', 1) END
-    AS host,
+  CASE
+    WHEN params.host <> '' THEN params.host
+    WHEN start IS NULL THEN ''
+    ELSE first_word(substring(text, start, colon - start))
+  END AS host,
   '' AS instance,
-  CASE WHEN kind IN ('rejected', 'loss') THEN '' ELSE left(evpid, 8) END AS qid,
+  CASE WHEN lost THEN '' ELSE left(evpid, 8) END AS qid,
   kind,
   line,
-  CASE WHEN kind <> 'rejected' THEN sender END AS sender,
-  CASE WHEN kind <> 'rejected' THEN recipient END AS recipient,
+  sender,
+  recipient,
   orig_to,
-  CASE WHEN kind <> 'rejected' THEN relay END AS relay,
-  CASE WHEN kind <> 'rejected' THEN relay_ip END AS relay_ip,
+  relay,
+  relay_ip,
   NULL::INTEGER AS relay_port,
-  CASE WHEN kind <> 'rejected' THEN status END AS status,
-  CASE WHEN code BETWEEN 200 AND 599 AND kind <> 'rejected' THEN code END AS code,
-  CASE WHEN kind <> 'rejected' THEN enhanced END AS enhanced,
-  CASE WHEN kind <> 'rejected' THEN delay END AS delay,
+  status,
+  CASE WHEN code BETWEEN 200 AND 599 THEN code END AS code,
+  enhanced,
+  delay,
   reply,
   NULL::VARCHAR AS message_id,
   next_qid,
   size,
   nrcpt,
-  CASE WHEN kind IN ('rejected', 'loss') THEN left(text, 2000) END AS text
-FROM united
+  CASE WHEN lost THEN left(text, 2000) END AS text
+FROM (SELECT *, kind IN ('rejected', 'loss') AS lost FROM united)
 CROSS JOIN params

@@ -59,11 +59,11 @@ split_off AS (
   SELECT line, at_us, substring(text, from_, gap - 1) AS parent, unnest(children) AS qid FROM other WHERE children IS NOT NULL
 ),
 entering AS (
-  SELECT line, text, start, at_us, colon, gap, from_, class, substring(text, body) AS tail, NULL AS own_qid FROM sorted WHERE class = 2
+  SELECT line, text, start, at_us, colon, gap, from_, class, body, NULL AS own_qid FROM sorted WHERE class = 2
   UNION ALL
   SELECT
     split_off.line, sorted.text, sorted.start, split_off.at_us, sorted.colon, sorted.gap, sorted.from_, sorted.class,
-    substring(sorted.text, sorted.body), split_off.qid
+    sorted.body, split_off.qid
   FROM split_off
   JOIN sorted ON sorted.class = 2 AND substring(sorted.text, sorted.from_, sorted.gap - 1) = split_off.parent
 ),
@@ -74,7 +74,7 @@ arrived AS (
     CASE WHEN size_ = 0 THEN CASE WHEN own_qid IS NULL THEN 'rejected' END WHEN contains(numbers, ', nrcpts=0,') THEN NULL ELSE 'queued' END AS kind,
     CASE
       WHEN size_ = 0 THEN NULL
-      WHEN starts_with(from_said, '<') AND position('>' IN from_said) = size_ - 6 THEN substring(from_said, 2, size_ - 8)
+      WHEN starts_with(from_said, '<') AND position('>' IN from_said) = length(from_said) THEN substring(from_said, 2, length(from_said) - 2)
       WHEN suffix(from_said, '>') THEN regexp_extract(from_said, '<([^<>]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1)
       ELSE from_said
     END AS sender,
@@ -91,10 +91,10 @@ arrived AS (
     FROM (
       SELECT
         *,
-        CASE WHEN size_ > 0 THEN substring(tail, 6, size_ - 6) END AS from_said,
-        CASE WHEN size_ > 0 THEN concat(substring(tail, size_ + 7, 48), ',') END AS numbers,
-        CASE WHEN id_ > 0 THEN substring(tail, id_ + 8) END AS id_said
-      FROM (SELECT *, position(', size=' IN tail) AS size_, position(', msgid=' IN tail) AS id_ FROM entering)
+        CASE WHEN size_ > 0 THEN substring(text, body + 5, size_ - body - 5) END AS from_said,
+        CASE WHEN size_ > 0 THEN concat(substring(text, size_ + 7, 48), ',') END AS numbers,
+        CASE WHEN id_ > 0 THEN substring(text, id_ + 8) END AS id_said
+      FROM (SELECT *, place(', size=', text, body) AS size_, place(', msgid=', text, body) AS id_ FROM entering)
     )
   )
 ),
@@ -105,33 +105,34 @@ addressed AS (
     *,
     CASE WHEN owner_ > 0 AND (delay_ = 0 OR owner_ < delay_) THEN owner_ WHEN delay_ > 0 THEN delay_ ELSE least(mailer_, stat_) END
       AS to_end,
-    CASE WHEN stat_ > 0 THEN trim(substring(tail, stat_ + CASE WHEN substring(tail, stat_ + 1, 1) = ' ' THEN 7 ELSE 6 END)) END AS stat,
-    CASE WHEN relay_ > 0 THEN substring(tail, relay_ + 8, CASE WHEN dsn_ > relay_ THEN dsn_ WHEN reply_ > relay_ THEN reply_ ELSE stat_ END
+    CASE WHEN stat_ > 0 THEN tight(substring(text, stat_ + CASE WHEN substring(text, stat_ + 1, 1) = ' ' THEN 7 ELSE 6 END)) END AS stat,
+    CASE WHEN relay_ > 0 THEN substring(text, relay_ + 8, CASE WHEN dsn_ > relay_ THEN dsn_ WHEN reply_ > relay_ THEN reply_ ELSE stat_ END
       - relay_ - 8) END AS via,
     CASE
       WHEN dsn_ = 0 THEN ''
-      WHEN substring(tail, dsn_ + 11, 1) = ',' AND substring(tail, dsn_ + 7, 1) = '.' THEN substring(tail, dsn_ + 6, 5)
-      ELSE regexp_extract(substring(tail, dsn_ + 6, 12), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}')
+      WHEN substring(text, dsn_ + 11, 1) = ',' AND substring(text, dsn_ + 7, 1) = '.' THEN substring(text, dsn_ + 6, 5)
+      ELSE regexp_extract(substring(text, dsn_ + 6, 12), '^[245]\.[0-9]{1,3}\.[0-9]{1,3}')
     END AS dsn,
-    CASE WHEN reply_ > 0 AND stat_ > reply_ + 8 THEN substring(tail, reply_ + 8, stat_ - reply_ - 8) ELSE '' END AS replied
+    CASE WHEN reply_ > 0 AND stat_ > reply_ + 8 THEN substring(text, reply_ + 8, stat_ - reply_ - 8) ELSE '' END AS replied
   FROM (
     SELECT
       *,
-      position(', delay=' IN tail) AS delay_,
-      position(', ctladdr=' IN tail) AS owner_,
-      position(', mailer=' IN tail) AS mailer_,
-      position(', relay=' IN tail) AS relay_,
-      position(', dsn=' IN tail) AS dsn_,
-      position(', reply=' IN tail) AS reply_,
-      CASE WHEN contains(tail, ', stat=') THEN position(', stat=' IN tail) ELSE position(',stat=' IN tail) END AS stat_
-    FROM (SELECT *, substring(text, body) AS tail FROM sorted WHERE class = 1)
+      place(', delay=', text, body) AS delay_,
+      place(', ctladdr=', text, body) AS owner_,
+      place(', mailer=', text, body) AS mailer_,
+      place(', relay=', text, body) AS relay_,
+      place(', dsn=', text, body) AS dsn_,
+      place(', reply=', text, body) AS reply_,
+      coalesce(nullif(place(', stat=', text, body), 0), place(',stat=', text, body)) AS stat_
+    FROM sorted
+    WHERE class = 1
   )
 ),
 listed AS (
   SELECT
     *,
     CASE
-      WHEN to_end < 5 THEN ['']
+      WHEN to_end < body + 4 THEN ['']
       WHEN NOT contains(to_said, ',') AND NOT contains(to_said, ' [more]') THEN [to_said]
       ELSE list_filter(
         list_transform(
@@ -141,7 +142,7 @@ listed AS (
         lambda item: item <> ''
       )
     END AS recipients
-  FROM (SELECT *, substring(tail, 4, to_end - 4) AS to_said FROM addressed)
+  FROM (SELECT *, substring(text, body + 3, to_end - body - 3) AS to_said FROM addressed)
 ),
 spoken AS (
   -- The phase of a timeout is said on a line before.
@@ -153,17 +154,17 @@ tried AS (
   SELECT
     line, text, start, at_us, colon, gap, from_, class,
     CASE
-      WHEN stat_ = 0 OR to_end < 5 OR len(recipients) = 0 THEN 'rejected'
-      WHEN starts_with(lower(stat), 'queued') THEN NULL
+      WHEN stat_ = 0 OR to_end < body + 4 OR len(recipients) = 0 THEN 'rejected'
+      WHEN lower(left(stat, 6)) = 'queued' THEN NULL
       ELSE 'attempt'
     END AS kind,
-    unnest(CASE WHEN stat_ = 0 OR to_end < 5 OR len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
+    unnest(CASE WHEN stat_ = 0 OR to_end < body + 4 OR len(recipients) = 0 THEN [''] ELSE recipients END) AS named,
     CASE
       WHEN via_open > 1 AND NOT starts_with(via, '[')
         THEN lower(left(via, via_open - CASE WHEN substring(via, via_open - 1, 1) = '.' THEN 2 ELSE 1 END))
       WHEN via_open > 0 THEN lower(rtrim(trim(left(via, via_open - 1), '[] '), '.'))
       WHEN via <> '' THEN lower(rtrim(trim(replace(via, ' (may be forged)', ''), '[] '), '.'))
-      WHEN mailer_ > 0 THEN regexp_extract(substring(tail, mailer_ + 9, 40), '^[^, ]+')
+      WHEN mailer_ > 0 THEN regexp_extract(substring(text, mailer_ + 9, 40), '^[^, ]+')
     END AS relay,
     CASE
       WHEN via_open > 0 AND substring(via, via_open + 2, 1) <> 'I' THEN substring(via, via_open + 2, length(via) - via_open - 2
@@ -179,8 +180,9 @@ tried AS (
       ELSE 'bounced'
     END AS status,
     nullif(dsn, '') AS enhanced,
-    CASE WHEN delay_ > 0 THEN clock_us(split_part(substring(tail, delay_ + 8, 20), ',', 1)) END AS delay,
-    CASE WHEN stat_ = 0 THEN 'cut short: no status' WHEN to_end < 5 OR len(recipients) = 0 THEN 'not understood'
+    CASE WHEN delay_ > 0 THEN clock_us(CASE WHEN position(',' IN substring(text, delay_ + 8, 20)) = 9 THEN substring(text, delay_ + 8, 8)
+      ELSE split_part(substring(text, delay_ + 8, 20), ',', 1) END) END AS delay,
+    CASE WHEN stat_ = 0 THEN 'cut short: no status' WHEN to_end < body + 4 OR len(recipients) = 0 THEN 'not understood'
       WHEN starts_with(stat, 'Sent') OR (starts_with(dsn, '2') AND NOT starts_with(stat, 'Deferred')) THEN NULL
       WHEN replied <> '' AND NOT contains(stat, replied) THEN replied ELSE stat END AS reply,
     CASE WHEN starts_with(stat, 'Sent') THEN next_queue_id(stat) END AS next_qid
@@ -188,18 +190,28 @@ tried AS (
 ),
 doubted AS (
   SELECT
-    tried.* EXCLUDE (reply, named),
-    -- `Taro <a@b>`, `<a@b>`, a@b
-    CASE WHEN starts_with(named, '<') AND position('>' IN named) = length(named) AND length(named) > 2 AND NOT contains(named, '"')
+    tried.line, tried.text, tried.start, tried.at_us, tried.colon, tried.gap, tried.from_, tried.class, tried.kind, tried.next_qid,
+    CASE
+      WHEN kind = 'rejected' THEN NULL
+      -- `Taro <a@b>`, `<a@b>`, a@b
+      WHEN starts_with(named, '<') AND position('>' IN named) = length(named) AND length(named) > 2 AND NOT contains(named, '"')
         THEN substring(named, 2, length(named) - 2)
       WHEN suffix(named, '>') AND contains(named, '<')
-      THEN coalesce(nullif(regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1), ''), named) ELSE named END AS recipient,
+        THEN coalesce(nullif(regexp_extract(named, '<([^<>"]*|"(?:[^"\\]|\\.)*"(?:@[^<>]*)?)>$', 1), ''), named)
+      ELSE named
+    END AS recipient,
+    CASE WHEN kind <> 'rejected' THEN relay END AS relay,
+    CASE WHEN kind <> 'rejected' THEN relay_ip END AS relay_ip,
+    CASE WHEN kind <> 'rejected' THEN status END AS status,
+    CASE WHEN kind <> 'rejected' THEN enhanced END AS enhanced,
+    CASE WHEN kind <> 'rejected' THEN delay END AS delay,
     CASE WHEN spoken.said IS NOT NULL THEN concat(tried.reply, ' (', spoken.said, ')') ELSE tried.reply END AS reply
   FROM tried
   LEFT JOIN spoken
     ON tried.status = 'deferred' AND spoken.qid = substring(tried.text, tried.from_, tried.gap - 1)
     AND tried.line > spoken.line AND tried.at_us BETWEEN spoken.at_us AND spoken.at_us + 5000000
     AND contains(lower(replace(spoken.said, ' from [', ' from ')), concat(' from ', tried.relay))
+  WHERE kind IS NOT NULL
 ),
 rare AS (
   SELECT
@@ -225,31 +237,30 @@ rare AS (
 united AS (
   SELECT * FROM arrived WHERE kind IS NOT NULL
   UNION ALL BY NAME
-  SELECT * FROM doubted WHERE kind IS NOT NULL
+  SELECT * FROM doubted
   UNION ALL BY NAME
   SELECT * FROM rare
 )
 SELECT
   coalesce(at_us, 0) AS at_us,
-  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE split_part(substring(text, start, colon - start), ' ', 1) END
-    AS host,
+  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE first_word(substring(text, start, colon - start)) END AS host,
   '' AS instance,
   CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE coalesce(own_qid, substring(text, from_, gap - 1)) END AS qid,
   kind,
   line,
   sender,
-  CASE WHEN kind <> 'rejected' THEN recipient END AS recipient,
+  recipient,
   NULL::VARCHAR AS orig_to,
-  CASE WHEN kind <> 'rejected' THEN relay END AS relay,
-  CASE WHEN kind <> 'rejected' THEN relay_ip END AS relay_ip,
+  relay,
+  relay_ip,
   NULL::INTEGER AS relay_port,
-  CASE WHEN kind <> 'rejected' THEN status END AS status,
+  status,
   CASE
     WHEN kind = 'attempt' AND status <> 'sent'
       THEN TRY_CAST(nullif(regexp_extract(reply, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER)
   END AS code,
-  CASE WHEN kind <> 'rejected' THEN enhanced END AS enhanced,
-  CASE WHEN kind <> 'rejected' THEN delay END AS delay,
+  enhanced,
+  delay,
   reply,
   message_id,
   next_qid,
