@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
 
@@ -165,38 +166,37 @@ def deliveries_to(connection: Connection, folded: str) -> list[DeliveryHistory]:
     rows = connection.execute(
         select(delivery).where(delivery.c.folded == folded).order_by(delivery.c.release, delivery.c.generation)
     ).all()
-    found = []
-    for row in rows:
-        tries = connection.execute(
-            select(try_).where(try_.c.delivery_key == row.key).order_by(try_.c.mail_at, try_.c.id)
-        ).all()
-        found.append(
-            DeliveryHistory(
-                key=row.key,
-                release=row.release,
-                generation=row.generation,
-                incident_id=row.incident_id,
-                plan_id=row.plan_id,
-                state=row.state,
-                fate=row.fate,
-                fate_reply=row.fate_reply,
-                reason=row.reason,
-                due_at=from_text(row.due_at) if row.due_at else None,
-                accepted_at=from_text(row.accepted_at) if row.accepted_at else None,
-                tries=tuple(
-                    TryHistory(
-                        id=item.id,
-                        at=from_text(item.mail_at),
-                        egress=item.egress,
-                        outcome=item.outcome,
-                        stage=item.stage,
-                        code=item.code,
-                        enhanced=item.enhanced,
-                        reply=item.reply,
-                        remote_qid=item.remote_qid,
-                    )
-                    for item in tries
-                ),
-            )
+    tries: dict[str, list[Any]] = {row.key: [] for row in rows}
+    mine = select(try_).where(try_.c.delivery_key.in_(list(tries))).order_by(try_.c.mail_at, try_.c.id)
+    for item in connection.execute(mine) if tries else ():  # one pass: no index finds the tries of a mail
+        tries[item.delivery_key].append(item)
+    return [
+        DeliveryHistory(
+            key=row.key,
+            release=row.release,
+            generation=row.generation,
+            incident_id=row.incident_id,
+            plan_id=row.plan_id,
+            state=row.state,
+            fate=row.fate,
+            fate_reply=row.fate_reply,
+            reason=row.reason,
+            due_at=from_text(row.due_at) if row.due_at else None,
+            accepted_at=from_text(row.accepted_at) if row.accepted_at else None,
+            tries=tuple(
+                TryHistory(
+                    id=item.id,
+                    at=from_text(item.mail_at),
+                    egress=item.egress,
+                    outcome=item.outcome,
+                    stage=item.stage,
+                    code=item.code,
+                    enhanced=item.enhanced,
+                    reply=item.reply,
+                    remote_qid=item.remote_qid,
+                )
+                for item in tries[row.key]
+            ),
         )
-    return found
+        for row in rows
+    ]

@@ -6,10 +6,10 @@ One CheckResult for each invariant: holds, or how many rows break it and the fir
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, literal, not_, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, literal, not_, or_, select, union_all
 
 from resend.model import REGENERABLE_STATES, Fate, PlanState, State, TryOutcome, delivery_key
 from resend.stores.engine import is_sqlite
@@ -37,6 +37,15 @@ def _detail(found: list[str]) -> str:
         return ""
     more = "1000 or more" if len(found) == 1000 else f"{len(found)}"
     return f"{more}: {found[0][:64]}" + (", ..." if len(found) > 1 else "")
+
+
+def _beside_tries(which: ColumnElement[bool], wrong: Callable[[ColumnElement[int]], ColumnElement[bool]]) -> Faults:
+    """Keys of mails whose number of such tries is wrong. All are counted in one pass: no index finds those of one."""
+    key = try_.c.delivery_key
+    count = func.count().label("n")
+    counted = select(key, count).where(which).group_by(key).subquery("counted")
+    joined = delivery.outerjoin(counted, counted.c.delivery_key == delivery.c.key)
+    return select(delivery.c.key).select_from(joined).where(wrong(func.coalesce(counted.c.n, 0)))
 
 
 def _invariants() -> Iterator[tuple[str, Faults]]:
@@ -85,11 +94,12 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
             ~exists().where(b.id == d.batch_id, b.state == "leased", b.epoch == d.epoch),
         ),
     )
-    armed = select(func.count()).where(t.delivery_key == d.key, t.outcome == TryOutcome.ARMED).scalar_subquery()
     own = exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ARMED, t.epoch == d.epoch)
     yield (
         "a mail under way has exactly one armed try, its own",
-        select(d.key).where(d.state == State.SENDING, or_(armed != 1, not_(own))),
+        _beside_tries(t.outcome == TryOutcome.ARMED, lambda armed: or_(armed != 1, not_(own))).where(
+            d.state == State.SENDING
+        ),
     )
     yield (
         "an armed try belongs to a mail under way",
@@ -104,8 +114,10 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
             ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED),
         ),
     )
-    accepted = select(func.count()).where(t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED).scalar_subquery()
-    yield "no mail was accepted twice without a counted release", select(d.key).where(accepted > 1 + d.released)
+    yield (
+        "no mail was accepted twice without a counted release",
+        _beside_tries(t.outcome == TryOutcome.ACCEPTED, lambda accepted: accepted > 1 + d.released),
+    )
     yield (
         "a mail in doubt is listed with a try in doubt",
         select(d.key).where(
@@ -113,8 +125,7 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
             ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.IN_DOUBT),
         ),
     )
-    counted = select(func.count()).where(t.delivery_key == d.key, t.outcome.in_(_COUNTED)).scalar_subquery()
-    yield "tries are counted", select(d.key).where(counted != d.tries)
+    yield "tries are counted", _beside_tries(t.outcome.in_(_COUNTED), lambda counted: counted != d.tries)
     released = (
         select(func.count())
         .where(audit.c.subject == d.key, audit.c.what.in_(("doubt_released", "settled_released")))

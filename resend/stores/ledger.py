@@ -32,7 +32,7 @@ from resend.stores.transitions import Result, Transition
 if TYPE_CHECKING:
     from alembic.config import Config as AlembicConfig
 
-HEAD = "0003"  # the newest migration; a test holds it equal to stores/migrations
+HEAD = "0004"  # the newest migration; a test holds it equal to stores/migrations
 _UPGRADE_LOCK = 0x62726C67  # pg_advisory_xact_lock: two hosts that open a new ledger at once
 
 

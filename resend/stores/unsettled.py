@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, exists, func, literal_column, select
 
 from resend.clock import from_text, to_micros
 from resend.model import Fate, State
@@ -72,7 +72,8 @@ def unsettled(conn: Connection, *, qids: Sequence[str] | None = None) -> Iterato
     parameters: dict[str, str] = {}
     if qids is not None:
         chosen = json_rows(conn.dialect.name, "chosen", qid=str)
-        query = query.where(try_.c.remote_qid.in_(select(chosen.c.qid)))
+        known = try_.c.remote_qid != literal_column("''")  # as the index has it: a parameter would not find it
+        query = query.where(try_.c.remote_qid.in_(select(chosen.c.qid)), known)
         parameters["chosen"] = dump([qid] for qid in qids if qid)
     for row in conn.execute(query, parameters, execution_options={"yield_per": _CHUNK}):
         yield Unsettled(
