@@ -213,6 +213,7 @@ class RunConfig(_Section):
     retry_after: Duration = timedelta(minutes=5)  # first wait of a deferred row; doubles with each try
     retry_at_most: Duration = timedelta(hours=4)
     recipient_gap: Duration = timedelta(minutes=10)
+    domain_share: float = Field(default=0.2, gt=0, le=1)  # most of a provider's mails in a row to one domain
     window: str = ""  # when mail may leave, by the recipient's clock: "mon-fri 08:00-21:00"; "" always (policy/windows)
 
 

@@ -79,6 +79,7 @@ def make(
         includes=tuple(_include(word) for word in include or ()),
         recipient_gap=gap,
         again=again,
+        domain_share=config.run.domain_share,
         reason=reason,
     )
     if compare:

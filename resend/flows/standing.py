@@ -117,7 +117,8 @@ def _plan(
     name = f"standing {provider} {now:%Y-%m-%d %H:%M:%S}"
     opened = open_incident(home, config, ledger, name, selector, now=now)
     reason = f"{WHO}: {', '.join(standing.causes)}"
-    options = Options(recipient_gap=config.run.recipient_gap, reason=reason, standing=standing)
+    run = config.run
+    options = Options(recipient_gap=run.recipient_gap, domain_share=run.domain_share, reason=reason, standing=standing)
     try:
         return make_plan(home, config, ledger, opened.record.id, options=options, now=now).record
     except UsageError:

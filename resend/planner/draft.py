@@ -99,6 +99,7 @@ class Options:
     identity: Identity | None = None
     includes: Sequence[str] = ()
     recipient_gap: timedelta = timedelta(minutes=10)
+    domain_share: float = 1.0  # of the mails to a provider, while others wait (planner/order)
     again: bool = False
     reason: str = ""
     standing: Standing | None = None
@@ -109,6 +110,7 @@ class Options:
             "identity": self.identity or "",
             "includes": sorted(self.includes),
             "recipient_gap_s": int(self.recipient_gap.total_seconds()),
+            "domain_share": self.domain_share,
             "again": self.again,
             "reason": self.reason,
         } | ({} if self.standing is None else {"standing": self.standing.canonical()})
@@ -149,7 +151,8 @@ def draft(
     mails: dict[str, list[Mail]] = {}
     for candidate in candidates:
         door = doors[candidate.provider, candidate.rcpt_key]
-        mails.setdefault(door, []).append(_mail(candidate, door))
+        whole = profiles[candidate.provider].owns(candidate.domain) if options.domain_share < 1 else True
+        mails.setdefault(door, []).append(_mail(candidate, door, unbounded=whole))
     frozen, identities, troubled = _contents(candidates, bodies, options.identity)
     rows: list[PlanRow] = []
     gap = int(options.recipient_gap.total_seconds())
@@ -157,7 +160,7 @@ def draft(
         (egress, name): lanes.own(egress, profiles[name], routes, options.rates)
         for egress, name in {(mail.egress, mail.provider) for group in mails.values() for mail in group}
     }
-    for spot in _placed(mails, own):
+    for spot in _placed(mails, own, options.domain_share):
         candidate = by_id[spot.mail.id]
         content = frozen[spot.mail.id]
         rows.append(
@@ -269,18 +272,20 @@ def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _
     return _Content(body.kind, hashed, message_id, date, identity)
 
 
-def _placed(mails: Mapping[str, list[Mail]], own: Mapping[tuple[str, str], Profile]) -> Iterator[Place]:
+def _placed(mails: Mapping[str, list[Mail]], own: Mapping[tuple[str, str], Profile], share: float) -> Iterator[Place]:
     """All mails in sending order, egress by egress: each has its own batches, canary and rounds."""
     for egress in sorted(mails):
         shapes = {
-            name: Shape(batch=max(1, min(_BATCH_MAX, int(profile.rate * _BATCH_SECONDS))), canary=profile.canary)
+            name: Shape(
+                batch=max(1, min(_BATCH_MAX, int(profile.rate * _BATCH_SECONDS))), canary=profile.canary, share=share
+            )
             for (by, name), profile in own.items()
             if by == egress
         }
         yield from place(mails[egress], shapes)
 
 
-def _mail(candidate: Candidate, egress: str) -> Mail:
+def _mail(candidate: Candidate, egress: str, *, unbounded: bool) -> Mail:
     return Mail(
         id=candidate.outcome_id,
         egress=egress,
@@ -293,6 +298,7 @@ def _mail(candidate: Candidate, egress: str) -> Mail:
         expires_at=candidate.expires_at,
         arrived_at=candidate.arrived_at,
         zone=candidate.zone,
+        unbounded=unbounded,
     )
 
 

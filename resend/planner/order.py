@@ -2,6 +2,8 @@
 
 First mails to a mailbox go before second ones, so that the recipient gap holds; then the most urgent; customers in
 turn, so that none starves; then the nearest expiry and the oldest. The canary comes first: few mails, many domains.
+Behind one provider stand many small systems with limits of their own: of the mails of one urgency none of their domains
+gets more than its share in a row while others wait.
 A batch is for recipients of one time zone, because their clock opens and closes its window; each zone has a canary, for
 nobody knows whose window is open when a run begins, and the first that is sent is the one that counts.
 Pure, deterministic: the same mails in any order give the same plan.
@@ -9,9 +11,11 @@ Pure, deterministic: the same mails in any order give the same plan.
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from itertools import groupby
 
 _NEVER = 1 << 62  # sorts after every time in microseconds
@@ -32,6 +36,7 @@ class Mail:
     expires_at: int | None
     arrived_at: int | None
     zone: str = ""  # of the recipient
+    unbounded: bool = False  # its domain is the provider's own: no share bounds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a provider's mails are cut: mails in a batch, mails of the canary, domains that it should spread over."""
+    """How a provider's mails are cut: mails in a batch, mails of the canary, a domain's share of the rest (0 to 1]."""
 
     batch: int
     canary: int
+    share: float = 1.0
 
 
 _Keyed = tuple[
@@ -93,7 +99,8 @@ def _place_group(mails: list[Mail], shape: Shape) -> Iterator[Place]:
         batch += bool(canary)
         canaries |= canary
     for round_, members in groupby((pair for pair in keyed if pair[1].id not in canaries), key=lambda pair: pair[0][0]):
-        for cut in _cuts([mail for _, mail in members], shape.batch):
+        spread = _spread([mail for _, mail in members], math.ceil(1 / shape.share))
+        for cut in _cuts(spread, shape.batch):
             for seq, mail in enumerate(cut):
                 yield Place(mail, batch, seq, round_, False)
             batch += 1
@@ -121,6 +128,48 @@ def _cuts(mails: list[Mail], size: int) -> list[list[Mail]]:
             cuts.append(cut)
         cut.append(mail)
     return cuts
+
+
+def _spread(mails: list[Mail], gap: int) -> list[Mail]:
+    """The mails with those of one domain `gap` places apart, zone by zone: a batch is of one zone."""
+    if gap <= 1:
+        return mails
+    places: dict[str, list[int]] = {}
+    for index, mail in enumerate(mails):
+        places.setdefault(mail.zone, []).append(index)
+    spread = list(mails)
+    for indexes in places.values():
+        for index, mail in zip(indexes, _spaced([mails[index] for index in indexes], gap), strict=True):
+            spread[index] = mail
+    return spread
+
+
+def _spaced(mails: list[Mail], gap: int) -> list[Mail]:
+    """The first that may go, again and again: of each urgency, a domain rests for `gap` places after each of its mails.
+
+    Where all that wait must rest, the one that has rested longest goes: no place stays empty.
+    """
+    done: list[Mail] = []
+    rested: dict[str, int] = {}  # domain -> the place from which on it may go again
+    for _, level in groupby(mails, key=lambda mail: mail.urgency):
+        queues: dict[str, deque[tuple[int, Mail]]] = {}
+        for index, mail in enumerate(level):
+            queues.setdefault(mail.domain, deque()).append((index, mail))
+        ready: list[tuple[int, str]] = []  # (its first mail's index, domain)
+        resting = [(rested.get(domain, 0), queue[0][0], domain) for domain, queue in queues.items()]
+        heapify(resting)
+        while ready or resting:
+            while resting and resting[0][0] <= len(done):
+                heappush(ready, heappop(resting)[1:])
+            _, domain = heappop(ready) if ready else heappop(resting)[1:]
+            queue = queues[domain]
+            _, mail = queue.popleft()
+            if not mail.unbounded:
+                rested[domain] = len(done) + gap
+            done.append(mail)
+            if queue:
+                heappush(resting, (rested.get(domain, 0), queue[0][0], domain))
+    return done
 
 
 def _canary(keyed: list[_Keyed], size: int) -> frozenset[int]:

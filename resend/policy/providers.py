@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -81,6 +81,10 @@ class Profile:
     advice: str
     source: str
     reactions: tuple[Reaction, ...] = ()  # the first that fits holds: the config's, the provider's, everybody's
+
+    def owns(self, domain: str) -> bool:
+        """Whether a domain is the provider itself (gmail.com), not one of many that stand behind its pool."""
+        return domain == self.name or any(fnmatchcase(domain, glob) for glob in self.domains)
 
     def reaction(self, cls: CauseClass, reply: str) -> Reaction | None:
         return next((item for item in self.reactions if item.fits(cls, reply)), None)

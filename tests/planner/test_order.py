@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -112,3 +113,60 @@ def test_every_zone_has_a_canary_and_the_largest_goes_first() -> None:
         ("America/New_York", False, 10),
         ("", False, 40),
     ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            dict,
+            domain=st.sampled_from(["a.jp", "a.jp", "a.jp", "b.jp", "c.jp", "d.jp", "e.jp", "f.jp", "own.jp"]),
+            urgency=st.integers(4, 5),
+            customer=st.sampled_from(["c1", "c2"]),
+            zone=st.sampled_from(["", "Asia/Tokyo"]),
+        ),
+        min_size=10,
+        max_size=150,
+    ),
+    st.sampled_from([0.15, 0.2, 0.25, 1 / 3, 0.5]),
+    st.integers(1, 60),
+)
+def test_no_domain_gets_more_than_its_share_while_others_wait(
+    rows: list[dict[str, object]], share: float, batch: int
+) -> None:
+    mails = [mail(n, **row, unbounded=row["domain"] == "own.jp") for n, row in enumerate(rows)]
+    shapes = {"office365": Shape(batch=batch, canary=0, share=share)}
+    found = list(place(mails, shapes))
+    assert Counter(item.mail.id for item in found) == Counter(range(len(rows)))
+    for zone in {item.mail.zone for item in found}:
+        stream = [item.mail for item in found if item.mail.zone == zone]
+        assert [each.urgency for each in stream] == sorted((each.urgency for each in stream), reverse=True)
+        forced = [too_soon(stream, n, math.ceil(1 / share)) for n in range(len(stream))]
+        for start in range(len(stream)):
+            in_window: Counter[str] = Counter()
+            for end in range(start, len(stream)):
+                if forced[end]:
+                    break
+                in_window[stream[end].domain] += not stream[end].unbounded
+                assert max(in_window.values()) <= share * (end + 1 - start) + 1
+
+
+def too_soon(stream: list[Mail], at: int, gap: int) -> bool:
+    """Whether the mail at a place follows another of its domain too soon; fails where anybody else could have gone."""
+    one, before = stream[at], {each.domain for each in stream[max(0, at - gap + 1) : at]}
+    if one.unbounded or one.domain not in before:
+        return False
+    waiting = {other.domain for other in stream[at:] if other.urgency == one.urgency and other.domain != one.domain}
+    assert waiting <= before - {"own.jp"}
+    return True
+
+
+def test_a_burst_to_one_company_is_spread_and_nothing_waits_for_nobody() -> None:
+    burst = [mail(n, domain="one.example.jp") for n in range(40)]
+    others = [mail(100 + n, domain=f"d{n}.example.jp", arrived_at=1000 + n) for n in range(160)]
+    shapes = {"office365": Shape(batch=500, canary=0, share=0.2)}
+    order = [item.mail.domain for item in place(burst + others, shapes)]
+    assert [n for n, domain in enumerate(order) if domain == "one.example.jp"] == list(range(0, 200, 5))
+    alone = [item.mail.id for item in place(burst, shapes)]
+    assert alone == list(range(40))
+    home = [mail(n, domain="gmail.com", unbounded=True) for n in range(40)]
+    assert [item.mail.id for item in place(home + others, shapes)][:40] == list(range(40))
