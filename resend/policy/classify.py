@@ -154,7 +154,7 @@ class Rules:
         if code and f" {code}-" in f" {wording}":  # several lines: the code stands before each
             wording = flat(wording)
         words = self._vocabulary.reduced(without_original(wording))
-        if len(wording) < _BOUNCE_FROM:
+        if len(wording) < _BOUNCE_FROM and wording.isascii():  # letters of Japan are short
             return words
         for phrase in self._phrases:
             words = words.replace(phrase, " _ ")

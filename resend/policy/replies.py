@@ -28,7 +28,7 @@ _ORIGINAL = (
     *("message headers follow", "original message", "below this line is", "this is a copy of", "included is a copy"),
     *("---return", "--- return", "---original", "--- original", "--- message header", "--- forwarded"),
     *("--- the header", "return-path: ", "received: ", "received:from", "reporting-mta: ", "original sender:"),
-    *("following recipients were affected", "additional information"),
+    *("following recipients were affected", "additional information", "information should help identify the cause"),
 )
 _ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
 _STAGES = (

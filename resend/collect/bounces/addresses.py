@@ -44,6 +44,8 @@ def _trimmed(address: str) -> str:
     """Without what quotes it: 'a@b.jp', `a@b.jp`, and the mailto: of a link."""
     if address[0] in "'`" and not address.startswith('"'):
         address = address.lstrip("'`")
+    if address[:5].lower() == "smtp=":  # of an X.400 address (Exchange 5.5)
+        address = address[5:]
     return address.removeprefix("mailto:").rstrip("-")
 
 

@@ -35,7 +35,8 @@ ORIGINAL_FOLLOWS = _any(
 CLOSES = _any(
     r"^\W{0,20}(?:if your message was also sent to|please do not reply|for further assistance|for more information)",
     r"^\W{0,20}(?:reporting-mta|arrival-date|final-recipient|original-recipient)\s*:",
-    r"^\W{0,20}please note that this is only",
+    r"^\W{0,20}please note that this is only|^\W{0,20}please reply to\b|^\W{0,20}if you feel\b|^\W{0,20}system contact:",
+    r"^\W{0,20}additional information\W{0,20}$",
     r"^\W{0,20}(?:the (?:message|mail) (?:is kept|will be retried)|this nondelivery report was generated)",
     r"^\W{0,20}(?:続けて|本メールに|このメールに心当たり)",
 )
@@ -90,13 +91,14 @@ DELAYS = _any(
     r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
     r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",
     r"\bwarning (?:message|only)\b|\bthis is a warning|\bdelay(?:ed)? (?:mail|message|delivery)",
+    r"\b(?:mail|message)(?: [\w-]{6,40})? delayed\b",
     r"\bdelivery (?:has been )?delayed",
     r"\bis delayed for more than|\bdelivery status notification \(delay\)|\bcould not send message for past",
     r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will|\bnot yet been delivered",
     r"(?:配信|配送|送信)が?遅延|遅れています|再送(?:信)?を(?:試み|続け)(?:てい)?ます",
 )
 GAVE_UP = _any(
-    r"\bgiv(?:e|en|ing) up|\bgave up|\bfailed permanently|\bpermanent (?:fatal )?(?:error|failure)",
+    r"(?<!will )\bgiv(?:e|en|ing) up|\bgave up|\bfailed permanently|\bpermanent (?:fatal )?(?:error|failure)",
     r"\bhas stopped trying",
     r"\bwill (?:be deleted|not (?:be )?(?:re)?tr)|\bno further|\bno longer|\bundeliverable\b|\bdelivery has failed",
 )
@@ -122,7 +124,7 @@ ASKS = _any(
 # Words before an address that failed, on its line ("Recipient: <a@b>").
 LABELS = _any(
     r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
-    r"destination|rcpt",
+    r"destination|rcpt|error-for",
     r"宛先|あて先|送信先|受信者|送付先|メールアドレス|получател|destinat|empfänger|mottagar",
 )
 CALLED = _any(r"\b(?:unknown|invalid|not found|no such|disabled|rejected|full|over quota)\b")  # the reason, too

@@ -15,6 +15,7 @@ from resend.collect.bounces.phrases import (
     ASKS,
     CALLED,
     CLOSES,
+    DELAYS,
     EXPLAINS,
     FAILS,
     IDLE,
@@ -42,13 +43,17 @@ _NAMED = re.compile(rf"^[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s{{0,9}}[:：
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
+_HIDDEN = re.compile(rf"^\((?:ultimately )?(?:generated|expanded) from:? <?({ADDRESS})>?\):?$", re.IGNORECASE)
 _NO_LABEL = re.compile(r"[:：<>@]")
 _AFTER = re.compile(rf"^(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\))")
 _NEXT = re.compile(rf"[,;]\s{{0,20}}[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s{{0,20}}")
 _NAME_ON = re.compile(r"^\s{2,40}[^@<>:]{1,80} on \d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b")  # Exchange 2000 and 2003
+_INTRODUCES = re.compile(
+    r"(?:recipient|address)[^:：]{0,80}[:：]\s*$|(?:宛先|受信者)[^:：]{0,80}[:：]\s*$", re.IGNORECASE
+)
 _CONTINUES = re.compile(r"[:：;,(\[]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
-_WITH_CODE = re.compile(rf"^\s*[245][0-5]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
-_CODE = re.compile(r"\b[245][0-5]\d\b")
+_WITH_CODE = re.compile(rf"^\s*[245][0-579]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
+_CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no part of an address or a time
 _RCPT = re.compile(rf"^\s*(?:[\w ]{{0,12}}(?:>>>|:|->)\s*)RCPT TO:\s*<?({ADDRESS})", re.IGNORECASE)
 _REFUSED = re.compile(r"^\s*[\w ]{0,12}(?:<<<|:|<-)\s*[45][0-5]\d[ -]", re.IGNORECASE)
 _SENTENCE = re.compile(
@@ -115,12 +120,13 @@ def read_records(text: str, aside: frozenset[str]) -> list[Record]:
 
 
 def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
-    heads = [
-        (at, head)
-        for at, line in enumerate(lines)
-        for head in [_head(line, aside) if "@" in line or "<" in line else _by_name(lines, at)]
-        if head and not _asked(lines, at)
-    ]
+    heads: list[tuple[int, tuple[list[str], str]]] = []
+    for at, line in enumerate(lines):
+        head = _head(line, aside) if "@" in line or "<" in line else _by_name(lines, at)
+        if head and line.lstrip().startswith("(") and heads and heads[-1][0] == at - 1:
+            continue  # it says whom the address above was made from
+        if head and not _asked(lines, at) and not _continued(lines, at, head[0], heads):
+            heads.append((at, head))
     if not heads:
         return []
     places = [at for at, _ in heads]
@@ -129,7 +135,10 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
     shared: dict[str, int] = {}
     for number, (at, (addresses, rest)) in enumerate(heads[:RECORDS_MAX]):
         end = places[number + 1] if number + 1 < len(places) else len(lines)
-        said = "\n".join([rest, *_body(lines, at + 1, min(end, at + RECORD_LINES_MAX))]).strip()
+        body = _body(lines, at + 1, min(end, at + RECORD_LINES_MAX))
+        while body and end < len(lines) and (not body[-1].strip() or _INTRODUCES.search(body[-1])):
+            body.pop()
+        said = "\n".join([rest, *body]).strip()
         if not said:
             said = _reason_before(lines, places[: number + 1])
         new = [Record(address, said) for address in addresses]
@@ -148,9 +157,20 @@ def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
     return records
 
 
+def _continued(lines: list[str], at: int, addresses: list[str], heads: list[tuple[int, tuple[list[str], str]]]) -> bool:
+    """Whether a line goes on with what is said about the address before: a folded line, in the same paragraph."""
+    if not heads or not lines[at][:1].isspace() or addresses != heads[-1][1][0]:
+        return False
+    above = lines[heads[-1][0] : at]
+    return all(line.strip() for line in above) and not above[-1].rstrip().endswith((":", "："))
+
+
 def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
     """The addresses that a line begins to tell about, and what it says of them; None for any other line."""
     line = line.strip()
+    match = _HIDDEN.match(line)
+    if match:
+        return [address_of(match.group(1))], ""
     match = _AT_START.match(line)
     if match:
         address, rest = address_of(match.group(1)) or match.group(1), _AFTER.sub("", match.group(2).strip()).strip()
@@ -263,6 +283,7 @@ def _from_around(lines: list[str], heads: list[int], records: list[Record]) -> N
     """Texts of records that say nothing themselves: a transcript after them, else what the report says before."""
     first, last = heads[0], heads[-1]
     follows = [line for line in lines[last + 1 : last + 400] if not _is_rule(line) or EXPLAINS.search(line)]
+    follows = follows[: next((at for at, line in enumerate(follows) if CLOSES.search(line)), len(follows))]
     after = "\n".join(follows)[:AROUND_MAX]
     before = "\n".join(line for line in lines[max(0, first - 40) : first] if not IDLE.search(line.strip()))[
         -AROUND_MAX:
@@ -330,7 +351,7 @@ def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
     paragraphs = [part for part in re.split(r"\n[ \t]{0,80}\n", text[: LINE_MAX * 20]) if part.strip()]
     for at, paragraph in enumerate(paragraphs[:200]):
         flat = " ".join(paragraph.split())
-        if "@" not in flat or not FAILS.search(flat):
+        if "@" not in flat or not (FAILS.search(flat) or DELAYS.search(flat)):
             continue
         named = [address_of(a) for a in _SENTENCE.findall(flat)] or addresses_of(flat)
         named = [address for address in dict.fromkeys(named) if address and address not in aside]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from resend.collect.bounces import feedback, notification
-from resend.collect.bounces.addresses import address_of, addresses_of, host_of
+from resend.collect.bounces.addresses import address_of, addresses_of, host_of, typed
 from resend.collect.bounces.mime import Fields, Mail, Part, parse, read_fields
 from resend.collect.bounces.original import Original, message_id, quoted_original, read_original
 from resend.collect.bounces.phrases import (
@@ -126,7 +126,7 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
         recipients = []  # somebody quotes a report
     by_report = bool(recipients)
     if parts.receipt and not recipients:
-        return _no_failure(mail.fields, base, "", parts.receipt)
+        return _refused(parts, base) or _no_failure(mail.fields, base, "", parts.receipt)
     if not recipients and (parts.in_words or not parts.status) and (_automatic(mail.fields) or not suspicious):
         return _no_failure(mail.fields, base, "it does not come from a mail system")
     records = read_records(parts.text, _aside(mail.fields, parts.original))
@@ -154,6 +154,23 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
         sender=address_of(status.mail.get("x-postfix-sender", "") or status.mail.get("x-sendgrid-sender", "")),
         message_id=_original_id(mail.fields, status, parts),
         recipients=tuple(_unique(recipients)[:RECIPIENTS_MAX]),
+    )
+
+
+def _refused(parts: _Parts, base: Report) -> Report | None:
+    """A receipt that says that the mail was thrown away unread, and why: how some servers refuse what they took."""
+    receipt = read_fields(parts.receipt.lstrip("\n").encode("utf-8", "replace"))[0]
+    disposition = receipt.first("disposition").lower()
+    who = typed(field_text(receipt.first("final-recipient", "original-recipient")))
+    text = parts.text[:20_000]
+    if not who or b"automatic" not in disposition or b"deleted" not in disposition or not FAILS.search(text):
+        return None
+    return replace(
+        base,
+        kind=ReportKind.FAILURE,
+        reason="a receipt (RFC 8098) of a mail that was refused",
+        message_id=message_id(receipt.first("original-message-id")),
+        recipients=(_failed(who, read_reply(text)),),
     )
 
 
@@ -262,7 +279,8 @@ def _suspicious(fields: Fields) -> bool:
     """Whether a mail may be a mail system's: by whom it is from, to where it answers, what it calls itself."""
     sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
     if fields.first("list-unsubscribe", "list-post") and not fields.first("x-failed-recipients"):
-        return False  # mail to many; a mail system writes to one
+        # Mail to many, unless a list passed a report on: a mail system itself writes to one.
+        return bool(DAEMONS.search(sender) and (REPORT_SUBJECT.search(subject) or DELAYS.search(subject)))
     return bool(
         DAEMONS.search(sender)
         or field_text(fields.first("return-path")) == "<>"

@@ -18,7 +18,7 @@ TEXT_MAX = 64 << 10  # characters that a reply is looked for in
 _CODE = re.compile(
     r"(?:^\s{0,40}(?:(?:[\w ]{0,12}<<<|reason:|\(reason:|error:|out:|smtp;|#|2\d\d[ -]\S{1,80})\s{0,10}){0,3}"
     r"|[:;'\"(<\[#]\s{0,10}|\],\s{0,3}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
-    r"#?([45][0-5]\d)(?=[ \-:;,]|\s*$|<)(?! ?(?:seconds|minutes|hours|days|bytes|[km]b)\b)",
+    r"#?((?:4[0-5]|5[0-579])\d)(?=[ \-:;,]|\s*$|<)(?! ?(?:seconds|minutes|hours|days|bytes|[km]b)\b)",
     re.IGNORECASE,
 )
 _QUOTED_CODE = re.compile(r"(?:returned|said:?|was:?) {0,4}['\"]?#?[45][0-5]\d\b", re.IGNORECASE)

@@ -38,6 +38,8 @@ _BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b\ufeff]")
 _SKIPPED_TAGS = frozenset({"style", "script", "head", "title"})
 _BREAKING_TAGS = frozenset(("br", "p", "div", "tr", "li", "h1", "h2", "h3", "h4", "table", "blockquote", "pre"))
+_BREAKS = re.compile(r"<(?:br|p|div|tr|li)\b", re.IGNORECASE)
+_KEEPS = re.compile(r"<(?:pre|plaintext|xmp)\b|white-space: ?pre", re.IGNORECASE)
 _TAG_NAME = re.compile(r"(/?)([A-Za-z][A-Za-z0-9]{0,11})")
 _YEAR_MIN, _YEAR_MAX = 1980, 2200
 
@@ -125,7 +127,10 @@ def one_line(text: str) -> str:
 
 def html_text(text: str) -> str:
     """The words of an HTML text, lines where it breaks them."""
-    first, *pieces = text.replace("\r", " ").split("<")
+    text = text.replace("\r", " ")
+    if _BREAKS.search(text) and not _KEEPS.search(text):  # its own line ends are white space
+        text = text.replace("\n", " ")
+    first, *pieces = text.split("<")
     found = [first]
     skipped = ""  # the tag, or "!--", until whose end nothing counts
     for piece in pieces:
