@@ -35,7 +35,7 @@ ORIGINAL_FOLLOWS = _any(
 CLOSES = _any(
     r"^\W{0,20}(?:if your message was also sent to|please do not reply|for further assistance|for more information)",
     r"^\W{0,20}(?:reporting-mta|arrival-date|final-recipient|original-recipient)\s*:",
-    r"^\W{0,20}please note that this is only|^\W{0,20}please reply to\b|^\W{0,20}if you feel\b|^\W{0,20}system contact:",
+    r"^\W{0,20}(?:please note that this is only|please reply to\b|if you feel\b|system contact:)",
     r"^\W{0,20}additional information\W{0,20}$",
     r"^\W{0,20}(?:the (?:message|mail) (?:is kept|will be retried)|this nondelivery report was generated)",
     r"^\W{0,20}(?:続けて|本メールに|このメールに心当たり)",
