@@ -24,6 +24,7 @@ from resend.model import Bucket, CauseClass, Identity, State
 
 if TYPE_CHECKING:
     from resend.flows.plan import MadePlan
+    from resend.flows.preflight import Finding
     from resend.stores.rows import PlanRecord
 
 app = typer_app()
@@ -78,8 +79,8 @@ def make(
         identity=identity,
         includes=tuple(_include(word) for word in include or ()),
         recipient_gap=gap,
-        again=again,
         domain_share=config.run.domain_share,
+        again=again,
         reason=reason,
     )
     if compare:
@@ -167,8 +168,18 @@ def _made(screen: Screen, made: MadePlan) -> None:
     for text in made.warnings:
         screen.row("warning", text=text)
         screen.line(f"warning: {text}")
+    for item in made.preflight:
+        show_finding(screen, item)
     screen.line()
     screen.line(f"next: resend run {record.id[:12]} --confirm {record.total}")
+
+
+def show_finding(screen: Screen, item: Finding, *, note: bool = False) -> None:
+    """One check of an address that mail leaves from; one that is in order is a row only. `note`: beside the data."""
+    screen.row("preflight", egress=item.egress, check=item.check, standing=item.standing, text=item.text)
+    words = {"ok": "", "warns": "warning", "fails": "run refuses this", "unknown": "could not be told"}[item.standing]
+    if words:
+        (screen.note if note else screen.line)(f"{words}: {item.egress}: {item.text}")
 
 
 @plan_app.command("list")

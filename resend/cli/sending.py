@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from resend.cli.border import Done
 from resend.cli.caughtup import OUTCOMES
 from resend.cli.control import operator
 from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
-from resend.cli.plans import PlanId
+from resend.cli.plans import PlanId, show_finding
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.cli.status import relayed, show_providers
@@ -71,6 +72,10 @@ def run(
     provider_not_recovered: Annotated[
         str, typer.Option("--provider-not-recovered", metavar="REASON", help="send though it still refuses; audited")
     ] = "",
+    egress_not_ready: Annotated[
+        str,
+        typer.Option("--egress-not-ready", metavar="REASON", help="send though PTR or SPF speak against it; audited"),
+    ] = "",
     to_sink: Annotated[
         str, typer.Option("--to-sink", metavar="HOST:PORT", help="rehearse: all mail goes there, on a copied ledger")
     ] = "",
@@ -101,6 +106,8 @@ def run(
             in_doubt=in_doubt or "",
             evidence_age=duration(evidence_age, "--evidence-age") if evidence_age else None,
             not_recovered=provider_not_recovered.strip(),
+            not_ready=egress_not_ready.strip(),
+            tell=partial(show_finding, screen, note=True),
             who=operator(),
         )
         again = f"resend run {record.id[:12]} --confirm {count}"

@@ -16,14 +16,16 @@ from typing import Any
 
 from resend.config import Config
 from resend.errors import StalePlan, UsageError
-from resend.flows import proofs
+from resend.flows import preflight, proofs
 from resend.flows.bodies import StoredBodies
+from resend.flows.preflight import Finding
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
 from resend.model import Bucket, Identity, PlanState
 from resend.planner import lanes
 from resend.planner.draft import Candidate, Draft, Options, draft
 from resend.planner.lanes import Lane
+from resend.policy import spf
 from resend.policy.content import canonical
 from resend.policy.dkim import Lookup
 from resend.policy.dressing import FROZEN, Dressing
@@ -36,7 +38,7 @@ from resend.stores.home import Home
 from resend.stores.incidents import Mails
 from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
-from resend.stores.plans import PlanFile, PlanRow, write_plan
+from resend.stores.plans import Door, PlanFile, PlanRow, write_plan
 from resend.stores.rows import PlanRecord
 
 __all__ = [
@@ -67,6 +69,7 @@ class MadePlan:
     accepted: Mapping[str, float]  # mails per second that a provider took while it throttled, by the evidence
     again: bool  # the same plan was there already
     warnings: tuple[str, ...] = ()
+    preflight: tuple[Finding, ...] = ()  # of the addresses that it leaves from
 
 
 def make_plan(
@@ -78,10 +81,11 @@ def make_plan(
     options: Options,
     now: datetime,
     lookup: Lookup | None = None,
+    names: spf.Lookup | None = None,
 ) -> MadePlan:
     """Freeze what is in the bucket `resend` now. The same input gives the same plan, which is then simply found.
 
-    `lookup`: how DKIM keys are found, DNS unless given.
+    `lookup`: how DKIM keys are found, `names`: how addresses and senders are; DNS unless given.
     """
     record = find_incident(ledger, incident)
     bodies = StoredBodies(home, load_signer(config))
@@ -102,6 +106,14 @@ def make_plan(
         lookup=lookup or proofs.dns_txt,
     )
     told = tuple(warnings)
+    doors = Counter((row.egress, row.provider, row.envelope_from) for row in made.rows)
+    found = preflight.inspect(
+        config,
+        ledger,
+        [Door(egress=by, provider=to, envelope_from=sender, mails=count) for (by, to, sender), count in doors.items()],
+        now=now,
+        lookup=names,
+    )
     frozen = PlanRecord(
         id=made.id,
         incident_id=record.id,
@@ -129,6 +141,7 @@ def make_plan(
         accepted={name: rate for name, rate in accepted.items() if name in served},
         again=known is not None,
         warnings=told,
+        preflight=tuple(found),
     )
 
 
@@ -209,7 +222,7 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
         current = [row for row in affected.rows() if row["bucket"] != Bucket.FOLDED]
     wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
     others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
-    bodies = StoredBodies(home)
+    bodies, ways = StoredBodies(home), routes(config).names()
     people = _candidates(
         home, config, iter(wanted.values()), plan.incident_id, Dressing.load(config, load_signer(config)), now
     )
@@ -221,6 +234,7 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             kind, what = DiffKind.CHANGED, ""
             if candidate is not None:
                 what = _changed(row, candidate, bodies, config.tz)
+                what = what or ("" if row.egress in ways else f"its egress {row.egress} is no longer in the config")
             elif other is None:
                 kind, what = DiffKind.REMOVED, "no longer among the affected"
             else:

@@ -19,11 +19,12 @@ from urllib.parse import quote
 from sqlalchemy import insert, select, update
 
 from resend.clock import to_text
-from resend.config import CatalogConfig, Config, RelayConfig
+from resend.config import Config
 from resend.errors import ConfigError, StoreError, UsageError
 from resend.executor.run import RunSummary
 from resend.flows import run as sending
 from resend.flows.plan import find_plan
+from resend.policy.egress import egresses
 from resend.policy.routes import Route, Routes, split_endpoint
 from resend.stores.home import Home, exclusive, private_opener
 from resend.stores.ledger import Ledger, open_ledger
@@ -62,14 +63,13 @@ def rehearse(
     with exclusive(place / "run.lock", what="the rehearsal"):
         copy(ledger, place / "ledger.db")
         with open_ledger(f"sqlite:///{place / 'ledger.db'}", Home(place), create=False) as copied:
-            nowhere_else = config.model_copy(update={"relay": RelayConfig(), "catalog": CatalogConfig(), "mx_map": {}})
             summary = sending.rehearsal(
                 home,
-                nowhere_else,
+                config,
                 copied,
                 record.id,
                 replace(options, follow=None, blind=True, in_doubt="hold"),
-                Routes(Route(host, port, relay=False, egress="sink")),
+                Routes(None, {}, egresses(config), sink=Route(host, port, relay=False, egress="sink")),
                 progress=progress,
             )
             yield Rehearsed(summary, copied)

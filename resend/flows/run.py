@@ -21,25 +21,24 @@ from pathlib import Path
 
 import uvloop
 
-from resend.clock import SystemClock, format_duration, from_micros, to_micros
-from resend.collect.tail import LogTail
-from resend.config import Config
+from resend.clock import SystemClock, format_duration
+from resend.config import CatalogConfig, Config, RelayConfig
 from resend.errors import ResendError, StoreError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
+from resend.flows import egress, follow
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
 from resend.flows.ready import lacks
 from resend.flows.recovery import unrecovered
 from resend.flows.vetoes import project_catalog
-from resend.linker.live import LiveTraffic
-from resend.linker.reconcile import FateTracker
 from resend.model import PlanState
+from resend.planner import lanes
 from resend.policy.classify import Rules
 from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
-from resend.policy.routes import Routes, routes
-from resend.stores import batches, doubt, fates, lifecycle
+from resend.policy.routes import Routes, routes, unfollowed
+from resend.stores import batches, doubt, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.control import note
@@ -48,14 +47,8 @@ from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile
 from resend.stores.rows import PlanRecord
-from resend.stores.transitions import FateChange
-from resend.stores.unsettled import Unsettled, unsettled
 from resend.stores.writer import LedgerWriter
 
-_FOLLOW_S = 0.5
-_LAST_WORD_S = 5.0  # what the relay's log says this soon after the last mail still belongs to the run
-_LIVE_S = 1.0
-_RACE_S = 10.0  # a 250 is durable within this time of the relay's own log line
 Progress = Callable[[Run], None]
 
 
@@ -70,6 +63,8 @@ class RunOptions:
     in_doubt: str = ""
     evidence_age: timedelta | None = None  # raises [run] max_evidence_age; audited
     not_recovered: str = ""  # why to send to a provider that still refuses; audited
+    not_ready: str = ""  # why to send from an address that receivers will distrust; audited
+    tell: egress.Tell = lambda _: None  # is given what the preflight found not to be in order
     who: str = "operator"
 
 
@@ -90,7 +85,12 @@ def run(
         if plan.state is PlanState.READY:
             check_fresh(home, config, ledger, plan, now=now)
             _check_recovered(home, config, ledger, plan, options, now)
+            egress.starts(
+                home, config, ledger, plan, anyway=options.not_ready, who=options.who, tell=options.tell, now=now
+            )
             _start(home, ledger, plan, now)
+        else:
+            egress.resumed(config, ledger, plan, now=now)
         if options.evidence_age is not None:
             config = _with_age(config, ledger, plan, options, options.evidence_age, now)
         _recover(ledger, now, release=(options.in_doubt or config.run.in_doubt) == "resend", plan_id=plan.id)
@@ -129,7 +129,10 @@ def rehearsal(
     *,
     progress: Progress | None = None,
 ) -> RunSummary:
-    """As `run`, in a copied ledger that the caller has locked, and everything goes to `sink` (flows/rehearsal.py)."""
+    """As `run`, in a copied ledger that the caller has locked, and everything goes to `sink` (flows/rehearsal.py).
+
+    The relay's log is not followed, the catalog not asked again.
+    """
     with ledger.read() as conn:
         if not lifecycle.in_rehearsal(conn):
             raise StoreError("this is no copy of a ledger", where=ledger.where, next_step="report it: a defect")
@@ -138,7 +141,8 @@ def rehearsal(
         check_fresh(home, config, ledger, plan, now=now)
         _start(home, ledger, plan, now)
     _recover(ledger, now, release=False, plan_id=plan.id)
-    return _execute(home, config, ledger, plan.id, options, progress, due_only=False, sink=sink)
+    alone = config.model_copy(update={"relay": RelayConfig(), "egress": {}, "catalog": CatalogConfig()})
+    return _execute(home, alone, ledger, plan.id, options, progress, due_only=False, sink=sink)
 
 
 def _confirmed(ledger: Ledger, plan_ref: str, options: RunOptions) -> PlanRecord:
@@ -187,11 +191,13 @@ def _with_age(
 
 def _feedback(config: Config, options: RunOptions) -> None:
     """Behind a relay its log tells the fate; without it the operator must say that it is sent blind."""
-    if routes(config).relays() and not (options.blind or options.follow or config.relay.log):
+    unseen = sorted(unfollowed(config, options.follow))
+    if unseen and not options.blind:
+        known = routes(config).named(unseen[0])
         raise UsageError(
             "mail goes through a relay whose log is not followed: its 250 is not the end",
-            where="[relay] log",
-            next_step="name the log with --follow LOG or [relay] log, or say --blind",
+            where="[relay] log" if known is None else f"{known.where} log",
+            next_step="name the log there or with --follow LOG, or say --blind",
         )
 
 
@@ -237,7 +243,10 @@ def _execute(
 ) -> RunSummary:
     """Send. `sink`: everything goes there (a rehearsal), not where the config says."""
     shared = ledger.dialect != "sqlite"
-    log = options.follow or (Path(config.relay.log) if config.relay.log else None)
+    known = sink or routes(config)
+    logs = follow.logs(config, options.follow)
+    rates = egress.rates(ledger, plan_id)
+    elsewhere = {} if sink else egress.elsewhere(config, ledger, plan_id, now=datetime.now(UTC))
 
     async def main() -> RunSummary:
         table = ProviderTable.load(config.providers)
@@ -248,10 +257,12 @@ def _execute(
                 worker=f"{socket.gethostname()}:{os.getpid()}" + (f":{secrets.token_hex(2)}" if shared else ""),
                 writer=writer,
                 clock=SystemClock(),
-                connector=SmtpConnector(config.relay, local_hostname=socket.gethostname()),
+                connector=SmtpConnector(config.relay, socket.gethostname(), {} if sink else egress.configs(config)),
                 rules=Rules.load(),
-                routes=sink or routes(config),
+                routes=known,
                 profile=table.profile,
+                own=lambda by, profile: lanes.own(by, profile, known, rates),
+                elsewhere=elsewhere,
                 render=bodies.renderer(),
                 options=Options(
                     connections=options.connections or config.run.connections,
@@ -276,14 +287,12 @@ def _execute(
             if _queries(config):
                 await _refresh(running, home, config, ledger)
                 beside.append(asyncio.create_task(_refreshing(running, home, config, ledger)))
-            if log is not None:
-                beside.append(
-                    asyncio.create_task(_follow(running, ledger, config, log, anyway=bool(options.not_recovered)))
-                )
+            said = bool(options.not_recovered)
+            beside += [asyncio.create_task(follow.follow(running, ledger, config, log, anyway=said)) for log in logs]
             try:
                 summary = await running.execute()
-                if log is not None:
-                    await _last_word(running, plan_id)
+                if logs:
+                    await follow.last_word(running, plan_id)
                     running.check()
             finally:
                 for task in beside:
@@ -294,64 +303,6 @@ def _execute(
             return summary
 
     return uvloop.run(main())
-
-
-async def _follow(running: Run, ledger: Ledger, config: Config, log: Path, *, anyway: bool) -> None:
-    """Read the relay's log as it grows, move fates on, and let live mail go first. A lost log pauses the run.
-
-    `anyway`: a person has said why it is sent though the provider still refuses; live deferrals park nothing then.
-    """
-    tail = LogTail(log, tz=config.tz)
-    tracker = FateTracker(config.collect.own_relays)
-    live = LiveTraffic(
-        ProviderTable.load(config.providers).of,
-        frozenset({"127.0.0.1", "::1", *config.collect.own_relays}),
-        hold_us=int(_RACE_S * 1e6) if routes(config).relays() else 0,
-    )
-    waiting: dict[str, float] = {}  # queue ids that the relay named before our 250 was durable
-    read = told = running.clock.monotonic()
-    most = config.run.max_evidence_age
-    try:
-        while True:
-            events = await asyncio.to_thread(tail.poll)
-            now = running.clock.monotonic()
-            if log.exists():
-                read = now
-            old = now - read > most.total_seconds()
-            running.knows(f"{log} was not there for {format_duration(most)}" if old else "", "relay log")
-            found = tracker.feed(events)
-            waiting = {qid: until for qid, until in waiting.items() if until > now}
-            waiting |= {str(event["qid"]): now + _RACE_S for event in events if event["qid"]}
-            if waiting:
-                tries = await asyncio.to_thread(_tries, ledger, sorted(waiting))
-                found += tracker.watch(tries)
-                for known in tries:
-                    waiting.pop(known.remote_qid, None)
-            for item in found:
-                change = FateChange(key=item.key, fate=item.fate, at=from_micros(item.at_us), reply=item.reply)
-                running.write(change)
-                running.fated(item.key, item.fate, item.reply)
-            clock = to_micros(running.clock.now())
-            live.feed(events, clock)
-            if now - told >= _LIVE_S:
-                told = now
-                seen = live.now(clock, tracker.followed)
-                running.live({name: (rate, "" if anyway else why) for name, (rate, why) in seen.items()})
-            if not events:
-                await asyncio.sleep(_FOLLOW_S)
-    except Exception as error:
-        running.fail(error)
-
-
-async def _last_word(running: Run, plan_id: str) -> None:
-    """Give the relay's log a moment to tell of the last mails; what it keeps is for `reconcile`."""
-    if not (running.counts["accepted"] and any(lane.feedback for lane in running.lanes.values())):
-        return
-    until = running.clock.monotonic() + _LAST_WORD_S
-    while running.clock.monotonic() < until and running.error is None and not running.stopped:
-        if not await running.writer.call(lambda conn: fates.unheard(conn, plan_id=plan_id)):
-            return
-        await asyncio.sleep(_FOLLOW_S / 2)
 
 
 def _queries(config: Config) -> bool:
@@ -380,8 +331,3 @@ async def _refreshing(running: Run, home: Home, config: Config, ledger: Ledger) 
             await _refresh(running, home, config, ledger)
     except Exception as error:
         running.fail(error)
-
-
-def _tries(ledger: Ledger, qids: list[str]) -> list[Unsettled]:
-    with ledger.read() as conn:
-        return list(unsettled(conn, qids=qids))

@@ -30,9 +30,13 @@ class Lane:
 def own(egress: str, profile: Profile, routes: Routes, rates: Mapping[str, float]) -> Profile:
     """The profile as it holds for an egress, with the ceiling of `rates` (PROVIDER, or EGRESS/PROVIDER before it)."""
     limited = routes.limited(egress, profile)
-    short = egress.partition(":")[2]
-    rate = rates.get(f"{short}/{profile.name}", rates.get(profile.name, limited.rate))
-    return replace(limited, rate=rate)
+    rate = asked(rates, egress, profile.name)
+    return limited if rate is None else replace(limited, rate=rate)
+
+
+def asked(rates: Mapping[str, float], egress: str, provider: str) -> float | None:
+    """The ceiling that `rates` names for an (egress, provider), None where it names none."""
+    return rates.get(f"{egress.partition(':')[2]}/{provider}", rates.get(provider))
 
 
 def spans(

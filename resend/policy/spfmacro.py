@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from urllib.parse import quote
 
 _EXPAND = r"%\{[slodiphvSLODIPHV](?:0*[1-9]\d{0,2})?[rR]?[.\-+,/_=]*\}|%%|%_|%-"
 _LITERAL = r"[\x21-\x24\x26-\x7e]"
 _STRING = re.compile(rf"(?:{_EXPAND}|{_LITERAL})*")
 _END = re.compile(r"\.(?:[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|[A-Za-z0-9]+-[A-Za-z0-9-]*[A-Za-z0-9])\.?$")
 _MACRO = re.compile(r"%(?:\{([a-zA-Z])(\d*)([rR]?)([.\-+,/_=]*)\}|([%_-]))")
+_RESERVED = re.compile(r"[^A-Za-z0-9._~-]")  # RFC 3986 2.3: all but the unreserved
 _ESCAPES = {"%": "%", "_": " ", "-": "%20"}
 
 
@@ -29,6 +29,10 @@ def is_domain_spec(text: str) -> bool:
     if not text or not is_macro_string(text):
         return False
     return re.search(rf"(?:{_EXPAND})$", text) is not None or _END.search(text) is not None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Macros:
         if digits:
             parts = parts[-int(digits) :]
         text = ".".join(parts)
-        return quote(text, safe="-._~") if letter.isupper() else text
+        return _RESERVED.sub(_escaped, text) if letter.isupper() else text
 
     def _value(self, letter: str) -> str:
         local, _, domain = self.sender.rpartition("@")

@@ -72,6 +72,16 @@ class PlanBatch:
     zone: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """So many mails of a plan leave by this egress to this provider under this envelope sender."""
+
+    egress: str
+    provider: str
+    envelope_from: str
+    mails: int
+
+
 def plan_path(home: Home, plan_id: str) -> Path:
     return home.derived / f"plan-{plan_id}.parquet"
 
@@ -152,6 +162,14 @@ class PlanFile:
                 after_s=after_s,
                 zone=zone,
             )
+
+    def doors(self) -> Iterator[Door]:
+        """By which egress the mails leave, to whom and under which envelope senders."""
+        cursor = self._run(
+            f"SELECT egress, provider, envelope_from, count(*) FROM {self._source} GROUP BY ALL ORDER BY ALL", []
+        )
+        for egress, provider, envelope_from, mails in cursor.fetchall():
+            yield Door(egress=egress, provider=provider, envelope_from=envelope_from, mails=mails)
 
     def _run(self, query: str, values: Sequence[object]) -> duckdb.DuckDBPyConnection:
         try:
