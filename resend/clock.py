@@ -48,8 +48,8 @@ def to_text(at: datetime) -> str:
     if at.tzinfo is None:
         raise ValueError(f"naive datetime {at!r}")
     t = at if at.tzinfo is UTC else at.astimezone(UTC)
-    day = f"{t.year:04}-{t.month:02}-{t.day:02}"  # isoformat takes twice as long, strftime ten times
-    return f"{day}T{t.hour:02}:{t.minute:02}:{t.second:02}.{t.microsecond:06}Z"
+    parts = (t.year, t.month, t.day, t.hour, t.minute, t.second, t.microsecond)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % parts  # isoformat takes twice as long; several for each mail
 
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
