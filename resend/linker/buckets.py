@@ -16,7 +16,7 @@ import duckdb
 from sqlalchemy import Connection
 
 from resend.clock import to_micros
-from resend.model import Action, Bucket, CauseClass, Confidence, OutcomeStatus, State
+from resend.model import Action, Bucket, CauseClass, Confidence, Fate, OutcomeStatus, State
 from resend.policy.address import fold
 from resend.policy.verdict import Facts, bucket_of
 from resend.stores import incidents, queueacts, sql
@@ -113,9 +113,13 @@ def place(
 
 def standing(con: duckdb.DuckDBPyConnection, connection: Connection) -> None:
     """Make temp table `standing` from `frozen`: the newest Delivery that the ledger has of each mail."""
-    columns = {"release": "VARCHAR", "rcpt_key": "VARCHAR", "generation": "INTEGER", "state": "VARCHAR"}
+    columns = dict.fromkeys(("release", "rcpt_key", "generation", "state", "fate"), "VARCHAR") | {
+        "generation": "INTEGER"
+    }
     rows = past_deliveries(connection)
-    sql.create_table(con, "past", columns, ((row.release, row.rcpt_key, row.generation, row.state) for row in rows))
+    sql.create_table(
+        con, "past", columns, ((row.release, row.rcpt_key, row.generation, row.state, row.fate) for row in rows)
+    )
     con.execute(f"CREATE OR REPLACE TEMP TABLE standing AS {sql.load('link/freeze/standing')}")
 
 
@@ -183,6 +187,7 @@ def _facts(row: dict[str, Any], again: bool) -> Facts:
     return Facts(
         folded=row["folded"],
         past_state=State(row["past_state"]) if row["past_state"] else None,
+        past_fate=Fate(row["past_fate"]) if row["past_fate"] else None,
         again=again,
         arrived=row["arrived"],
         status=OutcomeStatus(row["status"]),

@@ -17,6 +17,7 @@ from resend.model import (
     Cause,
     CauseClass,
     Confidence,
+    Fate,
     OutcomeStatus,
     State,
     Verdict,
@@ -149,6 +150,7 @@ class Facts:
     verdict_reason: str
     folded: bool = False  # another mail of the same release to the same recipient stands for it
     past_state: State | None = None  # of the Delivery that the ledger has for it
+    past_fate: Fate | None = None  # of an accepted one, as far as it is known
     again: bool = False  # plan make --again
     arrived: bool = False  # evidence after the incident was frozen: it was delivered
     maybe_delivered: bool = False
@@ -176,7 +178,7 @@ def _settled(facts: Facts, includes: Collection[str]) -> tuple[Bucket, str] | No
         return Bucket.FOLDED, "another mail of this release to this recipient stands for it"
     sent_again = facts.again and facts.past_state is State.ACCEPTED  # what may still be sent is never planned twice
     if facts.past_state is not None and facts.past_state not in REGENERABLE_STATES and not sent_again:
-        return Bucket.ALREADY_RESENT, f"the ledger has it: {facts.past_state}"
+        return Bucket.ALREADY_RESENT, _ledger_has(facts.past_state, facts.past_fate)
     match facts.status:
         case OutcomeStatus.DELIVERED_LATE:
             return Bucket.DELIVERED_LATE, "delivered late"
@@ -202,6 +204,23 @@ def _settled(facts: Facts, includes: Collection[str]) -> tuple[Bucket, str] | No
             return None
         case _:
             assert_never(facts.confidence)
+
+
+def _ledger_has(state: State, fate: Fate | None) -> str:
+    """What became of a resend so far. That somebody took it is not yet that it arrived."""
+    if state is not State.ACCEPTED:
+        return f"the ledger has it: {state}"
+    match fate:
+        case Fate.DELIVERED:
+            return "it was resent, and delivered"
+        case Fate.RETURNED:
+            return "it was resent, and returned later: 'plan make --again' would send it once more"
+        case Fate.QUEUED_AT_RELAY:
+            return "it was resent: the relay has it, and tries again"
+        case Fate.UNSEEN:
+            return "it was resent: the relay took it, and its log has not told of it"
+        case None:
+            return "it was resent, and accepted"
 
 
 def _forbidden(facts: Facts) -> tuple[Bucket, str] | None:

@@ -28,6 +28,7 @@ class PastDelivery:
     rcpt_key: str
     generation: int
     state: str
+    fate: str  # of an accepted one: model.Fate, or "" where it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +45,9 @@ class OwnTry:
 
 def past_deliveries(connection: Connection) -> Iterator[PastDelivery]:
     """Every Delivery of the ledger."""
-    query = select(delivery.c.release, delivery.c.rcpt_key, delivery.c.generation, delivery.c.state)
+    query = select(delivery.c.release, delivery.c.rcpt_key, delivery.c.generation, delivery.c.state, delivery.c.fate)
     for row in connection.execute(query, execution_options={"yield_per": _CHUNK}):
-        yield PastDelivery(row.release, row.rcpt_key, row.generation, row.state)
+        yield PastDelivery(row.release, row.rcpt_key, row.generation, row.state, row.fate)
 
 
 def own_tries(connection: Connection) -> Iterator[OwnTry]:

@@ -204,6 +204,10 @@ def test_what_waits_at_the_relay_or_came_back_is_left_as_in_run(cli, ready, rece
     (place / "resend.toml").write_text(toml(""))
     with sqlite3.connect(place / "home/ledger.db") as con:
         con.execute("UPDATE delivery SET fate = ? WHERE key = (SELECT min(key) FROM delivery)", (fate,))
+    reasons = {row["name"]: row["reasons"] for row in cli("preview", plan["incident"], "--json").of("bucket")}
+    resent = reasons["already_resent"]
+    assert sorted(resent.values()) == [1, 19] and "it was resent, and delivered" in resent
+    assert any("returned later" in reason for reason in resent) is (fate == "returned")
     name = "returned" if fate == "returned" else "pending"
     found = cli("catch-up", "--json")
     assert found.exit == Exit.LEFT and found.summary["left"] == {name: 1} and found.summary[name] == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resend.model import Action, Bucket, Cause, CauseClass, Confidence, OutcomeStatus, Scope, State
+from resend.model import Action, Bucket, Cause, CauseClass, Confidence, Fate, OutcomeStatus, Scope, State
 from resend.policy.verdict import Burst, Facts, bucket_of, decide, waves
 
 
@@ -136,6 +136,8 @@ def test_the_order_of_buckets_is_that_of_the_model() -> None:
         ({"past_state": State.GAVE_UP}, Bucket.RESEND, ""),
         ({"past_state": State.IN_DOUBT, "again": True}, Bucket.ALREADY_RESENT, "in_doubt"),
         ({"past_state": State.DEFERRED, "again": True}, Bucket.ALREADY_RESENT, "deferred"),
+        ({"past_state": State.ACCEPTED, "past_fate": Fate.RETURNED}, Bucket.ALREADY_RESENT, "returned later"),
+        ({"past_state": State.ACCEPTED, "past_fate": Fate.DELIVERED}, Bucket.ALREADY_RESENT, "and delivered"),
         ({"past_state": State.ACCEPTED, "again": True}, Bucket.RESEND, ""),
     ],
 )
@@ -165,6 +167,7 @@ FACTS = st.builds(
     verdict_reason=st.just("because"),
     folded=st.booleans(),
     past_state=st.none() | st.sampled_from(State),
+    past_fate=st.none() | st.sampled_from(Fate),
     again=st.booleans(),
     arrived=st.booleans(),
     maybe_delivered=st.booleans(),

@@ -2,7 +2,7 @@
 --   mail, what was resent, what must not be sent, the content.
 -- Parameters: now_us BIGINT, microseconds UTC. Reads frozen, release, veto(kind, subject, reason, scope, evidence),
 --   left_queue(outcome_id: taken out of a mail host's queue, by a confirmed hold or deletion), bodiless(release, message_id),
---   key_of(outcome_id, key, standing_key, folded, generation, state).
+--   key_of(outcome_id, key, standing_key, folded, generation, state, fate).
 -- Columns: outcome_id, then the facts; generation is the one that a new Delivery would get.
 WITH linked AS (
   SELECT
@@ -59,6 +59,7 @@ SELECT
   f.outcome_id,
   (coalesce(l.copy, 1) > 1 OR f.copy_delivered) AS folded,
   k.state AS past_state,
+  k.fate AS past_fate,
   k.generation,
   CASE WHEN q.outcome_id IS NOT NULL AND f.status = 'still_queued' THEN 'expired' ELSE f.status END AS status,
   f.maybe_delivered,

@@ -14,6 +14,7 @@ JOIN key_of AS n ON n.outcome_id = f.outcome_id
 JOIN judged AS j
   ON j.folded = k.folded
   AND j.past_state = k.past_state
+  AND j.past_fate = k.past_fate
   AND j.status = k.status
   AND j.maybe_delivered = k.maybe_delivered
   AND j.confidence = k.confidence

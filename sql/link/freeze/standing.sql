@@ -1,6 +1,6 @@
 -- Purpose: what was resent of each affected mail before: the newest Delivery of the same release and recipient.
--- Parameters: none. Reads frozen, past(release, rcpt_key, generation, state).
--- Columns: outcome_id, release, rcpt_key, rcpt, generation (0 none), state ('' none).
+-- Parameters: none. Reads frozen, past(release, rcpt_key, generation, state, fate).
+-- Columns: outcome_id, release, rcpt_key, rcpt, generation (0 none), state ('' none), fate ('' none).
 WITH newest AS (
   SELECT release, rcpt_key, max(generation) AS generation
   FROM past
@@ -12,7 +12,8 @@ SELECT
   f.rcpt_key,
   f.rcpt,
   coalesce(p.generation, 0) AS generation,
-  coalesce(p.state, '') AS state
+  coalesce(p.state, '') AS state,
+  coalesce(p.fate, '') AS fate
 FROM frozen AS f
 LEFT JOIN newest AS n ON n.release = f.release AND n.rcpt_key = f.rcpt_key AND f.recipient_id <> ''
 LEFT JOIN past AS p ON p.release = n.release AND p.rcpt_key = n.rcpt_key AND p.generation = n.generation
