@@ -62,6 +62,7 @@ def outcomes(home: Home, config: Config, *, own: Own = ()) -> OutcomeFiles:
     `own` resends are left out: they are no originals, and their arrival says nothing of the original.
     """
     evidence = Evidence(home)
+    own = _logged(evidence, own)
     id_ = _identity(evidence.manifest_id(), config, own)
     folder = home.derived / id_
     files = OutcomeFiles(id_, *(folder / f"{name}.parquet" for name in _TABLES))
@@ -89,6 +90,19 @@ def outcomes(home: Home, config: Config, *, own: Own = ()) -> OutcomeFiles:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return files
+
+
+def _logged(evidence: Evidence, own: Own) -> Own:
+    """Those of `own` that the evidence has a line of: the others change nothing, however many a run adds."""
+    if not own:
+        return own
+    with sql.connect() as con:
+        evidence.attach(con)
+        sql.create_table(con, "own_resend", {"qid": "VARCHAR", "at_us": "BIGINT"}, own)
+        found = {
+            qid for (qid,) in con.execute("SELECT DISTINCT qid FROM events SEMI JOIN own_resend USING (qid)").fetchall()
+        }
+    return [item for item in own if item[0] in found]
 
 
 def _sweep(home: Home) -> None:

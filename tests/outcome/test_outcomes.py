@@ -280,6 +280,13 @@ def test_outcomes_are_computed_once_for_the_same_evidence(home: Home, tmp_path: 
     assert not [path for path in home.derived.iterdir() if path.name.endswith(".tmp")]
 
 
+def test_resends_that_no_log_names_yet_change_no_outcome(last_words: Run, home: Home) -> None:
+    last_words(arrives("10:00:00", "AAAA1", "m1@x") + tries("10:00:01", "AAAA1", "a@example.net", "bounced", "550 no"))
+    known = outcomes(home, Config()).id
+    assert outcomes(home, Config(), own=[("ZZZZ1", 1_000_000)]).id == known
+    assert outcomes(home, Config(), own=[("ZZZZ1", 1_000_000), ("AAAA1", 1_000_000)]).id != known
+
+
 def test_json_rows_have_the_contract_fields(last_words: Run, home: Home) -> None:
     last_words(arrives("10:00:00", "AAAA1", "m1@x") + tries("10:00:01", "AAAA1", "a@example.net", "deferred", BUSY))
     (row,) = find(home, Config(tz="UTC"))
