@@ -7,8 +7,11 @@ Writes fates through the run's writer. Raises nothing: what breaks ends the run.
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from resend.clock import format_duration, from_micros, to_micros
 from resend.collect.tail import LogTail
@@ -27,6 +30,7 @@ _FOLLOW_S = 0.5
 _LAST_WORD_S = 5.0  # what the relay's log says this soon after the last mail still belongs to the run
 _LIVE_S = 1.0
 _RACE_S = 10.0  # a 250 is durable within this time of the relay's own log line
+_READS = threading.Lock()  # logs are read with what a process has once (collect/parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,13 @@ async def follow(running: Run, ledger: Ledger, config: Config, log: Log, *, anyw
         frozenset({"127.0.0.1", "::1", *config.collect.own_relays}),
         hold_us=int(_RACE_S * 1e6) if routes(config).relays() & log.egresses else 0,
     )
+    source = f"{socket.gethostname()}:{log.path.resolve()}"  # two runs of one host that follow it tell it once
     waiting: dict[str, float] = {}  # queue ids that the relay named before our 250 was durable
     read = told = running.clock.monotonic()
     most = config.run.max_evidence_age
     try:
         while True:
-            events = await asyncio.to_thread(tail.poll)
+            events = await asyncio.to_thread(_poll, tail)
             now = running.clock.monotonic()
             if log.path.exists():
                 read = now
@@ -88,7 +93,8 @@ async def follow(running: Run, ledger: Ledger, config: Config, log: Log, *, anyw
             if now - told >= _LIVE_S:
                 told = now
                 seen = live.now(clock, tracker.followed)
-                running.live({name: (rate, "" if anyway else why) for name, (rate, why) in seen.items()}, log.egresses)
+                rates = {name: (rate, "" if anyway else why) for name, (rate, why) in seen.items()}
+                running.live(rates, log.egresses, log=source)
             if not events:
                 await asyncio.sleep(_FOLLOW_S)
     except Exception as error:
@@ -104,6 +110,11 @@ async def last_word(running: Run, plan_id: str) -> None:
         if not await running.writer.call(lambda conn: fates.unheard(conn, plan_id=plan_id)):
             return
         await asyncio.sleep(_FOLLOW_S / 2)
+
+
+def _poll(tail: LogTail) -> list[dict[str, Any]]:
+    with _READS:
+        return tail.poll()
 
 
 def _tries(ledger: Ledger, log: Log, qids: list[str]) -> list[Unsettled]:

@@ -19,6 +19,7 @@ from resend.config import Config
 from resend.flows.vetoes import project_evidence
 from resend.linker.reconcile import Absent, Fated, settle
 from resend.model import Fate
+from resend.policy.routes import relay_log, routes
 from resend.stores import doubt, fates
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
@@ -50,8 +51,8 @@ def reconcile(
     now: datetime,
     progress: Progress | None = None,
 ) -> Reconciled:
-    """Read `paths` (none: `[relay] log`, where it is set), then settle what the evidence tells. `now` is aware UTC."""
-    logs = list(paths) or ([Path(config.relay.log)] if config.relay.log else [])
+    """Read `paths` (none: the logs of all relays), then settle what the evidence tells. `now` is aware UTC."""
+    logs = list(paths) or list(routes(config).logs(relay_log(config)))
     collected = collect(home, config, logs, progress=progress) if logs else None
     with ledger.read() as conn:
         tries = list(unsettled(conn))

@@ -21,7 +21,7 @@ from resend.flows.recovery import unrecovered
 from resend.linker.incident import open_incident, taken
 from resend.model import CauseClass, Selector
 from resend.planner.draft import Standing
-from resend.policy.routes import routes
+from resend.policy.routes import unfollowed
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
@@ -93,8 +93,8 @@ def _causes(config: Config) -> tuple[str, ...]:
 
 def _unfit(home: Home, config: Config, now: datetime) -> str:
     """Why the evidence carries no decision now, "" where it does."""
-    if routes(config).relays() and not config.relay.log:
-        return "mail goes through a relay whose log is not followed ([relay] log)"
+    if unseen := sorted(unfollowed(config)):
+        return f"mail goes through a relay whose log is not followed: {unseen[0]}"
     manifest = Evidence(home).manifest()
     last = max((part.last_at for part in manifest.parts.values() if part.last_at is not None), default=None)
     if last is None:

@@ -17,7 +17,7 @@ from typing import Any
 from resend.config import Config
 from resend.linker.outcomes import prepare, run
 from resend.model import Fate
-from resend.policy.routes import routes
+from resend.policy.routes import relay_log, routes
 from resend.stores import sql
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
@@ -85,19 +85,21 @@ def settle(home: Home, config: Config, tries: Iterable[Unsettled]) -> Iterator[F
 
 
 def _relay_hosts(manifest: Manifest, config: Config) -> Iterator[tuple[str, str]]:
-    """Hosts that `[relay] log` is of: the log of [relay], or of the one mapped relay."""
-    relays = routes(config).relays()
-    if not config.relay.log or len(relays) != 1:
-        return
-    log = Path(config.relay.log).resolve()
-    parts = {
-        part
-        for source in manifest.sources.values()
-        if not source.former and Path(source.path).resolve() == log
-        for part, _ in source.blocks
-    }
-    for host in sorted({host for part in parts for host in manifest.parts[part].hosts}):
-        yield next(iter(relays)), host
+    """Hosts that a relay's log is of, where the config names it for that relay alone."""
+    known = routes(config)
+    for path, egresses in known.logs(relay_log(config)).items():
+        relays = egresses & known.relays()
+        if len(relays) != 1:
+            continue
+        log = path.resolve()
+        parts = {
+            part
+            for source in manifest.sources.values()
+            if not source.former and Path(source.path).resolve() == log
+            for part, _ in source.blocks
+        }
+        for host in sorted({host for part in parts for host in manifest.parts[part].hosts}):
+            yield next(iter(relays)), host
 
 
 class FateTracker:

@@ -1,4 +1,4 @@
-"""A DNS server on loopback that knows the MX records it is told, can keep silent, and counts what it is asked."""
+"""A DNS server on loopback that knows the records it is told, can keep silent, and counts what it is asked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 
 SILENT, BROKEN, GARBAGE = "silent", "broken", "garbage"
-Zone = Mapping[str, Sequence[str] | str]  # domain -> MX records ("10 mx.example.jp."), or one of the words above
+# domain -> MX records ("10 mx.example.jp."), "NAME TYPE" -> its records; or one of the words above for all of a name
+Zone = Mapping[str, Sequence[str] | str]
 
 
 @dataclass
@@ -85,7 +87,13 @@ def _reply(server: NameServer, raw: bytes) -> bytes | None:
     name = question.question[0].name
     domain = name.to_text(omit_final_dot=True).lower()
     server.asked[domain] += 1
+    kind = dns.rdatatype.to_text(question.question[0].rdtype)
     records = server.zone.get(domain)
+    if records is None:
+        known = any(text.startswith(f"{domain} ") for text in server.zone)
+        records = server.zone.get(f"{domain} {kind}", () if known else None)
+    elif not isinstance(records, str) and kind != "MX":
+        records = ()
     reply = dns.message.make_response(question)
     reply.flags |= dns.flags.RA
     match records:
@@ -98,5 +106,5 @@ def _reply(server: NameServer, raw: bytes) -> bytes | None:
         case None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
         case _ if records:
-            reply.answer.append(dns.rrset.from_text(name, 300, "IN", "MX", *records))
+            reply.answer.append(dns.rrset.from_text(name, 300, "IN", kind, *records))
     return reply.to_wire()
