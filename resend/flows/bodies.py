@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 
 from resend.clock import from_text, to_text
 from resend.model import Identity
 from resend.planner.draft import Candidate
 from resend.policy import unsubscribe
-from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate
+from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate, whole_lines
 from resend.policy.dkim import Signer
 from resend.policy.dressing import dress, unsubscribe_of
 from resend.stores.content import Content, ContentStore
@@ -49,7 +50,7 @@ class StoredBodies:
         if not full:
             validate(template, variables, rcpt=candidate.rcpt, title=candidate.title, sender=candidate.sender)
             return
-        render(
+        data = render(
             template,
             variables,
             key="",
@@ -60,6 +61,8 @@ class StoredBodies:
             rcpt=candidate.rcpt,
             title=candidate.title,
         )
+        if not whole_lines(data):  # a defect of ours; the transaction would not let it leave either
+            raise ContentError("a bare CR, a bare LF or NUL in the mail")
 
     def content_id(self, row: PlanRow, body: Content, variables: str) -> str:
         """The content id that a frozen row would get from the content of now."""
@@ -76,7 +79,9 @@ class StoredBodies:
             if delivery.key not in rows:
                 if len(rows) > _CACHED:
                     rows.clear()
-                plan = plans.setdefault(delivery.plan_id, PlanFile(self._home, delivery.plan_id))
+                if delivery.plan_id not in plans:
+                    plans[delivery.plan_id] = PlanFile(self._home, delivery.plan_id)
+                plan = plans[delivery.plan_id]
                 found = {row.key: row for row in plan.rows(batch_id=delivery.batch_id)}
                 if delivery.key not in found:  # it joined a retry batch
                     found = {row.key: row for row in plan.rows(keys=[delivery.key])}
@@ -88,18 +93,20 @@ class StoredBodies:
         def made(delivery: Delivery) -> tuple[bytes, str]:
             row = frozen(delivery)
             date = delivery.date or row.date or to_text(datetime.now(UTC))
-            data, ours = self._bytes(row, date)
-            return (dress(data, json.loads(row.variables), self.signer, date=date) if ours else data), date
+            variables = json.loads(row.variables)
+            data, ours = self._bytes(row, variables, date)
+            return (dress(data, variables, self.signer, date=date) if ours else data), date
 
         return made
 
     def unsigned(self, row: PlanRow) -> bytes:
         """The mail of a row as a plan may look at it: with all but our signature."""
         date = row.date or "2000-01-01T00:00:00Z"
-        data, ours = self._bytes(row, date)
-        return unsubscribe.add(data, unsubscribe_of(json.loads(row.variables))) if ours else data
+        variables = json.loads(row.variables)
+        data, ours = self._bytes(row, variables, date)
+        return unsubscribe.add(data, unsubscribe_of(variables)) if ours else data
 
-    def _bytes(self, row: PlanRow, date: str) -> tuple[bytes, bool]:
+    def _bytes(self, row: PlanRow, variables: dict[str, Any], date: str) -> tuple[bytes, bool]:
         """The mail, and whether it is of our making: rendered, or under a new identity."""
         body = self._store.body(row.release, row.message_id)
         if body is None or body.kind != row.content_kind:
@@ -111,7 +118,7 @@ class StoredBodies:
         if body.kind == "template":
             rendered = render(
                 self._template(row.release),
-                json.loads(row.variables),
+                variables,
                 key=row.key,
                 message_id=message_id,
                 date=date,

@@ -49,7 +49,7 @@ def _in_body(value: object) -> Any:
 
 
 def _environment(finalize: Callable[[Any], Any], *, html: bool = False) -> SandboxedEnvironment:
-    return SandboxedEnvironment(
+    made = SandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=html,
         finalize=finalize,
@@ -57,11 +57,14 @@ def _environment(finalize: Callable[[Any], Any], *, html: bool = False) -> Sandb
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    del made.globals["lipsum"], made.filters["random"]  # a later try must have the same bytes
+    return made
 
 
 _HEADER = _environment(_in_header)
 _TEXT = _environment(_in_body)
 _HTML = _environment(_in_body, html=True)
+GLOBALS: Mapping[str, Any] = dict(_TEXT.globals)  # what every template can call; the same in all three
 
 
 @dataclass(frozen=True, slots=True)

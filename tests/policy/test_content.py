@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from resend.policy.content import (
     ContentError,
-    LinkTemplate,
     canonical,
     content_id,
     identity_of,
@@ -18,6 +17,7 @@ from resend.policy.content import (
     new_message_id,
     renew,
 )
+from resend.policy.linktemplate import LinkTemplate
 
 MESSAGE_ID = LinkTemplate.parse("<release.{release}.{recipient}@mail.example.jp>")
 VERP = LinkTemplate.parse("bounce+{release}.{recipient}@example.jp")
