@@ -77,7 +77,8 @@ class Lane:
     def __post_init__(self) -> None:
         self.leases = Leases(self.run)
         self.hours = LaneHours(self.run, self.egress, self.provider)
-        self.slots = Slots(self.run, self.egress, self.provider, self.pacer, lambda: self._over or self._held_up)
+        place = (self.run, self.egress, self.provider, self.pacer)
+        self.slots = Slots(*place, lambda: self._over or self._held_up, self.profile.floor)
 
     @property
     def feedback(self) -> bool:

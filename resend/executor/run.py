@@ -22,6 +22,7 @@ from resend.executor.connect import Connector
 from resend.executor.guard import Guard
 from resend.executor.lane import Lane
 from resend.executor.leases import LEASE_S
+from resend.executor.livemail import LiveMail
 from resend.executor.orders import Orders
 from resend.executor.pacer import Pacer
 from resend.executor.relaywatch import RelayWatch
@@ -106,6 +107,7 @@ class Run:
     seats: Seats = field(init=False)
     _able: set[str] = field(default_factory=set)  # plans whose mails this host can make
     _orders: Orders = field(init=False)
+    _live: LiveMail = field(init=False)
     _watches: dict[str, RelayWatch] = field(default_factory=dict)
     _handed: dict[str, Lane] = field(default_factory=dict)  # accepted by a relay in this run, by key: no fate yet
     _work: dict[tuple[str, str], claims.Work] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class Run:
         self.deadline = self.clock.now() + self.options.wait
         self.seats = Seats(self.options.connections)
         self._orders = Orders(self)
+        self._live = LiveMail(self)
 
     @property
     def stopping(self) -> bool:
@@ -215,14 +218,17 @@ class Run:
                 lane.guard.parked, lane.guard.cooldown_until = reason, None
                 self.write(standing(lane, "parked", reason, who="rule"))
 
-    def live(self, rates: Mapping[str, tuple[float, str]], by: Collection[str] | None = None) -> None:
+    def live(self, rates: Mapping[str, tuple[float, str]], by: Collection[str] | None = None, *, log: str = "") -> None:
         """The sender's own live mail, by provider: mails per second, and how its deferrals rise ("" they do not).
 
-        `by`: the egresses that it leaves by; all of them unless given.
+        `by`: the egresses that it leaves by; all of them unless given. `log`: which tells it, among all hosts.
         """
+        if self.options.shared_pace:
+            self._live.tell({name: rate for name, (rate, _) in rates.items()}, by, log)
         for (egress, provider), lane in self.lanes.items():
-            if by is None or egress in by:
-                lane.live_seen(*rates.get(provider, (0.0, "")))
+            rate, trouble = rates.get(provider, (0.0, ""))
+            if (by is None or egress in by) and (trouble or not self.options.shared_pace):
+                lane.live_seen(lane.guard.live if self.options.shared_pace else rate, trouble)
 
     def knows(self, why_not: str, source: str) -> None:
         """Whether `source` is fresh (""), or why not: what must not be sent is then unknown, and nothing leaves."""
@@ -329,6 +335,8 @@ class Run:
                 looked = mono
                 for lane in self.lanes.values():
                     lane.tick()
+                if self.options.shared_pace:
+                    await self._live.exchange()
             if mono - counted >= _FATES_S and any(lane.feedback for lane in self.lanes.values()):
                 counted = mono
                 waiting = await self.writer.call(fates.pending)

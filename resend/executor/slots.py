@@ -35,6 +35,7 @@ class Slots:
     provider: str
     pacer: Pacer
     halted: Callable[[], bool]
+    floor: float = 0.0  # mails per second that live mail leaves, however much it is
     waiting: int = 0  # connections that wait for a slot
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reserved: deque[tuple[int, int]] = field(default_factory=deque)  # by our clock, and by the database's
@@ -106,7 +107,9 @@ class Slots:
         """Reserve slots in the ledger; False where it is paused or parked there."""
         now = self.run.clock.now()
         count = self._at_once
-        reserve = partial(control.reserve, egress=self.egress, provider=self.provider, count=count, now=now)
+        reserve = partial(
+            control.reserve, egress=self.egress, provider=self.provider, count=count, now=now, floor=self.floor
+        )
         reserved = await self.run.writer.call(reserve)
         if reserved is None:
             return False

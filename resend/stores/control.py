@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Float, cast, func, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Float, case, cast, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resend.clock import from_text, to_micros, to_text
@@ -18,6 +18,8 @@ from resend.stores.engine import is_sqlite
 from resend.stores.rows import Control, Rate, Reserved
 from resend.stores.setwise import clean
 from resend.stores.tables import audit, control, provider_rate, try_
+
+_SLOWEST = 1 / 3600  # mails per second; no pace is none at all
 
 
 def post(
@@ -110,17 +112,22 @@ def rates(conn: Connection) -> list[Rate]:
     return [_rate(row) for row in conn.execute(query)]
 
 
-def reserve(conn: Connection, *, egress: str, provider: str, count: int, now: datetime) -> Reserved | None:
+def reserve(
+    conn: Connection, *, egress: str, provider: str, count: int, now: datetime, floor: float = 0.0
+) -> Reserved | None:
     """Reserve the next `count` send times of (egress, provider) for one of several hosts (GCRA, burst 1).
 
     One UPDATE moves the theoretical arrival time; on PostgreSQL by the database's clock. None: paused, parked, unknown.
+    The pace is that of Guard.pace: the rate, the hour's bound, and what live mail leaves of the ceiling, but `floor`.
     """
     clock: ColumnElement[int] = literal(to_micros(now), BigInteger)
     if not is_sqlite(conn):
         clock = cast(func.extract("epoch", func.statement_timestamp()) * 1_000_000, BigInteger)
     least, greatest = (func.min, func.max) if is_sqlite(conn) else (func.least, func.greatest)
     bound = func.coalesce(func.nullif(provider_rate.c.bound, 0.0), provider_rate.c.rate)
-    step = cast(1_000_000 / least(provider_rate.c.rate, bound, type_=Float), BigInteger) + 1
+    leaves = greatest(provider_rate.c.ceiling - provider_rate.c.live, floor or _SLOWEST, type_=Float)
+    left = case((provider_rate.c.live > 0, leaves), else_=provider_rate.c.rate)
+    step = cast(1_000_000 / least(provider_rate.c.rate, bound, left, type_=Float), BigInteger) + 1
     row = conn.execute(
         update(provider_rate)
         .where(

@@ -213,10 +213,11 @@ live_rate = Table(
     "live_rate",
     metadata,
     Column("source", Text, nullable=False),  # host and log
+    Column("egress", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("rate", Float, nullable=False),  # mails per second
-    Column("at", Text, nullable=False),
-    PrimaryKeyConstraint("source", "provider"),
+    Column("at", Text, nullable=False),  # what is older than some seconds says nothing any more
+    PrimaryKeyConstraint("source", "egress", "provider"),
 )
 
 # Each `catch-up`: a row is there before it sends, so that one that was killed is seen.

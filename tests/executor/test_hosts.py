@@ -247,12 +247,12 @@ def test_three_hosts_one_killed_one_stopped_past_its_lease(lab: Lab) -> None:
     assert not faults(lab.ledger)
 
 
-def _pace_held(times_ns: list[int]) -> None:
+def _pace_held(times_ns: list[int], rate: float = RATE) -> None:
     times = sorted(at / 1e9 for at in times_ns)
     for first, begin in enumerate(times):
         for last in range(first, len(times)):
             width = times[last] - begin
-            assert last - first + 1 <= RATE * (width + 0.25) + 1, (last - first + 1, width)
+            assert last - first + 1 <= rate * (width + 0.25) + 1, (last - first + 1, width)
 
 
 def _most_open(events: list[LabEvent], but: tuple[int, int]) -> int:

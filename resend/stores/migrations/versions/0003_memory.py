@@ -27,10 +27,11 @@ def upgrade() -> None:
     op.create_table(
         "live_rate",
         sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("egress", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("rate", sa.Float(), nullable=False),
         sa.Column("at", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("source", "provider"),
+        sa.PrimaryKeyConstraint("source", "egress", "provider"),
     )
     op.create_table(
         "catchup",
