@@ -10,7 +10,7 @@ import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from resend.cli.opened import existing, ledger_of, rates, screen_of
 from resend.errors import UsageError
 from resend.model import ControlKind, VetoKind
 
+if TYPE_CHECKING:
+    from resend.config import Config
+
 app = typer_app()
 Reason = Annotated[str, typer.Option("--reason", help="why; kept in the audit")]
 
@@ -30,16 +33,22 @@ def _control() -> None:
     """Live control."""
 
 
+Place = Annotated[
+    str,
+    typer.Argument(metavar="[EGRESS/][PROVIDER]", help="office365, mta1/office365, or mta1/ for all by that egress"),
+]
+
+
 @app.command()
-def pause(ctx: typer.Context, reason: Reason = "") -> Done:
+def pause(ctx: typer.Context, place: Place = "", reason: Reason = "") -> Done:
     """Let no more mail leave; mails under way are finished. 'resend resume' goes on."""
-    return _post(ctx, ControlKind.PAUSE, reason=reason)
+    return _post(ctx, ControlKind.PAUSE, provider=place, reason=reason)
 
 
 @app.command()
-def resume(ctx: typer.Context, reason: Reason = "") -> Done:
+def resume(ctx: typer.Context, place: Place = "", reason: Reason = "") -> Done:
     """Go on after a pause, at the rate that stood before it."""
-    return _post(ctx, ControlKind.RESUME, reason=reason)
+    return _post(ctx, ControlKind.RESUME, provider=place, reason=reason)
 
 
 @app.command()
@@ -51,10 +60,12 @@ def stop(ctx: typer.Context, reason: Reason = "") -> Done:
 @app.command()
 def rate(
     ctx: typer.Context,
-    rates_: Annotated[list[str], typer.Argument(metavar="PROVIDER=RATE...", help="office365=1/s, docomo=30/min")],
+    rates_: Annotated[
+        list[str], typer.Argument(metavar="[EGRESS/]PROVIDER=RATE...", help="office365=1/s, docomo=30/min")
+    ],
     reason: Reason = "",
 ) -> Done:
-    """Change the rate of a provider. It holds for this run and the next, until changed again."""
+    """Change the rate of a provider, by each egress or by one. It holds for this run and later ones."""
     rates(rates_)  # all of them are rates, or none is posted
     done = Done()
     for text in rates_:
@@ -143,6 +154,7 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
 
     screen = screen_of(ctx)
     config, home = existing(screen)
+    _check_place(config, provider)
     about = " ".join(filter(None, (kind.value, provider, value)))
     with ledger_of(config, home) as ledger:
         active = ledger.dialect != "sqlite" or _held(home.run_lock)
@@ -157,6 +169,16 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
     when = "a run obeys within 2 seconds" if active else "no run is active now, the next one obeys"
     screen.line(f"{about}: {when}")
     return Done(summary={"kind": kind, "posted": True, "active": active})
+
+
+def _check_place(config: Config, place: str) -> None:
+    """Raise UsageError where the egress before the slash is none of the config's."""
+    from resend.policy.routes import routes
+
+    by, slash, _ = place.rpartition("/")
+    known = sorted(routes(config).names())
+    if slash and not any(by in (name, name.partition(":")[2]) for name in known):
+        raise UsageError(f"there is no egress {by!r}", next_step=f"one of: {', '.join(known)}")
 
 
 def _held(lock: Path) -> bool:

@@ -51,7 +51,7 @@ class Orders:
                     adopt(run.lanes[place], rate)
         self._obeyed |= {command.id for command in commands}
         for command in commands:
-            lanes = [lane for lane in run.lanes.values() if command.provider in ("", lane.provider)]
+            lanes = [lane for place, lane in run.lanes.items() if command.meets(*place)]
             fields = self._carry_out(command, lanes)
             if command.id in first:
                 self._write_down(command, lanes, rates, fields)
@@ -83,7 +83,7 @@ class Orders:
         for lane in lanes:
             run.write(standing(lane, command.kind.value, command.reason, who=command.who))
         for rate in rates:
-            if command.provider in ("", rate.provider) and (rate.egress, rate.provider) not in run.lanes:
+            if command.meets(rate.egress, rate.provider) and (rate.egress, rate.provider) not in run.lanes:
                 run.write(
                     RateChange(
                         egress=rate.egress,

@@ -111,7 +111,7 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """A command to a running run."""
+    """A command to a running run. `provider`: "" all, PROVIDER, EGRESS/PROVIDER, or EGRESS/ for all by that egress."""
 
     id: int
     kind: ControlKind
@@ -120,6 +120,11 @@ class Control:
     reason: str
     who: str
     at: datetime
+
+    def meets(self, egress: str, provider: str) -> bool:
+        """Whether it is for this (egress, provider)."""
+        by, slash, to = self.provider.rpartition("/")
+        return (not slash or by in (egress, egress.partition(":")[2])) and to in ("", provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

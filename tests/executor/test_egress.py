@@ -178,16 +178,33 @@ def _most_open(lines: Mapping[int, str], source: str) -> int:
     return most
 
 
-def test_a_throttled_source_slows_down_alone(cli: Cli) -> None:
-    """The receiver throttles all; who asks too fast is told so, and the other's rate stays."""
-    with receiver(rate={"per_second": 50.0, "burst": 5}) as address:
+def test_one_egress_is_paused_and_slowed_down_alone(cli: Cli) -> None:
+    with receiver() as address:
         incident(cli, two_sources(address))
         plan, _ = planned(cli)
-        done = cli(*words(plan))
-        assert done.exit in (Exit.DONE, Exit.LEFT), done.err
-        assert cli("rate", "office365=10/s", "--json").exit == 0
-    rates = {row["egress"]: row for row in cli("status", "--json").of("provider")}
-    assert rates.keys() == {"direct:a", "direct:b"}
+        assert cli("pause", "nobody/").exit == Exit.USAGE
+        assert cli("pause", "b/", "--reason", "a test").exit == 0
+        assert cli("rate", "a/office365=35/s").exit == 0
+        with Path("out").open("w") as out:
+            call = [sys.executable, "-m", "resend.cli", "--home", "home", *words(plan)]
+            running = subprocess.Popen(call, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            end = time.monotonic() + 20
+            while time.monotonic() < end and len(list(read_receipts(Path("receipts")))) < 80:
+                time.sleep(0.05)
+            before = Counter(SOURCES[receipt.peer.rpartition(":")[0]] for receipt in read_receipts(Path("receipts")))
+            assert before == {"direct:a": 80}, Path("out").read_text()
+            assert cli("resume", "b/office365").exit == 0
+            assert running.wait(20) == 0, Path("out").read_text()
+        finally:
+            running.kill()
+            running.wait()
+    rows = {row["egress"]: row for row in cli("status", "--json").of("provider")}
+    assert {name: (row["ceiling"], row["paused"]) for name, row in rows.items()} == {
+        "direct:a": (35.0, False),
+        "direct:b": (20.0, False),
+    }
+    _pace_held([r.mail_at for r in read_receipts(Path("receipts")) if r.peer.startswith("127.0.2.1:")], 35.0)
 
 
 def test_an_address_that_is_not_here_or_not_in_the_config_any_more_stops_before_the_first_mail(cli: Cli) -> None:
