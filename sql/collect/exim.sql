@@ -76,6 +76,9 @@ moment AS (
   FROM (SELECT DISTINCT left(text, 19) AS mark FROM own UNION SELECT DISTINCT substring(text, said, 19) FROM wrapped WHERE timed)
 ),
 sorted AS MATERIALIZED (
+  -- body: what follows the flag and its space.
+  SELECT * EXCLUDE (class), id + width + 4 AS body, CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 10 ELSE class END AS class
+  FROM (
   SELECT
     line, text, said, start, colon, width, id, flag,
     CASE
@@ -105,6 +108,8 @@ sorted AS MATERIALIZED (
     END AS class
   FROM flagged
   LEFT JOIN moment ON moment.mark = flagged.mark
+  )
+  WHERE class > 0
 ),
 -- <= sender H=host [ip] P=esmtp S=123 id=a@b T="subject" from <sender> for a@b c@d
 arrived AS (
@@ -112,36 +117,40 @@ arrived AS (
     line, text, said, start, colon, id, width, at_us, class,
     'queued' AS kind,
     CASE
-      WHEN starts_with(tail, '"') THEN regexp_extract(tail, '^"(?:[^"\\]|\\.)*"(?:@[^ ]*)?')
-      WHEN starts_with(tail, '<> ') OR tail = '<>' THEN ''
-      WHEN space > 0 THEN left(tail, space - 1)
-      ELSE tail
+      WHEN quoted THEN regexp_extract(substring(text, body), '^"(?:[^"\\]|\\.)*"(?:@[^ ]*)?')
+      WHEN word = '<>' THEN ''
+      ELSE word
     END AS sender,
-    CASE WHEN size_ > 0 THEN TRY_CAST(left(counted, position(' ' IN counted) - 1) AS BIGINT) END AS size,
+    CASE WHEN size_ > 0 THEN TRY_CAST(first_word(substring(text, size_ + 3, 18)) AS BIGINT) END AS size,
     CASE
       WHEN id_ = 0 THEN NULL
-      WHEN starts_with(named, '<') THEN left(named, position('>' IN named))
-      ELSE concat('<', left(named, position(' ' IN named) - 1), '>')
+      WHEN substring(text, id_ + 4, 1) = '<' THEN left(named, position('>' IN named))
+      ELSE concat('<', first_word(named), '>')
     END AS message_id,
-    CASE WHEN for_ > 0 THEN len(string_split(trim(substring(tail, for_ + 6)), ' ')) END AS nrcpt,
-    CASE WHEN subject_ > 0 THEN regexp_extract(substring(tail, subject_ + 3), '^"((?:[^"\\]|\\.)*)', 1) END AS subject
+    CASE WHEN for_ >= body THEN len(string_split(trim(substring(text, for_ + 6)), ' ')) END AS nrcpt,
+    CASE WHEN subject_ > 0 THEN regexp_extract(substring(text, subject_ + 3), '^"((?:[^"\\]|\\.)*)', 1) END AS subject
   FROM (
     SELECT
       *,
-      concat(substring(tail, size_ + 3, 18), ' ') AS counted,
-      concat(substring(tail, id_ + 4), ' ') AS named,
+      substring(text, id_ + 4) AS named,
       CASE
-        WHEN subject_ > 0 THEN greatest(position('" for ' IN tail), position('> for ' IN tail))
-        ELSE position(' for ' IN tail) - 1
+        WHEN subject_ > 0 THEN greatest(place('" for ', text, body), place('> for ', text, body))
+        ELSE spaced('for ', text, body) - 1
       END AS for_
     FROM (
       SELECT
         *,
-        position(' ' IN tail) AS space,
-        position(' S=' IN tail) AS size_,
-        position(' id=' IN tail) AS id_,
-        position(' T="' IN tail) AS subject_
-      FROM (SELECT *, substring(text, id + width + 4) AS tail FROM sorted WHERE class = 1)
+        substring(text, body, 1) = '"' AS quoted,
+        CASE
+          WHEN substring(text, body, 1) = '"' THEN NULL
+          WHEN contains(substring(text, body, 72), ' ') THEN left(substring(text, body, 72), position(' ' IN substring(text, body, 72)) - 1)
+          ELSE first_word(substring(text, body))
+        END AS word,
+        spaced('S=', text, body) AS size_,
+        spaced('id=', text, body) AS id_,
+        spaced('T="', text, body) AS subject_
+      FROM sorted
+      WHERE class = 1
     )
   )
 ),
@@ -167,61 +176,70 @@ titled AS (
 -- => a@b <parent@c> F=<s@d> R=router T=transport H=host [ip]:25 X=... C="250 ok" QT=1s
 -- == a@b R=router T=transport defer (-44) H=host [ip]: reason     ** a@b R=router T=transport H=host [ip]: reason
 addressed AS (
+  -- told: where ends what is said before the reason of a failure or the reply to a success.
   SELECT
     *,
     CASE
-      WHEN class = 3 THEN position(' defer (' IN tail) - 1
-      WHEN class = 4 AND (starts_with(tail, '"') OR contains(tail, ' DN="')) THEN  -- colons in quotes
-        length(regexp_extract(tail, '^(?:[^" :]+|: ?[^" ]|"(?:[^"\\]|\\.)*"| )*?: ')) - 2
-      WHEN class = 4 THEN position(': ' IN tail) - 1
-      WHEN position(' C="' IN tail) > 0 THEN position(' C="' IN tail) - 1
-      ELSE length(tail)
+      WHEN class = 2 THEN CASE WHEN reply_ > 0 THEN reply_ - 1 ELSE length(text) END
+      WHEN class = 3 THEN place(' defer (', text, body) - 1
+      WHEN starts_with(name, '"') OR contains(substring(text, body), ' DN="') THEN  -- colons in quotes
+        body + length(regexp_extract(substring(text, body), '^(?:[^" :]+|: ?[^" ]|"(?:[^"\\]|\\.)*"| )*?: ')) - 3
+      ELSE place(': ', text, body) - 1
     END AS told,
-    space > 1 AND substring(tail, space + 2, 1) = '=' AND contains(left(tail, space - 1), '@')
-      AND ascii(tail) NOT IN (34, 40, 47, 58, 62, 124) AS plain,  -- " ( / : > |
-    space > 1 AND substring(tail, space + 1, 1) = '<' AND ascii(tail) NOT IN (34, 40, 124)
-      AND substring(tail, space + 2, 1) <> '"' AS topped
+    mark = '=' AND contains(name, '@') AND ascii(name) NOT IN (34, 40, 47, 58, 62, 124) AS plain,  -- " ( / : > |
+    name <> '' AND substring(text, body + length(name), 2) = ' <' AND ascii(name) NOT IN (34, 40, 124) AND mark <> '"' AS topped
   FROM (
-    SELECT *, position(' ' IN tail) AS space
-    FROM (SELECT *, substring(text, id + width + 4) AS tail FROM sorted WHERE class BETWEEN 2 AND 4)
+    SELECT
+      *,
+      substring(text, body + length(name) + 2, 1) AS mark,
+      CASE WHEN class = 2 THEN spaced('C="', text, body) END AS reply_,
+      spaced('H=', text, body) AS host_
+    FROM (
+      SELECT
+        *,
+        CASE
+          WHEN contains(substring(text, body, 72), ' ') THEN left(substring(text, body, 72), position(' ' IN substring(text, body, 72)) - 1)
+          ELSE first_word(substring(text, body))
+        END AS name
+      FROM sorted
+      WHERE class BETWEEN 2 AND 4
+    )
   )
 ),
 named AS (
   SELECT
-    *,
-    CASE WHEN told < 1 THEN '' ELSE left(tail, told) END AS head,
-    CASE
-      WHEN NOT plain AND NOT topped THEN regexp_extract(
-        tail,
-        '^("(?:[^"\\]|\\.)*"(?:@[^ :]*)?|.*?)(?: \([^()]*\))?(?: <("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>)?'
-        '(?: (?:[FPRTQHSXC]|ST|DT|QT)=.*| (?:routing )?defer \(.*|: .*|:)?$',
-        ['name', 'top']
-      )
-    END AS deep
-  FROM addressed
-),
-cut AS (
-  SELECT
-    *,
-    CASE WHEN plain OR topped THEN left(tail, space - 1) ELSE deep['name'] END AS name,
+    * EXCLUDE (name),
+    told < body AS untold,
+    CASE WHEN NOT plain AND NOT topped THEN deep['name'] ELSE name END AS name,
     CASE
       WHEN plain THEN ''
-      WHEN topped THEN substring(tail, space + 2, position('>' IN tail) - space - 2)
+      WHEN topped AND place('>', text, body) = 0 THEN concat(name, ' <')  -- cut short
+      WHEN topped THEN substring(text, body + length(name) + 2, place('>', text, body) - body - length(name) - 2)
       ELSE deep['top']
     END AS top,
     CASE class
-      WHEN 3 THEN substring(tail, told + 9)
-      WHEN 4 THEN substring(tail, told + 3)
-    END AS rest,
-    position(' H=' IN head) AS host_,
-    position(' T=' IN head) AS transport_
-  FROM named
+      WHEN 3 THEN substring(text, told + 9)
+      WHEN 4 THEN substring(text, told + 3)
+    END AS rest
+  FROM (
+    SELECT
+      *,
+      CASE
+        WHEN NOT plain AND NOT topped THEN regexp_extract(
+          substring(text, body),
+          '^("(?:[^"\\]|\\.)*"(?:@[^ :]*)?|.*?)(?: \([^()]*\))?(?: <("(?:[^"\\]|\\.)*"(?:@[^>]*)?|[^>]*)>)?'
+          '(?: (?:[FPRTQHSXC]|ST|DT|QT)=.*| (?:routing )?defer \(.*|: .*|:)?$',
+          ['name', 'top']
+        )
+      END AS deep
+    FROM addressed
+  )
 ),
 hosted AS (
   SELECT
     *,
     CASE
-      WHEN host_ > 0 THEN substring(head, host_ + 3)
+      WHEN via_ > 0 THEN substring(text, via_, told - via_ + 1)
       WHEN class = 2 THEN NULL
       WHEN class = 3 AND regexp_matches(rest, '^-?[0-9]+\)(?:: [A-Z][A-Za-z ]+)? H=') THEN substring(rest, position(' H=' IN rest) + 3)
       WHEN contains(rest, ' [') THEN regexp_extract(
@@ -238,24 +256,38 @@ hosted AS (
       ELSE replace(told_why, '\n', ' ')
     END AS reason
   FROM (
-    SELECT *, CASE class WHEN 3 THEN trim(substring(rest, position(': ' IN rest) + 2)) WHEN 4 THEN trim(rest) END AS told_why FROM cut
+    SELECT
+      *,
+      CASE WHEN class = 2 THEN spaced('QT=', text, body) ELSE 0 END AS waited,
+      CASE WHEN host_ BETWEEN 1 AND told - 2 THEN host_ + 3 ELSE 0 END AS via_,
+      CASE class WHEN 3 THEN trim(substring(rest, position(': ' IN rest) + 2)) WHEN 4 THEN trim(rest) END AS told_why
+    FROM named
   )
 ),
 tried AS (
   SELECT
     line, text, said, start, colon, id, width, at_us, class,
-    CASE WHEN address = '' OR told < 1 THEN 'rejected' ELSE 'attempt' END AS kind,
-    address AS recipient,
-    CASE WHEN top <> address THEN top END AS orig_to,
+    CASE WHEN unread THEN 'rejected' ELSE 'attempt' END AS kind,
+    CASE WHEN NOT unread THEN address END AS recipient,
+    CASE WHEN NOT unread AND top <> address THEN top END AS orig_to,
     CASE
+      WHEN unread THEN NULL
       WHEN open > 0 AND starts_with(via, '[') THEN lower(trim(left(via, open - 1), '[]'))
       WHEN open > 0 THEN lower(left(via, open - 1))
-      WHEN class = 2 AND transport_ > 0 THEN split_part(substring(head, transport_ + 3, 80), ' ', 1)
+      WHEN class = 2 AND contains(substring(text, body, told - body + 1), ' T=')
+        THEN regexp_extract(substring(text, body, told - body + 1), ' T=([^ ]*)', 1)
     END AS relay,
-    CASE WHEN open > 0 AND close > open THEN substring(via, open + 2, close - open - 2) END AS relay_ip,
-    CASE WHEN close > 0 AND substring(via, close + 1, 1) = ':' THEN TRY_CAST(regexp_extract(substring(via, close + 2, 6), '^[0-9]+') AS INTEGER) END
-      AS relay_port,
     CASE
+      WHEN NOT (open > 0 AND close > open) OR unread THEN NULL
+      WHEN via_ > 0 THEN substring(text, via_ + open + 1, close - open - 2)
+      ELSE substring(via, open + 2, close - open - 2)
+    END AS relay_ip,
+    CASE
+      WHEN close > 0 AND CASE WHEN via_ > 0 THEN close < length(via) AND substring(text, via_ + close, 1) = ':' ELSE substring(via, close + 1, 1) = ':' END AND NOT unread
+        THEN TRY_CAST(regexp_extract(substring(via, close + 2, 6), '^[0-9]+') AS INTEGER)
+    END AS relay_port,
+    CASE
+      WHEN unread THEN NULL
       WHEN class = 2 THEN 'sent'
       WHEN class = 3 THEN 'deferred'
       WHEN regexp_matches(
@@ -264,32 +296,37 @@ tried AS (
       ELSE 'bounced'
     END AS status,
     CASE
-      WHEN class = 2 THEN reply_code(accepted)
+      WHEN unread THEN NULL
+      WHEN class = 2 THEN reply_code(opening)
       ELSE TRY_CAST(nullif(regexp_extract(reason, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER)
     END AS code,
     CASE
+      WHEN unread THEN NULL
       WHEN class > 2
         THEN nullif(regexp_extract(reason, '(?:^|: )[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1), '')
-      WHEN substring(accepted, 6, 1) = '.' AND substring(accepted, 8, 1) = '.' AND substring(accepted, 10, 1) = ' '
-        THEN substring(accepted, 5, 5)
+      WHEN substring(text, told + 9, 6) LIKE '_._._ ' THEN substring(text, told + 9, 5)
     END AS enhanced,
-    CASE WHEN waited > 0 THEN units_us(split_part(substring(tail, waited + 4, 24), ' ', 1)) END AS delay,
-    CASE WHEN address = '' OR told < 1 THEN 'not understood' ELSE nullif(reason, '') END AS reply,
-    next_queue_id(accepted) AS next_qid
+    CASE WHEN NOT unread THEN units_us(took) END AS delay,
+    CASE WHEN unread THEN 'not understood' ELSE nullif(reason, '') END AS reply,
+    CASE WHEN class = 2 AND NOT unread THEN next_queue_id(accepted) END AS next_qid
   FROM (
-    SELECT
-      *,
-      CASE
-        WHEN top = '' THEN name
-        WHEN NOT contains(name, '@') OR ascii(name) IN (47, 58, 62, 124) THEN top
-        WHEN starts_with(top, '"') AND replace(top, '"', '') = name THEN top  -- "a b"@c stands as a b@c
-        ELSE name
-      END AS address,
-      position(' [' IN via) AS open,
-      position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close,
-      CASE WHEN class = 2 THEN substring(tail, told + 5) END AS accepted,
-      CASE WHEN class = 2 THEN position(' QT=' IN tail) ELSE 0 END AS waited
-    FROM hosted
+    SELECT *, address = '' OR untold AS unread
+    FROM (
+      SELECT
+        *,
+        CASE WHEN class = 2 THEN substring(text, told + 5) END AS accepted,
+        CASE WHEN class = 2 THEN substring(text, told + 5, 4) END AS opening,
+        CASE WHEN waited > 0 THEN regexp_extract(substring(text, waited + 4, 24), '^[^ ]*') END AS took,
+        CASE
+          WHEN top = '' THEN name
+          WHEN NOT contains(name, '@') OR ascii(name) IN (47, 58, 62, 124) THEN top
+          WHEN starts_with(top, '"') AND replace(top, '"', '') = name THEN top  -- "a b"@c stands as a b@c
+          ELSE name
+        END AS address,
+        position(' [' IN via) AS open,
+        position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close
+      FROM hosted
+    )
   )
 ),
 rare AS (
@@ -298,7 +335,8 @@ rare AS (
     CASE class WHEN 5 THEN 'removed' WHEN 6 THEN CASE flag WHEN 'rem' THEN 'removed' ELSE 'expired' END WHEN 8 THEN 'loss' ELSE 'rejected' END
       AS kind,
     CASE WHEN class = 6 AND flag = 'rem' THEN 'deleted' WHEN class = 6 THEN 'expired' END AS status,
-    CASE WHEN class = 9 THEN CASE WHEN start IS NULL AND said <> 1 THEN 'no time stamp' ELSE 'not understood' END END AS reply
+    CASE class WHEN 9 THEN CASE WHEN start IS NULL AND said <> 1 THEN 'no time stamp' ELSE 'not understood' END WHEN 10 THEN 'no such time' END
+      AS reply
   FROM sorted
   WHERE class > 4 AND (class <> 8 OR regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages'))
 ),
@@ -315,29 +353,28 @@ SELECT
   coalesce(at_us, 0) AS at_us,
   CASE
     WHEN params.host <> '' THEN params.host
-    WHEN said > 1 AND start < colon THEN split_part(substring(text, start, colon - start), ' ', 1)
+    WHEN said > 1 AND start < colon THEN first_word(substring(text, start, colon - start))
     ELSE ''
   END AS host,
   '' AS instance,
   CASE WHEN unread OR class = 8 THEN '' ELSE substring(text, id, width) END AS qid,
-  CASE WHEN unread THEN 'rejected' ELSE kind END AS kind,
+  kind,
   line,
-  CASE WHEN NOT unread THEN sender END AS sender,
-  CASE WHEN NOT unread THEN recipient END AS recipient,
-  CASE WHEN NOT unread THEN orig_to END AS orig_to,
-  CASE WHEN NOT unread THEN relay END AS relay,
-  CASE WHEN NOT unread THEN relay_ip END AS relay_ip,
-  CASE WHEN NOT unread THEN relay_port END AS relay_port,
-  CASE WHEN NOT unread THEN status END AS status,
-  CASE WHEN NOT unread AND code BETWEEN 200 AND 599 THEN code END AS code,
-  CASE WHEN NOT unread THEN enhanced END AS enhanced,
-  CASE WHEN NOT unread THEN delay END AS delay,
-  CASE WHEN unread AND class < 8 AND at_us IS NULL THEN 'no such time' ELSE reply END AS reply,
-  CASE WHEN NOT unread THEN message_id END AS message_id,
-  CASE WHEN NOT unread THEN next_qid END AS next_qid,
-  CASE WHEN NOT unread THEN size END AS size,
-  CASE WHEN NOT unread THEN nrcpt END AS nrcpt,
+  sender,
+  recipient,
+  orig_to,
+  relay,
+  relay_ip,
+  relay_port,
+  status,
+  CASE WHEN code BETWEEN 200 AND 599 THEN code END AS code,
+  enhanced,
+  delay,
+  reply,
+  message_id,
+  next_qid,
+  size,
+  nrcpt,
   CASE WHEN unread OR class = 8 THEN left(text, 2000) ELSE note END AS text
-FROM (SELECT *, kind = 'rejected' OR (at_us IS NULL AND class < 8) AS unread FROM united)
+FROM (SELECT *, kind = 'rejected' AS unread FROM united)
 CROSS JOIN params
-WHERE NOT (unread AND kind = 'header')

@@ -180,13 +180,15 @@ tried AS (
       ELSE 'bounced'
     END AS status,
     nullif(dsn, '') AS enhanced,
-    CASE WHEN delay_ > 0 THEN clock_us(CASE WHEN position(',' IN substring(text, delay_ + 8, 20)) = 9 THEN substring(text, delay_ + 8, 8)
-      ELSE split_part(substring(text, delay_ + 8, 20), ',', 1) END) END AS delay,
+    CASE WHEN delay_ > 0 THEN clock_us(took) END AS delay,
     CASE WHEN stat_ = 0 THEN 'cut short: no status' WHEN to_end < body + 4 OR len(recipients) = 0 THEN 'not understood'
       WHEN starts_with(stat, 'Sent') OR (starts_with(dsn, '2') AND NOT starts_with(stat, 'Deferred')) THEN NULL
       WHEN replied <> '' AND NOT contains(stat, replied) THEN replied ELSE stat END AS reply,
     CASE WHEN starts_with(stat, 'Sent') THEN next_queue_id(stat) END AS next_qid
-  FROM (SELECT *, position(' [' IN via) AS via_open FROM listed)
+  FROM (
+    SELECT *, position(' [' IN via) AS via_open, left(lasted, position(',' IN lasted) - 1) AS took
+    FROM (SELECT *, concat(substring(text, delay_ + 8, 20), ',') AS lasted FROM listed)
+  )
 ),
 doubted AS (
   SELECT
