@@ -24,7 +24,7 @@ from resend.clock import format_duration, from_micros
 from resend.errors import ResendError
 
 if TYPE_CHECKING:
-    from resend.config import Config
+    from resend.config import Config, EgressConfig, RelayConfig
 
 _WAL_RESET_FIXED = (3, 51, 3)  # sqlite.org, "WAL-reset bug": 3.7.0 to 3.51.2 with two connections that write
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "glusterfs", "ceph", "lustre", "fuse.sshfs", "afs"}
@@ -65,6 +65,8 @@ def examine(screen: Screen) -> Iterator[Finding]:
     yield _ledger(found.config, found.home)
     yield _relay(found.config)
     yield _log(found.config)
+    for name, one in sorted(found.config.egress.items()):
+        yield from _egress(name, one)
     yield _clock()
     yield _evidence(found.home)
 
@@ -145,23 +147,42 @@ def _ledger(config: Config, home: Path) -> Finding:
     return Finding("ledger", State.OK, place)
 
 
+def _egress(name: str, config: EgressConfig) -> Iterator[Finding]:
+    """A relay answers, an address is here; and its log can be read."""
+    from resend.executor.connect import missing_source
+
+    if config.host:
+        yield _answers(f"egress {name}", f"[egress.{name}]", config.as_relay())
+    elif why := missing_source(config.source):
+        detail = f"this host cannot send from {config.source}: {why}"
+        yield Finding(f"egress {name}", State.WARN, detail, "right where another host has it; else give it to this one")
+    else:
+        yield Finding(f"egress {name}", State.OK, f"sends from {config.source}; 'resend plan make' looks it up in DNS")
+    if config.log:
+        yield _readable(f"egress {name}", f"[egress.{name}]", Path(config.log))
+
+
 def _relay(config: Config) -> Finding:
-    relay = config.relay
-    if not relay.host:
-        return Finding("relay", State.OK, "none: mail goes direct to MX")
+    if not config.relay.host:
+        several = "others: see egress" if config.egress else "mail goes direct to MX"
+        return Finding("relay", State.OK, f"none: {several}")
+    return _answers("relay", "[relay]", config.relay)
+
+
+def _answers(check: str, table: str, relay: RelayConfig) -> Finding:
     place = f"{relay.host}:{relay.port}"
     try:
         with closing(socket.create_connection((relay.host, relay.port), timeout=_CONNECT_S)) as connection:
             connection.settimeout(_CONNECT_S)
             greeting = b"" if relay.tls == "implicit" else connection.recv(512)
     except OSError as error:
-        return Finding("relay", State.FAIL, f"{place}: {error.strerror or error}", "mend [relay], or start the relay")
+        return Finding(check, State.FAIL, f"{place}: {error.strerror or error}", f"mend {table}, or start the relay")
     if relay.tls != "implicit" and not greeting.startswith(b"220"):
         said = greeting.decode("ascii", "replace").strip() or "nothing"
-        return Finding("relay", State.FAIL, f"{place} said {said[:80]!r}, not 220", "is this an SMTP port?")
+        return Finding(check, State.FAIL, f"{place} said {said[:80]!r}, not 220", "is this an SMTP port?")
     if relay.user and not os.environ.get(relay.password_env):
-        return Finding("relay", State.FAIL, f"{place}: no password for {relay.user}", f"set {relay.password_env}")
-    return Finding("relay", State.OK, f"{place} answers")
+        return Finding(check, State.FAIL, f"{place}: no password for {relay.user}", f"set {relay.password_env}")
+    return Finding(check, State.OK, f"{place} answers")
 
 
 def _log(config: Config) -> Finding:
@@ -174,13 +195,16 @@ def _log(config: Config) -> Finding:
                 "set [relay] log, or run with --blind",
             )
         return Finding("relay log", State.OK, "not needed: direct to MX")
-    path = Path(config.relay.log)
+    return _readable("relay log", "[relay]", Path(config.relay.log))
+
+
+def _readable(check: str, table: str, path: Path) -> Finding:
     try:
         with path.open("rb"):
             pass
     except OSError as error:
-        return Finding("relay log", State.FAIL, f"{path}: {error.strerror}", "mend [relay] log or its permissions")
-    return Finding("relay log", State.OK, str(path))
+        return Finding(check, State.FAIL, f"{path}: {error.strerror}", f"mend {table} log or its permissions")
+    return Finding(check, State.OK, f"reads {path}" if check != "relay log" else str(path))
 
 
 def _clock() -> Finding:

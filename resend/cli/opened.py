@@ -34,10 +34,13 @@ def loaded(screen: Screen) -> Loaded:
     from resend.config import load
     from resend.policy.dressing import Dressing
     from resend.policy.hours import Hours
+    from resend.policy.routes import routes
 
     found = load(directory=Path.cwd(), home_flag=screen.options.home)
     Dressing.load(found.config)
     Hours.load(found.config)  # a window that cannot be read is said by every command, not first in the night
+    if found.config.egress:
+        routes(found.config)
     return found
 
 

@@ -39,22 +39,29 @@ def preview(
     By receiving system, domain, release, customer, cause and hour; every bucket with its reasons, and their sum.
     """
     from resend.flows.incident import preview as look
-    from resend.planner import eta
+    from resend.planner import lanes
     from resend.policy.providers import ProviderTable
+    from resend.policy.routes import routes
     from resend.report.impact import write_csv
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     with ledger_of(config, home) as ledger:
         found = look(home, ledger, incident, now=datetime.now(UTC))
-    profiles = ProviderTable.load(config.providers)
-    accepted = found.about.accepted()
-    etas = {
-        row.value: eta.seconds(row.resend, profile, ceiling=profile.rate, accepted=accepted.get(row.value, 0.0))
+    profiles, known, accepted = ProviderTable.load(config.providers), routes(config), found.about.accepted()
+    leaves = {
+        row.value: lanes.foreseen(row.resend, profiles.profile(row.value), known, accepted=accepted.get(row.value, 0.0))
         for row in found.tables["provider"]
-        if row.resend and (profile := profiles.profile(row.value))
+        if row.resend
     }
+    etas = {provider: max(lane.eta_s for lane in group) for provider, group in leaves.items()}
     shown.show(screen, found, zone(config), etas)
+    for provider, group in leaves.items():
+        if len(group) > 1:
+            for lane in group:
+                screen.row("leaves", provider=provider, egress=lane.egress, mails=lane.mails, eta=round(lane.eta_s))
+            parts = ", ".join(f"{render.count(lane.mails)} by {lane.egress}" for lane in group)
+            screen.line(f"{provider}: {parts}")
     for line in freshness.show(screen, list(freshness.of_home(home)), zone(config)).splitlines():
         screen.line(line)
     if csv is not None:

@@ -27,6 +27,14 @@ user = ""
 password_env = "BULK_RESEND_RELAY_PASSWORD"   # the variable that holds it; never the password itself
 log = ""                             # the relay's Postfix log: what became of the mail it accepted
 
+# [egress.mta1]                      # several ways out, instead of [relay]: a relay (host, port, ...), or an address
+# source = "192.0.2.7"               # of this host; PTR, EHLO name and SPF are looked up before a plan starts
+# ehlo = "mail1.example.jp"
+# providers = []                     # which it serves; empty: all
+# weight = 1                         # its share
+# [egress.mta1.limits.office365]     # instead of the profile's figures
+# rate = "2/s"
+
 [collect]
 own_relays = []                      # addresses of relays of ours, besides 127.0.0.1, ::1 and collected hosts
 queue_lifetime = "5d"                # Postfix maximal_queue_lifetime

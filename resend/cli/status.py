@@ -6,6 +6,7 @@ One consistent look at the ledger; changes nothing.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -162,9 +163,11 @@ def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: Z
             ],
             [_cells(provider, where) for provider in providers],
         )
+    fed = Counter(provider.provider for provider in providers)
     for provider in providers:
+        name = f"{provider.provider} by {provider.egress}" if fed[provider.provider] > 1 else provider.provider
         for words in _trouble(provider, where):
-            for number, line in enumerate(render.wrap(f"{provider.provider}: {words}", screen.columns - 2)):
+            for number, line in enumerate(render.wrap(f"{name}: {words}", screen.columns - 2)):
                 screen.line(f"{'  ' if number else ''}{line}")
 
 

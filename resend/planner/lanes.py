@@ -75,6 +75,25 @@ def spans(
     )
 
 
+def foreseen(mails: int, profile: Profile, routes: Routes, *, accepted: float) -> tuple[Lane, ...]:
+    """Lanes of a provider's mails before a plan is made: by the weights, as if mapped domains were like the others.
+
+    `accepted` as in `eta.seconds`.
+    """
+    among = [one for one in routes.egresses if one.takes(profile.name)]
+    shares = {one.name: one.config.weight for one in among} or {routes.egress(profile.name, ""): 1}
+    whole, given = sum(shares.values()), 0
+    found = []
+    for number, (egress, weight) in enumerate(sorted(shares.items()), 1):
+        part = mails - given if number == len(shares) else mails * weight // whole
+        given += part
+        limited = routes.limited(egress, profile)
+        took = accepted * part / mails if mails else 0.0
+        seconds = eta.seconds(part, limited, ceiling=limited.rate, accepted=took)
+        found.append(Lane(egress=egress, provider=profile.name, mails=part, eta_s=seconds))
+    return tuple(found)
+
+
 def unknown_rates(rates: Mapping[str, float], places: Iterable[tuple[str, str]]) -> list[str]:
     """Keys of `rates` that name none of the (egress, provider) that get mail."""
     known = {name for egress, provider in places for name in (provider, f"{egress.partition(':')[2]}/{provider}")}
