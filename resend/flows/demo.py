@@ -90,8 +90,8 @@ class _Stage:
         self.say("")
         self.say(f"$ resend {shlex.join(words)}")
 
-    def play(self, *words: str, may: Sequence[int] = (0,), lines: int = 130) -> None:
-        """Show a command, run it, show what it says. Another exit code than `may` ends the demo."""
+    def play(self, *words: str, may: Sequence[int] = (0,), lines: int = 130) -> list[str]:
+        """Show a command, run it, show what it says, and return that. Another exit code than `may` ends the demo."""
         self.show(words)
         done = subprocess.run(self.command(*words), cwd=self.folder, capture_output=True, text=True, timeout=_RUN_S)
         shown = done.stdout.rstrip("\n").splitlines()
@@ -103,16 +103,36 @@ class _Stage:
             self.note(line)
         if done.returncode not in may:
             raise ResendError(
-                f"'resend {words[0]}' ended with exit code {done.returncode}", where="demo", next_step="keep the folder"
+                f"'resend {words[0]}' ended with exit code {done.returncode}",
+                where=f"demo in {self.folder}",
+                next_step=f"see its message above, and run it there again: cd {self.folder}",
             )
+        return shown
 
-    def summary(self, *words: str) -> dict[str, Any]:
-        """The JSON rows and summary of a command, not shown."""
-        done = subprocess.run(
-            self.command("--json", *words), cwd=self.folder, capture_output=True, text=True, timeout=_RUN_S
-        )
-        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return rows[-1] if rows else {}
+    def next(self, shown: Sequence[str]) -> list[str]:
+        """The words of the command that a command says to run next."""
+        found = next((line for line in reversed(shown) if line.startswith("next: resend ")), "")
+        if not found:
+            raise ResendError(
+                "no next command was named", where=f"demo in {self.folder}", next_step="read the last one's"
+            )
+        return shlex.split(found)[2:]
+
+    @contextmanager
+    def summary(self, *words: str) -> Iterator[dict[str, Any]]:
+        """The JSON summary of a command, not shown, which runs beside what is shown meanwhile; there at the end."""
+        found: dict[str, Any] = {}
+        with subprocess.Popen(
+            self.command("--json", *words),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            yield found
+            said, _ = process.communicate(timeout=_RUN_S)
+        rows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        found.update(rows[-1] if rows else {})
 
 
 def _play(stage: _Stage, lab: Lab, plant: str) -> Played:
@@ -127,13 +147,12 @@ def _play(stage: _Stage, lab: Lab, plant: str) -> Played:
             tables += [f"--{kind}", path.relative_to(folder).as_posix()]
     stage.play("catalog", "load", *tables, "--content", content)
     stage.play("incident", "open", _NAME)
-    stage.play("preview", _NAME)
-    buckets = stage.summary("preview", _NAME)["buckets"]
+    with stage.summary("preview", _NAME) as seen:
+        stage.play("preview", _NAME)
+    buckets = seen["buckets"]
     (folder / "buckets.json").write_text(json.dumps(buckets))
-    stage.play("plan", "make", _NAME)
-    made = stage.summary("plan", "make", _NAME)
-    run = ("run", str(made["id"])[:12], "--confirm", str(made["count"]))
-    killed = _run_and_kill(stage, run, int(made["count"]))
+    run = stage.next(stage.play("plan", "make", _NAME))
+    killed = _run_and_kill(stage, run, int(run[-1]))
     stage.play(*run, may=(0, 3))
     stage.play("catch-up", "--max-duration", "20s", may=(0, 3))
     stage.play("reconcile", may=(0, 3))
@@ -155,7 +174,10 @@ def _run_and_kill(stage: _Stage, run: Sequence[str], total: int) -> int:
         while process.poll() is None and time.monotonic() < deadline:
             with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as ledger:
                 states = dict(ledger.execute("SELECT state, count(*) FROM delivery GROUP BY state"))
-            if states.get("accepted", 0) >= total * _KILL_AT and states.get("sending", 0):
+            if states.get("accepted", 0) < total * _KILL_AT:
+                time.sleep(0.05)
+                continue
+            if states.get("sending", 0):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as ledger:
