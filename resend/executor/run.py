@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -92,7 +92,7 @@ class Run:
     options: Options
     jitter: Callable[[], float] = lambda: 0.0
     own: Callable[[str, Profile], Profile] = lambda _, profile: profile
-    elsewhere: Collection[str] = ()  # egresses that this host does not have: their mail is for another host or time
+    elsewhere: Container[str] = ()  # egresses that this host does not have: their mail is for another host or time
     progress: Callable[[Run], None] | None = None
     lacks: Callable[[str], ResendError | None] | None = None  # why this host cannot make the mails of a plan
     counts: Counter[str] = field(default_factory=Counter)

@@ -48,8 +48,19 @@ def unusable(config: Config, names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def elsewhere(config: Config, ledger: Ledger, plan_id: str, *, now: datetime) -> dict[str, str]:
-    """Egresses with mail left ("" of all started plans) by which this host can send nothing, and why; audited."""
+class Elsewhere:
+    """The egresses by which this host can send nothing: those of the config, and every other name."""
+
+    def __init__(self, config: Config) -> None:
+        names = routes(config).names()
+        self._here = names - unusable(config, names).keys()
+
+    def __contains__(self, name: object) -> bool:
+        return name not in self._here
+
+
+def note_elsewhere(config: Config, ledger: Ledger, plan_id: str, *, now: datetime) -> None:
+    """Say in the audit what is left ("" of all started plans) that this host cannot send, and why."""
     with ledger.read() as conn:
         left = {item.egress for item in work(conn, now, plan_id=plan_id)}
     found = unusable(config, left)
@@ -57,7 +68,6 @@ def elsewhere(config: Config, ledger: Ledger, plan_id: str, *, now: datetime) ->
         with ledger.write() as conn:
             for name, why in found.items():
                 note(conn, "egress_not_here", plan_id=plan_id, value=name, reason=why, who="rule", now=now)
-    return found
 
 
 def check(config: Config, ledger: Ledger, plan: PlanRecord, names: Collection[str]) -> None:

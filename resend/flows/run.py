@@ -29,7 +29,7 @@ from resend.executor.run import Options, Run, RunSummary
 from resend.flows import egress, follow
 from resend.flows.bodies import StoredBodies
 from resend.flows.plan import check_fresh, find_plan
-from resend.flows.ready import lacks
+from resend.flows.ready import check_key, lacks
 from resend.flows.recovery import unrecovered
 from resend.flows.vetoes import project_catalog
 from resend.model import PlanState
@@ -45,7 +45,7 @@ from resend.stores.control import note
 from resend.stores.home import Home, exclusive
 from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
-from resend.stores.plans import PlanFile
+from resend.stores.plans import PlanFile, plan_path
 from resend.stores.rows import PlanRecord
 from resend.stores.writer import LedgerWriter
 
@@ -82,6 +82,7 @@ def run(
     plan, now = _confirmed(ledger, plan_ref, options), datetime.now(UTC)
     _feedback(config, options)
     with _alone(home, ledger):
+        check_key(home, config, plan.id)
         if plan.state is PlanState.READY:
             check_fresh(home, config, ledger, plan, now=now)
             _check_recovered(home, config, ledger, plan, options, now)
@@ -103,6 +104,9 @@ def catch_up(
     """Send the rows of all started plans that are due. Safe from a timer: a second one ends with LockHeld."""
     now = datetime.now(UTC)
     with _alone(home, ledger):
+        for plan in ledger.plans():
+            if plan.state is PlanState.STARTED and plan_path(home, plan.id).is_file():  # else another host's
+                check_key(home, config, plan.id)
         _recover(ledger, now, release=config.run.in_doubt == "resend", plan_id="")
         return _execute(
             home, config, ledger, "", RunOptions(confirm=0), progress, due_only=True, max_duration=max_duration
@@ -246,7 +250,8 @@ def _execute(
     known = sink or routes(config)
     logs = follow.logs(config, options.follow)
     rates = egress.rates(ledger, plan_id)
-    elsewhere = {} if sink else egress.elsewhere(config, ledger, plan_id, now=datetime.now(UTC))
+    if sink is None:
+        egress.note_elsewhere(config, ledger, plan_id, now=datetime.now(UTC))
 
     async def main() -> RunSummary:
         table = ProviderTable.load(config.providers)
@@ -262,7 +267,7 @@ def _execute(
                 routes=known,
                 profile=table.profile,
                 own=lambda by, profile: lanes.own(by, profile, known, rates),
-                elsewhere=elsewhere,
+                elsewhere=() if sink else egress.Elsewhere(config),
                 render=bodies.renderer(),
                 options=Options(
                     connections=options.connections or config.run.connections,
@@ -276,7 +281,7 @@ def _execute(
                     shared_pace=shared,
                     stays=stays,
                 ),
-                lacks=partial(lacks, home) if shared else None,
+                lacks=partial(lacks, home, config) if shared else None,
                 jitter=random.random,
                 progress=progress,
             )
