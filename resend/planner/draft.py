@@ -10,8 +10,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
+from operator import itemgetter
 from typing import Protocol
 
 from resend.clock import from_micros, to_text
@@ -154,18 +156,22 @@ def draft(
         whole = profiles[candidate.provider].owns(candidate.domain) if options.domain_share < 1 else True
         mails.setdefault(door, []).append(_mail(candidate, door, unbounded=whole))
     frozen, identities, troubled = _contents(candidates, bodies, options.identity)
-    rows: list[PlanRow] = []
-    gap = int(options.recipient_gap.total_seconds())
     own = {
         (egress, name): lanes.own(egress, profiles[name], routes, options.rates)
         for egress, name in {(mail.egress, mail.provider) for group in mails.values() for mail in group}
     }
-    for spot in _placed(mails, own, options.domain_share):
+    keys = {c.outcome_id: delivery_key(c.release, c.rcpt_key, c.generation) for c in candidates}
+    spots = list(_placed(mails, own, options.domain_share))
+    params = json.dumps(options.canonical(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    plan_id = _plan_id(spots, keys, frozen, params)
+    gap = int(options.recipient_gap.total_seconds())
+    rows: list[PlanRow] = []
+    for spot in spots:
         candidate = by_id[spot.mail.id]
         content = frozen[spot.mail.id]
         rows.append(
             PlanRow(
-                key=delivery_key(candidate.release, candidate.rcpt_key, candidate.generation),
+                key=keys[spot.mail.id],
                 release=candidate.release,
                 recipient_id=candidate.recipient_id,
                 rcpt_key=candidate.rcpt_key,
@@ -176,7 +182,7 @@ def draft(
                 domain=candidate.domain,
                 provider=candidate.provider,
                 egress=spot.mail.egress,
-                batch_id="",
+                batch_id=f"{plan_id[:12]}-{_door(spot.mail.egress, candidate.provider)}-{spot.batch:06d}",
                 batch_seq=spot.batch,
                 canary=spot.canary,
                 seq=spot.seq,
@@ -197,16 +203,13 @@ def draft(
                 zone=candidate.zone,
             )
         )
-    params = json.dumps(options.canonical(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    plan_id = _plan_id(rows, params)
-    named = [_with_batch(row, plan_id) for row in rows]
     spans = lanes.spans(
         Counter((row.egress, row.provider, row.zone) for row in rows), own, accepted=accepted, hours=hours, now=now
     )
     return Draft(
         id=plan_id,
-        rows=named,
-        batches=len({row.batch_id for row in named}),
+        rows=rows,
+        batches=len({row.batch_id for row in rows}),
         eta_s=max((lane.eta_s for lane in spans), default=0.0),
         lanes=spans,
         params=params,
@@ -302,16 +305,15 @@ def _mail(candidate: Candidate, egress: str, *, unbounded: bool) -> Mail:
     )
 
 
-def _plan_id(rows: Iterable[PlanRow], params: str) -> str:
+def _plan_id(spots: Iterable[Place], keys: Mapping[int, str], frozen: Mapping[int, _Content], params: str) -> str:
     """sha256 of the sorted (key, content_id, batch, zone) and the canonical parameters."""
     digest = hashlib.sha256(params.encode())
-    for row in sorted(rows, key=lambda row: row.key):
-        digest.update(
-            f"\n{row.key} {row.content_id} {row.egress} {row.provider} {row.batch_seq} {row.zone}".rstrip().encode()
-        )
+    for key, spot in sorted(((keys[spot.mail.id], spot) for spot in spots), key=itemgetter(0)):
+        mail, content = spot.mail, frozen[spot.mail.id].content_id
+        digest.update(f"\n{key} {content} {mail.egress} {mail.provider} {spot.batch} {mail.zone}".rstrip().encode())
     return digest.hexdigest()
 
 
-def _with_batch(row: PlanRow, plan_id: str) -> PlanRow:
-    door = hashlib.sha256(f"{row.egress} {row.provider}".encode()).hexdigest()[:8]
-    return replace(row, batch_id=f"{plan_id[:12]}-{door}-{row.batch_seq:06d}")
+@cache
+def _door(egress: str, provider: str) -> str:
+    return hashlib.sha256(f"{egress} {provider}".encode()).hexdigest()[:8]

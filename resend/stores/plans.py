@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 import duckdb
@@ -56,6 +57,7 @@ class PlanRow:
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
 COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(PlanRow)}
 
+_VALUES = attrgetter(*COLUMNS)  # astuple copies every value: half of a plan's time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanBatch:
@@ -92,7 +94,7 @@ def write_plan(home: Home, plan_id: str, rows: Iterable[PlanRow]) -> int:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     con = sql.connect(memory_limit="512MiB", temp_dir=home.derived)
     try:
-        count = sql.create_table(con, "plan_rows", COLUMNS, (astuple(row) for row in rows))
+        count = sql.create_table(con, "plan_rows", COLUMNS, map(_VALUES, rows))
         con.execute(f"COPY plan_rows TO {sql.quote(temporary)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 8192)")
         temporary.chmod(0o600)
         rename_durably(temporary, path)

@@ -75,10 +75,10 @@ def create_table(
     con.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({spec})")
     count = 0
     keys = list(columns)
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8", errors="replace") as handle:
         for row in rows:
-            handle.write(json.dumps(dict(zip(keys, row, strict=True)), ensure_ascii=False))
-            handle.write("\n")
+            handle.write(encode(dict(zip(keys, row, strict=True))) + "\n")
             count += 1
         handle.flush()
         if count:
