@@ -97,6 +97,21 @@ def test_help_imports_nothing_heavy(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("collect.collect", {"sqlalchemy", "jinja2", "multiprocessing", "resend.collect.bounces.read"}),
+        ("flows.incident", {"jinja2", "alembic", "aiosmtplib", "resend.policy.template"}),
+        ("flows.why", {"jinja2", "alembic", "aiosmtplib", "resend.policy.template"}),
+        ("stores.status", {"jinja2", "alembic", "aiosmtplib"}),
+    ],
+)
+def test_a_small_command_loads_only_what_it_uses(module: str, heavy: set[str]) -> None:
+    code = f"import sys, resend.{module}; print(*sorted(set(sys.modules) & {heavy!r}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not done.stdout.strip()
+
+
 def test_a_module_has_one_job() -> None:
     long = [f"{path}: {len(path.read_text().splitlines())} lines" for _, path, _ in modules()]
     assert not [item for item in long if int(item.split(": ")[1].split()[0]) > 400]
