@@ -35,6 +35,7 @@ from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template, TemplateError
+from jinja2.runtime import Context
 
 from resend.clock import from_text
 from resend.policy import headers
@@ -122,7 +123,8 @@ def _context(variables: Mapping[str, Any], fixed: Mapping[str, str]) -> dict[str
 def _pieces(template: Template, context: dict[str, Any]) -> Iterator[str]:
     """Pieces of the rendered text. Whatever a template does wrong is a ContentError."""
     try:
-        yield from template.root_render_func(template.new_context(context, shared=True))
+        # Not `new_context`: it goes through all globals, which the context has already, for every text of every mail.
+        yield from template.root_render_func(Context(template.environment, context, template.name, template.blocks))
     except ContentError:
         raise
     except Exception as error:  # a template is foreign code
