@@ -76,28 +76,41 @@ stated AS (
         '%m/%d/%Y %I:%M:%S %p', '%m/%d/%Y %I:%M %p', '%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%Y/%m/%d %H:%M:%S', '%Y/%m/%d %H:%M', '%d.%m.%Y %H:%M:%S'
       ]))
     ) AS at_us,
+    coalesce(contains(words, '##'), false) AS marked,
+    coalesce(event, status, '') AS step,
+    coalesce(detail, words) AS detail,
+    event IS NULL AS closed,
     unnest(CASE
-      WHEN contains(words, '##') THEN list_transform(
-        string_split(words, ';'),
-        lambda item: {
-          'address': split_part(item, '##', 1), 'word': split_part(split_part(item, '##', 2), ',', -1), 'said': NULL::VARCHAR,
-          'closed': false
-        }
-      )
-      ELSE list_transform(
-        string_split(coalesce(recipients, ''), ';'),
-        lambda item: {
-          'address': item, 'word': coalesce(event, status, ''), 'said': coalesce(detail, words), 'closed': event IS NULL
-        }
-      )
-    END) AS about
+      WHEN contains(words, '##') THEN CASE WHEN contains(words, ';') THEN string_split(words, ';') ELSE [words] END
+      ELSE string_split(coalesce(recipients, ''), ';')
+    END) AS item
   FROM record
+),
+told AS (
+  -- `a@b##Receive, Send`; said, closed: of a single recipient or a step only.
+  SELECT
+    line, text, sender, subject, size, message_id, id, ip, at_us,
+    bare_address(address) AS address,
+    lower(trim(word)) AS word,
+    said,
+    closed
+  FROM (
+    SELECT
+      *,
+      CASE WHEN NOT marked OR mark = 0 THEN item ELSE left(item, mark - 1) END AS address,
+      CASE WHEN NOT marked THEN step WHEN mark = 0 THEN '' ELSE regexp_extract(steps, '[^,]*$') END AS word,
+      CASE WHEN NOT marked THEN detail END AS said,
+      closing AND NOT marked AS closed
+    FROM (
+      SELECT *, CASE WHEN contains(substring(item, mark + 2), '##') THEN split_part(item, '##', 2) ELSE substring(item, mark + 2) END AS steps
+      FROM (SELECT * RENAME (closed AS closing), position('##' IN item) AS mark FROM stated)
+    )
+  )
 ),
 judged AS (
   SELECT
     *,
-    bare_address(about['address']) AS address,
-    CASE lower(trim(about['word']))
+    CASE word
       WHEN 'deliver' THEN 'sent' WHEN 'delivered' THEN 'sent' WHEN 'send' THEN 'sent' WHEN 'sendexternal' THEN 'sent'
       WHEN 'send external' THEN 'sent' WHEN 'sent' THEN 'sent' WHEN 'filteredasspam' THEN 'sent'
       WHEN 'fail' THEN 'bounced' WHEN 'failed' THEN 'bounced' WHEN 'badmail' THEN 'bounced' WHEN 'quarantined' THEN 'bounced'
@@ -105,17 +118,17 @@ judged AS (
       WHEN 'defer' THEN 'deferred' WHEN 'deferred' THEN 'deferred' WHEN 'pending' THEN 'deferred'
       WHEN 'none' THEN '' WHEN 'gettingstatus' THEN '' WHEN 'expanded' THEN '' WHEN 'resolved' THEN ''
     END AS state,
-    coalesce(nullif(trim(regexp_extract(about['said'], 'LED=([^}]*)\}', 1)), ''), nullif(trim(about['said']), '')) AS reply,
-    nullif(regexp_extract(about['said'], 'FQDN=([^}]*)\}', 1), '') AS relay,
-    nullif(regexp_extract(about['said'], '\bIP=([0-9a-fA-F.:]+)\}', 1), '') AS relay_ip
-  FROM stated
+    coalesce(nullif(trim(regexp_extract(said, 'LED=([^}]*)\}', 1)), ''), nullif(trim(said), '')) AS reply,
+    nullif(regexp_extract(said, 'FQDN=([^}]*)\}', 1), '') AS relay,
+    nullif(regexp_extract(said, '\bIP=([0-9a-fA-F.:]+)\}', 1), '') AS relay_ip
+  FROM told
 ),
 checked AS MATERIALIZED (
   SELECT
     *,
     concat_ws('/', id, CASE WHEN id IS NULL THEN sender END, CASE WHEN id IS NULL THEN at_us END) AS qid,
     CASE
-      WHEN state IS NULL AND about['closed'] THEN 'unknown status'
+      WHEN state IS NULL AND closed THEN 'unknown status'
       WHEN coalesce(state, '') <> '' AND coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
       WHEN coalesce(state, '') <> '' AND at_us IS NULL THEN 'no time'
     END AS unfit
@@ -137,7 +150,7 @@ SELECT
   state AS status,
   CASE WHEN state <> 'sent' THEN told_code(reply) END AS code,
   CASE WHEN state <> 'sent' THEN told_enhanced(reply) END AS enhanced,
-  CASE WHEN state <> 'sent' THEN coalesce(one_line(reply), concat('status: ', lower(trim(about['word'])))) END AS reply,
+  CASE WHEN state <> 'sent' THEN coalesce(one_line(reply), concat('status: ', word)) END AS reply,
   message_id,
   size
 FROM checked

@@ -100,6 +100,7 @@ keyed AS MATERIALIZED (
       WHEN job <> '' OR env <> '' THEN concat_ws('/', env, job, sender, address)
       ELSE concat_ws('/', begun, sender, address)
     END AS qid,
+    CASE WHEN type <> 'r' THEN told_code(words) END AS code,
     CASE WHEN unfit IS NOT NULL THEN left(text, 2000) END AS lost
   FROM (
     SELECT
@@ -124,7 +125,7 @@ SELECT
   line,
   sender,
   CASE WHEN type <> 'r' THEN address END AS recipient,
-  CASE WHEN type IN ('d', 'b', 't') THEN split_part(mta, ' ', 1) END AS relay,
+  CASE WHEN type IN ('d', 'b', 't') THEN first_word(mta) END AS relay,
   CASE
     WHEN type IN ('d', 'b', 't') THEN coalesce(ip, nullif(regexp_extract(mta, '\(([0-9a-f.:]+)\)', 1), ''))
   END AS relay_ip,
@@ -135,7 +136,7 @@ SELECT
     WHEN 'rb' THEN 'returned'
     WHEN 'rs' THEN CASE WHEN action = 'failed' THEN 'returned' ELSE 'sent' END
   END AS status,
-  CASE WHEN type <> 'r' THEN told_code(words) END AS code,
+  code,
   CASE
     WHEN type IN ('r', 'f') THEN NULL
     ELSE coalesce(nullif(regexp_extract(dsn, '^[245]\.[0-9]{1,3}\.[0-9]{1,3}'), ''), told_enhanced(words))
@@ -143,7 +144,7 @@ SELECT
   CASE WHEN type IN ('d', 'b', 't') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type IN ('b', 't', 'rb') OR type = 'rs' AND action = 'failed'
     THEN CASE
-      WHEN told_code(words) IS NOT NULL OR category = '' THEN coalesce(nullif(words, ''), nullif(tight(dsn), ''))
+      WHEN code IS NOT NULL OR category = '' THEN coalesce(nullif(words, ''), nullif(tight(dsn), ''))
       ELSE concat_ws(' ', coalesce(nullif(words, ''), nullif(tight(dsn), '')), 'bounceCat: ' || category)
     END
   END AS reply,
