@@ -1,6 +1,6 @@
 """What a plan's maker should know before mail leaves: signatures that will not hold, identities that are old, volume.
 
-Looks at one mail of each release. Asks DNS for DKIM keys. Raises UsageError where a kept signature will not hold.
+Looks at one mail of each release. Asks DNS for DKIM keys. Raises UsageError where a signature will not hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from resend.flows.bodies import StoredBodies
 from resend.model import Identity
 from resend.policy import unsubscribe
 from resend.policy.content import ContentError
-from resend.policy.dkim import Finding, Lookup, Standing, aligned, inspect
+from resend.policy.dkim import Finding, Lookup, Signer, Standing, aligned, inspect
 from resend.stores.incidents import Mails
 from resend.stores.plans import PlanRow
 
@@ -51,6 +51,8 @@ def warnings(
 ) -> Iterator[str]:
     """Lines for people about a draft's rows. `mails`: what the evidence counted around the incident."""
     samples = list({(row.release, row.content_kind, row.identity): row for row in reversed(rows)}.values())[::-1]
+    if bodies.signer is not None and any(map(_ours, samples)):
+        yield from _own_key(bodies.signer, now, lookup)
     yield from _signatures(samples, bodies, incident=incident, done_at=done_at, lookup=lookup)
     old = {row.release for row in rows if row.identity == Identity.SAME and _age(row, now) > _OLD}
     if old:
@@ -68,6 +70,21 @@ def warnings(
 
 def _ours(row: PlanRow) -> bool:
     return row.identity == Identity.NEW or row.content_kind == "template"
+
+
+def _own_key(signer: Signer, now: datetime, lookup: Lookup) -> Iterator[str]:
+    """The key of `[dkim]` against its public half in DNS."""
+    wire = signer.sign(f"From: a@{signer.domain}\r\n\r\n".encode("ascii"), int(now.timestamp()))
+    found = inspect(wire, done_at=now, lookup=lookup)
+    if found.standing is Standing.BROKEN:
+        raise UsageError(
+            f"what [dkim] signs would not be believed: {found.why}",
+            where="dkim.key_file",
+            next_step=f"publish the key as TXT of {signer.selector}._domainkey.{signer.domain}, name the right one,"
+            " or remove [dkim] and let the relay sign",
+        )
+    if found.standing is Standing.UNPROVEN:
+        yield f"[dkim]: not verified: {found.why}"
 
 
 def _signatures(

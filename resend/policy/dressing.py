@@ -20,6 +20,7 @@ from resend.policy.message import ContentError
 
 FROZEN = "_resend"  # beside the variables; the catalog cannot set it
 _UNSUBSCRIBE, _SIGNER = "unsubscribe", "dkim"
+SIGNER_PATH = f'$."{FROZEN}".{_SIGNER}'  # of Signer.name in a plan's variables, as JSON is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from resend.errors import StoreError
+from resend.model import Identity
 from resend.stores import sql
 from resend.stores.home import Home, rename_durably
 
@@ -56,8 +57,8 @@ class PlanRow:
 
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
 COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(PlanRow)}
-
 _VALUES = attrgetter(*COLUMNS)  # astuple copies every value: half of a plan's time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanBatch:
@@ -164,6 +165,14 @@ class PlanFile:
                 after_s=after_s,
                 zone=zone,
             )
+
+    def frozen(self, path: str) -> set[str]:
+        """The texts that the variables of mails of our own making hold at a JSON path; "" where one holds none."""
+        query = (
+            f"SELECT DISTINCT coalesce(json_extract_string(variables, ?), '') FROM {self._source}"
+            f" WHERE identity = '{Identity.NEW}' OR content_kind = 'template'"
+        )
+        return {name for (name,) in self._run(query, [path]).fetchall()}
 
     def doors(self) -> Iterator[Door]:
         """By which egress the mails leave, to whom and under which envelope senders."""

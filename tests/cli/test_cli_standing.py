@@ -19,6 +19,7 @@ from resend.errors import Exit, StoreError
 from resend.lab.receipts import read_receipts
 from resend.model import CatchUpEnd
 from resend.report.words import CATCH_UP_ENDS, WORDS
+from tests.support.keys import rsa_key
 
 PORT = 18725 + os.getpid() % 2000
 BUSY = "host mx[52.1.1.1] said: 451 4.7.500 Server busy. Please try again later (in reply to RCPT TO command)"
@@ -214,6 +215,28 @@ def test_what_waits_at_the_relay_or_came_back_is_left_as_in_run(cli, ready, rece
     assert cli("run", plan["id"], "--confirm", "20").exit == Exit.LEFT
     assert cli("incident", "close", plan["incident"]).exit == 0  # a person has seen it
     assert cli("catch-up").exit == Exit.DONE
+
+
+def test_a_signature_that_would_not_be_believed_stops_the_policy_with_2(cli, ready, receiver, place, monkeypatch):
+    pytest.importorskip("dkim")
+    two = POLICY.replace('["office365"]', '["office365", "nobody.example"]')
+    key = '[dkim]\nselector = "s1"\ndomain = "example.jp"\nkey_file = "key.pem"\n'
+    ready(two)
+    (place / "resend.toml").write_text(toml(two + key))
+    missing = cli("catch-up")
+    assert missing.exit == Exit.USAGE and "key.pem" in missing.one_error()
+    (place / "key.pem").touch(0o600)
+    (place / "key.pem").write_bytes(rsa_key()[0])
+    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name: "")  # its public half is not there
+    found = cli("catch-up", "--json")
+    assert found.exit == Exit.USAGE
+    said = {row["provider"]: row["passed_over"] for row in found.of("standing")}
+    assert "a person must decide" in said["office365"] and said["nobody.example"] == "nothing to take"
+    assert list(read_receipts(receiver)) == [] and cli("plan", "list", "--json").of("plan") == []
+    (row,) = cli("status", "--json").of("catch_up")
+    assert row["exit"] == Exit.USAGE and [item["mails"] for item in row["taken"]] == [0, 0]
+    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name: rsa_key()[1])
+    assert cli("catch-up").exit == Exit.DONE and len(list(read_receipts(receiver))) == 20
 
 
 def test_a_catch_up_that_was_killed_is_seen(cli, ready, receiver, place):

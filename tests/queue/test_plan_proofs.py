@@ -85,8 +85,11 @@ def test_without_dkimpy_it_says_that_nothing_was_verified(cli: Cli, monkeypatch:
     assert "not verified: the extra `dkim`" in said(cli)
 
 
-def test_a_key_that_others_may_read_is_refused_and_ours_signs_each_try_alike(cli: Cli) -> None:
+def test_a_key_that_others_may_read_is_refused_and_ours_signs_each_try_alike(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("dkim")
+    monkeypatch.setattr(proofs, "dns_txt", lambda name: rsa_key()[1])
     ready(cli, toml='[dkim]\nselector = "s1"\ndomain = "example.jp"\nkey_file = "key.pem"\n')
     Path("key.pem").write_bytes(rsa_key()[0])
     Path("key.pem").chmod(0o644)
