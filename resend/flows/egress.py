@@ -119,7 +119,7 @@ def starts(
         for item in bad:
             said = f"{item.egress} {item.check}: {item.text}"
             note(conn, "egress_not_ready", plan_id=plan.id, value=said, reason=anyway, who=who, now=now)
-        ceilings.lower(conn, known, plan_id=plan.id, who=who, now=now)
+        ceilings.put(conn, known, plan_id=plan.id, who=who, now=now)
 
 
 def rates(ledger: Ledger, plan_id: str) -> dict[str, float]:

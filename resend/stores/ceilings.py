@@ -14,7 +14,7 @@ from resend.clock import format_rate, to_text
 from resend.stores.tables import audit, provider_rate
 
 
-def lower(conn: Connection, ceilings: Mapping[tuple[str, str], float], *, plan_id: str, who: str, now: datetime) -> int:
+def put(conn: Connection, ceilings: Mapping[tuple[str, str], float], *, plan_id: str, who: str, now: datetime) -> int:
     """Set the ceilings (mails per second) by (egress, provider), audited; how many were there to be set."""
     count = 0
     for (egress, provider), rate in sorted(ceilings.items()):

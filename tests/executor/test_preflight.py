@@ -53,8 +53,11 @@ def test_an_address_in_order_is_new_at_first_and_has_a_history_then(cli: Cli) ->
         done = cli(*words(plan, MAILS))
         assert done.exit == Exit.DONE, done.err
         assert "this address is new" in done.err and "refuses" not in done.err
-        _, found, text = standings(cli, "--again", "--reason", "a test")
+        plan, found, text = standings(cli, "--again", "--reason", "a test", "--rate", "office365=30/s")
         assert found["history"] == "ok" and f"1 day and {MAILS} mails with office365" in text
+        assert cli(*words(plan, MAILS)).exit == Exit.DONE
+        (row,) = cli("status", "--json").of("provider")
+        assert (row["egress"], row["ceiling"], row["rate"]) == ("direct:m", 30.0, 30.0)
     assert {receipt.peer.rpartition(":")[0] for receipt in read_receipts(Path("receipts"))} == {"127.0.2.7"}
 
 
