@@ -59,9 +59,15 @@ SELECT
     WHEN at_us IS NULL THEN text
     WHEN message IS NULL THEN ''
     ELSE concat(
-      strftime(make_timestamp(at_us), '%Y-%m-%dT%H:%M:%S.%fZ'), ' ', replace(host, ' ', '_'), ' ',
+      strftime(make_timestamp(at_us), '%Y-%m-%dT%H:%M:%S.%fZ'), ' ',
+      CASE WHEN contains(host, ' ') THEN replace(host, ' ', '_') ELSE host END, ' ',
       CASE WHEN starts_with(program, '["') THEN split_part(program, '"', 2) ELSE program END,
-      '[', pid, ']: ', translate(message, concat(chr(10), chr(13), chr(0)), '  ?')
+      '[', pid, ']: ',
+      CASE  -- translate is slow
+        WHEN contains(message, chr(10)) OR contains(message, chr(13)) OR contains(message, chr(0))
+          THEN translate(message, concat(chr(10), chr(13), chr(0)), '  ?')
+        ELSE message
+      END
     )
   END AS text
 FROM decoded
