@@ -56,6 +56,13 @@ __all__ = [
 # Buckets that a frozen mail may move to without making its plan stale: it is skipped at the arm, and counted.
 _REMOVALS = frozenset({Bucket.ALREADY_RESENT, Bucket.DELIVERED_LATE, Bucket.NEVER, Bucket.FOLDED, Bucket.STILL_QUEUED})
 
+# of linker/buckets: what a plan looks at. Replies and the like of all mails would fill the memory.
+_COLUMNS = (
+    "outcome_id", "release", "recipient_id", "rcpt_key", "rcpt", "provider", "customer", "customer_name", "title",
+    "header_from", "envelope_from", "urgency", "expires_at", "arrived_at", "sent_at", "message_id", "generation",
+    "bucket", "reason", "status", "confidence", "cause",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadePlan:
@@ -219,7 +226,7 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
     params = json.loads(plan.params)
     includes = tuple(params["includes"])
     with rebucket(home, ledger, plan.incident_id, includes=includes, again=params["again"], now=now) as affected:
-        current = [row for row in affected.rows() if row["bucket"] != Bucket.FOLDED]
+        current = [row for row in affected.rows(columns=_COLUMNS) if row["bucket"] != Bucket.FOLDED]
     wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
     others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
     bodies, ways = StoredBodies(home), routes(config).names()
@@ -278,7 +285,7 @@ def _draft(
     table, dressing = ProviderTable.load(config.providers), Dressing.load(config, load_signer(config))
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
         buckets, accepted, evidence = affected.counts(), affected.about.accepted(), affected.about.mails
-        rows = _taken(affected.rows(Bucket.RESEND), options)
+        rows = _taken(affected.rows(Bucket.RESEND, columns=_COLUMNS), options)
         candidates = list(_candidates(home, config, rows, incident_id, dressing, now))
     profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
     made = draft(

@@ -46,17 +46,17 @@ class Affected:
         found = dict(self.con.execute("SELECT bucket, count(*) FROM affected GROUP BY bucket").fetchall())
         return {bucket: int(found.get(bucket.value, 0)) for bucket in Bucket}
 
-    def rows(self, bucket: Bucket | None = None) -> Iterator[dict[str, Any]]:
-        """Rows of `affected` by outcome_id, as dicts; all of them, or those of one bucket."""
+    def rows(self, bucket: Bucket | None = None, *, columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Rows of `affected` by outcome_id, as dicts; all of them, or those of one bucket. `columns`: not all."""
         condition = "" if bucket is None else "WHERE bucket = ?"
-        return self._rows(condition, [] if bucket is None else [bucket.value])
+        return self._rows(condition, [] if bucket is None else [bucket.value], ", ".join(columns) or "*")
 
     def to(self, folded: str) -> Iterator[dict[str, Any]]:
         """Rows of `affected` for one address (policy.address.fold)."""
         return self._rows("WHERE folded = ?", [folded])
 
-    def _rows(self, condition: str, values: list[str]) -> Iterator[dict[str, Any]]:
-        cursor = self.con.cursor().execute(f"SELECT * FROM affected {condition} ORDER BY outcome_id", values)
+    def _rows(self, condition: str, values: list[str], columns: str = "*") -> Iterator[dict[str, Any]]:
+        cursor = self.con.cursor().execute(f"SELECT {columns} FROM affected {condition} ORDER BY outcome_id", values)
         names = [column[0] for column in cursor.description or []]
         while chunk := cursor.fetchmany(2_048):
             for row in chunk:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 RENDERER = "1"  # rises when the same inputs would give other bytes
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def content_id(*, template_sha256: str, variables: str, message_id: str, date: str, kind: str) -> str:
@@ -44,7 +45,7 @@ def content_id(*, template_sha256: str, variables: str, message_id: str, date: s
 
 def canonical(variables: Mapping[str, object]) -> str:
     """A template's variables as the JSON text that plans keep and `content_id` hashes."""
-    return json.dumps(variables, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(variables)
 
 
 def new_message_id(key: str, domain: str) -> str:
