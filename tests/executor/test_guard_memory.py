@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from resend.clock import from_text, to_text
 from resend.executor.guard import Guard, Heard
 from resend.executor.lane import Lane
-from resend.executor.standing import restored, standing
+from resend.executor.pacer import Pacer
+from resend.executor.standing import adopt, restored, standing
 from resend.model import CauseClass
 from resend.policy.reactions import Act, Reaction
 from resend.stores import control
@@ -35,17 +36,22 @@ def new() -> Guard:
 def lane_of(guard: Guard, now: datetime) -> Lane:
     run = SimpleNamespace(clock=SimpleNamespace(now=lambda: now), plan_id="")
     lane = SimpleNamespace(
-        guard=guard, run=run, egress="direct", provider="x", decisions=0, dwell_until=None, paused=False
-    )
+        guard=guard, run=run, egress="direct", provider="x", decisions=0, dwell_until=None, paused=False, known=None,
+        pacer=Pacer(guard.pace),
+    )  # fmt: skip
     return cast(Lane, lane)
+
+
+def rate_of(guard: Guard, now: datetime) -> Rate:
+    """The ledger's row after a decision."""
+    fields = dict(standing(lane_of(guard, now), "x", "x", who="rule").fields)
+    fields |= {name: bool(fields[name]) for name in ("canary_done", "paused", "half_open")}
+    return Rate(egress="direct", provider="x", tat_us=0, **fields)  # type: ignore[arg-type]
 
 
 def restarted(guard: Guard, now: datetime, before: list[Heard] | None = None) -> Guard:
     """The guard of the next run, by way of the fields that a decision writes down."""
-    fields = dict(standing(lane_of(guard, now), "x", "x", who="rule").fields)
-    fields |= {name: bool(fields[name]) for name in ("canary_done", "paused", "half_open")}
-    rate = Rate(egress="direct", provider="x", tat_us=0, **fields)  # type: ignore[arg-type]
-    return restored(rate, guard.profile, before or [], last=now, now=now)
+    return restored(rate_of(guard, now), guard.profile, before or [], last=now, now=now)
 
 
 @given(
@@ -118,6 +124,25 @@ def test_the_ledger_keeps_each_field(ledger: Ledger) -> None:
     assert kept.half_open and kept.next_cooldown_s == one.next_cooldown.total_seconds() > 0
     assert from_text(to_text(START)) == START
     assert restored(kept, FIGURES, [], last=START, now=START).next_cooldown == one.next_cooldown
+
+
+def test_while_one_host_sends_the_probes_the_others_wait() -> None:
+    """Another host takes over what the ledger says of a half-open provider, and begins again where nobody ends it."""
+    one = new()
+    one.live_seen(START, 0.0, "deferrals rise")
+    parked = rate_of(one, START)
+    two = restarted(one, START)
+    lane = lane_of(two, after(5 * 3600))
+    adopt(lane, parked)  # the first look only tells what is known
+    one.tick(after(5 * 3600))
+    adopt(lane, rate_of(one, after(5 * 3600)))
+    assert not two.parked and two.half_open and two.waits
+    two.tick(after(5 * 3600 + 61))
+    assert two.half_open and not two.waits
+    for _ in range(7):
+        one.accepted(after(5 * 3600 + 62))
+    adopt(lane, rate_of(one, after(5 * 3600 + 62)))
+    assert not two.half_open and not two.waits
 
 
 @pytest.mark.parametrize("gone", [timedelta(minutes=1), timedelta(hours=3)])
