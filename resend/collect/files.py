@@ -28,6 +28,7 @@ BLOCK_BYTES = 16 << 20
 LINE_MAX = 64 << 20  # a block without a newline for this long is no log: it is cut there
 _RATIO_MAX = 300  # decompressed to compressed; logs reach about 30, a bomb of gzip 1,000, of others more
 _RATIO_FROM = 256 << 20  # below this a high ratio is harmless
+_PACKED_MAX = 256 << 30  # decompressed bytes of one compressed file: days of the busiest relay, not a disk of zeros
 _CHUNK = 1 << 20
 _GZIP, _ZSTD, _BZIP2, _XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zX"
 _XZ_MEMORY = 256 << 20  # a dictionary can ask for 4 GiB; xz -9 asks for 64 MiB
@@ -205,6 +206,12 @@ def _chunks(stream: BinaryIO, packed: int, where: str, warn: list[str]) -> Itera
         total += len(chunk)
         if total > _RATIO_FROM and total > _RATIO_MAX * max(packed, 1):
             warn.append(f"{where}: expands more than {_RATIO_MAX}-fold; stopped after {total:,} bytes")
+            return
+        if total > _PACKED_MAX and total > packed:
+            warn.append(
+                f"{where}: a compressed file is read up to {_PACKED_MAX:,} bytes; the first {total - len(chunk):,} are"
+                " collected, the rest is not: unpack it to read it all"
+            )
             return
         yield chunk
 

@@ -172,6 +172,19 @@ def test_a_gzip_bomb_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ga
     assert summary.parsed == 5
 
 
+def test_a_compressed_file_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gather: Gather) -> None:
+    monkeypatch.setattr(files, "_PACKED_MAX", 5 << 20)
+    text = mails(30_000)
+    log, plain = tmp_path / "mail.log.gz", tmp_path / "mail.log"
+    log.write_bytes(gzip.compress(text.encode(), 1))
+    plain.write_text(text, encoding="utf-8")
+    summary = gather(log)
+    assert f"{log}: a compressed file is read up to 5,242,880 bytes" in summary.warnings[0]
+    assert 10_000 < summary.lines < 150_000
+    assert summary.lines == summary.parsed + summary.ignored + summary.rejected
+    assert not gather(plain).warnings
+
+
 def test_a_gzip_stream_that_turns_bad(tmp_path: Path, gather: Gather) -> None:
     data = bytearray(gzip.compress(mails(3000).encode()))
     data[len(data) // 2] ^= 0xFF
