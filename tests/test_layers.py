@@ -18,6 +18,7 @@ ORDER = [
     {"stores"},
     {"policy"},
     {"config"},
+    {"sections"},
     {"errors", "clock", "model"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

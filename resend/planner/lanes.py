@@ -67,7 +67,7 @@ def spans(
                 profile := profiles[egress, provider],
                 ceiling=profile.rate * times,
                 accepted=accepted.get(provider, 0.0) * mails / whole[provider],
-                hours=hours,
+                hours=replace(hours, quotas={provider: hours.quota(provider, egress)}),
                 now=now,
             ),
         )

@@ -69,7 +69,9 @@ def egresses(config: Config) -> tuple[Egress, ...]:
 def limited(profile: Profile, limits: LimitsConfig) -> Profile:
     """The profile with an egress' own figures. Raises ValueError where they do not fit together."""
     given: dict[str, Any] = {
-        key: value for key in LimitsConfig.model_fields if (value := getattr(limits, key)) is not None
+        key: value
+        for key in LimitsConfig.model_fields
+        if (value := getattr(limits, key)) is not None and key != "daily_quota"  # policy/hours
     }
     rate = given.get("rate", profile.rate)
     own = replace(profile, **{"start": min(profile.start, rate), "floor": min(profile.floor, rate), **given})

@@ -24,7 +24,7 @@ class Hours:
     window: Windows = field(default_factory=Windows)
     windows: Mapping[str, Windows] = field(default_factory=dict)  # of providers that have their own
     timetables: Mapping[str, Timetable] = field(default_factory=dict)
-    quotas: Mapping[str, int] = field(default_factory=dict)
+    quotas: Mapping[str, int] = field(default_factory=dict)  # by provider, or EGRESS/PROVIDER for one egress
 
     @classmethod
     def load(cls, config: Config) -> Hours:
@@ -43,7 +43,13 @@ class Hours:
             window=_window(config.run.window, "run.window"),
             windows=windows,
             timetables=timetables,
-            quotas={name: own.daily_quota for name, own in config.providers.items() if own.daily_quota},
+            quotas={name: own.daily_quota for name, own in config.providers.items() if own.daily_quota}
+            | {
+                f"{egress}/{provider}": own.daily_quota
+                for egress, one in config.egress.items()
+                for provider, own in one.limits.items()
+                if own.daily_quota
+            },
         )
 
     def windows_of(self, provider: str) -> Windows:
@@ -64,9 +70,9 @@ class Hours:
         timetable = self.timetables.get(provider)
         return (timetable.rate(at, self.zone) if timetable else None) or 0.0
 
-    def quota(self, provider: str) -> int:
-        """Accepted mails a day, 0 unlimited."""
-        return self.quotas.get(provider, 0)
+    def quota(self, provider: str, egress: str = "") -> int:
+        """Accepted mails a day by one egress (its name in the ledger), 0 unlimited."""
+        return self.quotas.get(f"{egress.partition(':')[2]}/{provider}") or self.quotas.get(provider, 0)
 
     def day(self, at: datetime) -> tuple[datetime, datetime]:
         """Begin and end of the day of `at` by the config's clock, aware UTC."""

@@ -40,7 +40,7 @@ class Openings:
     def of(self, egress: str, provider: str, zone: str, at: datetime) -> Opening:
         """When a mail for `zone` that is to be sent at `at` may be sent."""
         why = ""
-        quota = self.hours.quota(provider)
+        quota = self.hours.quota(provider, egress)
         if quota and self.spent(egress, provider) >= quota and at < (midnight := self.hours.day(self.now)[1]):
             at, why = midnight, f"the daily quota of {quota:,} is reached"
         opens = self.hours.opens(provider, zone, at)
@@ -66,7 +66,7 @@ def spent(conn: Connection, *, egress: str, provider: str, since: datetime) -> i
 
 def left_today(conn: Connection, hours: Hours, *, egress: str, provider: str, now: datetime) -> int | None:
     """How many mails may still be leased today; None where there is no quota. Other runs must wait for this answer."""
-    quota = hours.quota(provider)
+    quota = hours.quota(provider, egress)
     if not quota:
         return None
     if not is_sqlite(conn):
