@@ -24,12 +24,21 @@ _ENHANCED = re.compile(r"(?<![\w.])([245])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)", re
 _PLAIN_ENHANCED = re.compile(r"[\s#(]{0,3}([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
 _GENERIC = frozenset({"4.0.0", "5.0.0", "2.0.0"})
 _CONTINUED = re.compile(r" ((?:[24][0-5]|5[0-579])\d)[- ](?:[245]\.\d{1,3}\.\d{1,3}(?: |$))?")
-_ORIGINAL = (
-    *("message headers follow", "original message", "below this line is", "this is a copy of", "included is a copy"),
-    *("---return", "--- return", "---original", "--- original", "--- message header", "--- forwarded"),
-    *("--- the header", "return-path: ", "received: ", "received:from", "reporting-mta: ", "original sender:"),
-    *("following recipients were affected", "additional information", "information should help identify the cause"),
-)
+_ORIGINAL = {  # where the quoted mail begins, by what those marks have in common: most texts hold none of it
+    "---": (
+        *("---return", "--- return", "---original", "--- original", "--- message header", "--- forwarded"),
+        "--- the header",
+    ),
+    "original ": ("original message", "original sender:"),
+    "message headers follow": ("message headers follow",),
+    "below this line is": ("below this line is",),
+    " is a copy": ("this is a copy of", "included is a copy"),
+    "return-path: ": ("return-path: ",),
+    "received:": ("received: ", "received:from"),
+    "reporting-mta: ": ("reporting-mta: ",),
+    "following recipients were affected": ("following recipients were affected",),
+    "information": ("additional information", "information should help identify the cause"),
+}
 _ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
 _STAGES = (
     ("end of data", "dot"),
@@ -73,7 +82,7 @@ _PREPOSITIONS = ("in ", "for ", "after ", "within ", "least ", "=", "about ")
 _NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "previous ", "a ")  # a rate's window, not a wait
 _COUNTED = ("messages", "mails", "connections", "recipients", "limit", "timed out", "timeout", "queue", "rate")
 _NEAR = 40  # characters before a time that say what it is
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+(?:_\d[^\W_]*)*")  # `user_unknown` are two words, `LPN006_107` is one
 _IN_REPLY = re.compile(r" \(in reply to [^()]*\)")
 
 
@@ -106,7 +115,8 @@ def reply_in(text: str) -> tuple[int, int, str]:
 def without_original(text: str) -> str:
     """The text of a bounce without the mail that it quotes."""
     lowered = text.lower()
-    ends = [place for mark in _ORIGINAL if (place := lowered.find(mark, _ORIGINAL_FROM)) > 0]
+    marks = [mark for common, marks in _ORIGINAL.items() if common in lowered for mark in marks]
+    ends = [place for mark in marks if (place := lowered.find(mark, _ORIGINAL_FROM)) > 0]
     return text[: min(ends)] if ends else text
 
 

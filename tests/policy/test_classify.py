@@ -137,6 +137,16 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("556 remote host check error", {}, C.UNKNOWN),
         # three dots end a word
         ("550 This account is not allowed...a@b.jp", {}, C.POLICY_REJECTED),
+        # an underscore is a blank, but not before a number
+        ("550 user_unknown", {}, C.MAILBOX_GONE),
+        ("421 4.2.1 Service refuse. LPN006_107", {}, C.SENDER_BLOCKED),
+        # a mailbox's limit, or that of the mail or of the sender
+        ("552 Error writing message: File too large", {}, C.MAILBOX_TEMPORARY),
+        ("552 attached file too large", {}, C.CONTENT_REJECTED),
+        ("550 exceed the quota for the mailbox", {}, C.MAILBOX_TEMPORARY),
+        ("550 5.7.1 You exceeded your quota for the hour", {}, C.THROTTLED),
+        ("550 Recipient exceeded email quota", {}, C.MAILBOX_TEMPORARY),
+        ("550 5.7.1 Email quota exceeded.", {}, C.THROTTLED),
         # nothing of the mail was seen yet
         ("host x[192.0.2.1] refused to talk to me: 571 blocked by our anti-spam system", {}, C.SENDER_BLOCKED),
         (SAID + "571 blocked by our anti-spam system (in reply to end of DATA command)", {}, C.CONTENT_REJECTED),
