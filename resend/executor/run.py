@@ -28,7 +28,7 @@ from resend.executor.pacer import Pacer
 from resend.executor.relaywatch import RelayWatch
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
-from resend.executor.standing import heard, restored, standing
+from resend.executor.standing import recollected, standing
 from resend.executor.stay import LOOK_S, stay
 from resend.model import Fate
 from resend.policy.classify import Rules
@@ -292,8 +292,9 @@ class Run:
         waiting = await self.writer.call(fates.pending)
         for place, rate in rates.items():
             profile, now = profiles[place], self.clock.now()
-            before = await self.writer.call(partial(heard, rate=rate, profile=profile, now=now))
-            guard = restored(rate, profile, before, last=last.get(place), now=now)
+            rules = self.rules if rate.egress in self.routes.relays() and not self.options.blind else None
+            kept = partial(recollected, rate=rate, profile=profile, last=last.get(place), now=now, rules=rules)
+            guard = await self.writer.call(kept)
             self._lane(rate, guard, last.get(place), waiting.get(place, 0))
 
     def _lane(self, rate: Rate, guard: Guard, last: datetime | None, waiting: int) -> None:

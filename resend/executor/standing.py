@@ -17,10 +17,11 @@ from resend.clock import to_micros
 from resend.executor.guard import Guard, Heard
 from resend.executor.leases import LEASE_S
 from resend.model import CauseClass, TryOutcome
+from resend.policy.classify import Rules
 from resend.policy.providers import Profile
 from resend.policy.reactions import Act
 from resend.stores import claims
-from resend.stores.history import replies_since
+from resend.stores.history import fates_since, replies_since
 from resend.stores.transitions import RateChange
 
 if TYPE_CHECKING:
@@ -84,13 +85,29 @@ def _limits(rate: Rate) -> dict[Act, tuple[int, datetime]]:
     return {act: (most, until) for act, (most, until) in found.items() if most and until is not None}
 
 
-def heard(conn: Connection, rate: Rate, profile: Profile, now: datetime) -> list[Heard]:
-    """Replies that still count for this lane: of the last hour, but none of before a cool-down that is over."""
+def heard(conn: Connection, rate: Rate, profile: Profile, now: datetime, rules: Rules | None = None) -> list[Heard]:
+    """Replies that still count for this lane: of the last hour, but none of before a cool-down that is over.
+
+    `rules`: the provider speaks through a relay's log, and this judges what it quotes.
+    """
     since = now - _HOUR
     if rate.cooldown_until is not None and rate.cooldown_until <= now:
         since = max(since, rate.cooldown_until)
     elif rate.parked:
         return []
+    if rules is not None:
+        told = fates_since(conn, egress=rate.egress, provider=rate.provider, since=since)
+        return [
+            Heard(
+                at=item.at,
+                outcome=item.outcome.value,
+                cls=None
+                if item.outcome is TryOutcome.ACCEPTED
+                else rules.classify(item.reply, provider=rate.provider).cls,
+                reply=item.reply,
+            )
+            for item in told
+        ]
     window = max((rule.window for rule in profile.park), default=timedelta(0))
     return [
         Heard(
@@ -103,6 +120,13 @@ def heard(conn: Connection, rate: Rate, profile: Profile, now: datetime) -> list
             conn, egress=rate.egress, provider=rate.provider, since=since, accepted_since=max(since, now - window)
         )
     ]
+
+
+def recollected(
+    conn: Connection, rate: Rate, profile: Profile, *, last: datetime | None, now: datetime, rules: Rules | None
+) -> Guard:
+    """The guard of a lane as the run before left it: `restored`, with what was `heard`."""
+    return restored(rate, profile, heard(conn, rate, profile, now, rules), last=last, now=now)
 
 
 def restored(rate: Rate, profile: Profile, before: Iterable[Heard], *, last: datetime | None, now: datetime) -> Guard:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, or_, select
 
 from resend.clock import from_text, to_micros, to_text
-from resend.model import Identity, TryOutcome, VetoKind, VetoReason
+from resend.model import Fate, Identity, TryOutcome, VetoKind, VetoReason
 from resend.stores.rows import Veto
 from resend.stores.tables import delivery, try_, veto
 
@@ -125,6 +125,35 @@ def replies_since(
             cause=row.cause,
             reply=f"{row.code} {row.reply}" if row.code else row.reply,
         )
+        for row in reversed(rows)
+    ]
+
+
+_OUTCOMES = {
+    Fate.DELIVERED: TryOutcome.ACCEPTED,
+    Fate.RETURNED: TryOutcome.REJECTED,
+    Fate.QUEUED_AT_RELAY: TryOutcome.DEFERRED,
+}
+
+
+def fates_since(connection: Connection, *, egress: str, provider: str, since: datetime) -> list[PastReply]:
+    """What a relay's log told since then of mails that it took, oldest first. The causes of replies are not known."""
+    rows = connection.execute(
+        select(delivery.c.fate, delivery.c.fate_at, delivery.c.fate_reply)
+        .where(
+            delivery.c.egress == egress,
+            delivery.c.provider == provider,
+            delivery.c.fate_at >= to_text(since),
+            or_(
+                delivery.c.fate == Fate.DELIVERED,
+                and_(delivery.c.fate.in_((Fate.RETURNED, Fate.QUEUED_AT_RELAY)), delivery.c.fate_reply != ""),
+            ),
+        )
+        .order_by(delivery.c.fate_at.desc(), delivery.c.key)
+        .limit(_CHUNK)
+    ).all()
+    return [
+        PastReply(at=from_text(row.fate_at), outcome=_OUTCOMES[Fate(row.fate)], cause="", reply=row.fate_reply)
         for row in reversed(rows)
     ]
 

@@ -10,19 +10,23 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from resend.clock import from_text, to_text
 from resend.executor.guard import Guard, Heard
 from resend.executor.lane import Lane
 from resend.executor.pacer import Pacer
-from resend.executor.standing import adopt, restored, standing
-from resend.model import CauseClass
+from resend.executor.standing import adopt, heard, restored, standing
+from resend.model import CauseClass, Fate
+from resend.policy.classify import Rules
 from resend.policy.reactions import Act, Reaction
 from resend.stores import control
 from resend.stores.apply import one_by_one
 from resend.stores.ledger import Ledger
 from resend.stores.rows import Rate
+from resend.stores.tables import delivery
 from tests.executor.test_guard import BUSY, START, after, cause, profile
+from tests.ledger.world import World
 
 LIMITED = Reaction(on="one at a time", sample="x", act=Act.CONNECTIONS, most=1, span=timedelta(hours=1))
 OFTEN = Reaction(on="slow down", sample="x", act=Act.COOLDOWN, span=timedelta(minutes=5), times=3)
@@ -100,8 +104,8 @@ def test_a_limit_met_again_after_a_restart_holds_twice_as_long() -> None:
 
 
 def test_replies_of_before_go_on_counting() -> None:
-    heard = [Heard(at=after(n), outcome="deferred", cls=CauseClass.THROTTLED, reply="450 slow down") for n in (0, 60)]
-    two = restarted(new(), after(61), heard)
+    before = [Heard(at=after(n), outcome="deferred", cls=CauseClass.THROTTLED, reply="450 slow down") for n in (0, 60)]
+    two = restarted(new(), after(61), before)
     assert not two.parked
     assert two.failed(after(62), "deferred", BUSY, "450 slow down") is not None and two.parked
     alone = restarted(new(), after(61))
@@ -145,10 +149,29 @@ def test_while_one_host_sends_the_probes_the_others_wait() -> None:
     assert not two.half_open and not two.waits
 
 
+def test_behind_a_relay_what_its_log_told_is_what_was_heard(ledger: Ledger) -> None:
+    world = World(ledger, count=4, egress="relay:mta").start()
+    told = [
+        {"fate": Fate.DELIVERED, "fate_at": to_text(after(1))},
+        {"fate": Fate.QUEUED_AT_RELAY, "fate_at": to_text(after(2)), "fate_reply": "451 4.7.500 Server busy"},
+        {"fate": Fate.RETURNED, "fate_at": to_text(after(3)), "fate_reply": "550 5.1.1 User unknown"},
+        {"fate": Fate.UNSEEN},
+    ]
+    with ledger.write() as conn:
+        for row, values in zip(world.rows(), told, strict=True):
+            conn.execute(update(delivery).where(delivery.c.key == row.key).values(**values))
+        rate = control.ensure_rate(conn, egress="relay:mta", provider="office365", start=1.0, ceiling=1.0)
+        found = heard(conn, rate, FIGURES, after(60), Rules.load())
+        assert heard(conn, rate, FIGURES, after(60)) == []  # its 250 says nothing of the provider
+    assert [(item.outcome, item.cls) for item in found] == [
+        ("accepted", None), ("deferred", CauseClass.THROTTLED), ("rejected", CauseClass.MAILBOX_GONE),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("gone", [timedelta(minutes=1), timedelta(hours=3)])
 def test_what_was_heard_long_ago_counts_no_more(gone: timedelta) -> None:
-    heard = [Heard(at=after(n), outcome="deferred", cls=CauseClass.THROTTLED, reply="450 slow down") for n in (0, 1)]
+    before = [Heard(at=after(n), outcome="deferred", cls=CauseClass.THROTTLED, reply="450 slow down") for n in (0, 1)]
     now = after(1) + gone
-    two = restarted(new(), now, heard)
+    two = restarted(new(), now, before)
     two.failed(now, "deferred", BUSY, "450 slow down")
     assert bool(two.parked) is (gone < timedelta(hours=1))
