@@ -64,6 +64,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
+_SENTENCE = 200  # characters of help that a list of commands shows
+
+
 class LazyGroup(TyperGroup):
     """The root group: names and help come from COMMANDS, the command itself from its module."""
 
@@ -94,9 +97,19 @@ class LazyGroup(TyperGroup):
             formatter.write_dl([(name.ljust(10), help_) for name, help_ in options.HELP])
 
 
+class FullGroup(TyperGroup):
+    """A group whose list of commands has the whole first sentence of each, on several lines where it is long."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        names = self.list_commands(ctx)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(_SENTENCE)) for name in names])
+
+
 def typer_app(help_: str = "") -> typer.Typer:
     """A typer application of ours: no rich, no completion options, no traceback handling of its own."""
     return typer.Typer(
+        cls=FullGroup,
         help=help_ or None,
         rich_markup_mode=None,
         add_completion=False,

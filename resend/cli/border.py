@@ -84,8 +84,12 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
 
 def _usage(message: str, path: str) -> UsageError:
     """typer's complaint as one line of ours."""
-    words = " ".join(message.split()).rstrip(".")
-    return UsageError(words[:1].lower() + words[1:], next_step=f"run '{path} --help'")
+    words, _, hint = " ".join(message.split()).replace("Value error, ", "").rstrip(".").partition(". Did you mean ")
+    words = words.replace(". Choose from:", "; one of")
+    help_ = f"run '{path} --help'"
+    return UsageError(
+        words[:1].lower() + words[1:], next_step=f"did you mean {hint} see '{path} --help'" if hint else help_
+    )
 
 
 def _environment(error: OSError) -> StoreError:

@@ -17,7 +17,7 @@ import typer
 from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
-from resend.cli.opened import existing, ledger_of, rates, screen_of
+from resend.cli.opened import check_provider, existing, ledger_of, rates, screen_of
 from resend.errors import UsageError
 from resend.model import ControlKind, VetoKind
 
@@ -60,9 +60,7 @@ def stop(ctx: typer.Context, reason: Reason = "") -> Done:
 @app.command()
 def rate(
     ctx: typer.Context,
-    rates_: Annotated[
-        list[str], typer.Argument(metavar="[EGRESS/]PROVIDER=RATE...", help="office365=1/s, docomo=30/min")
-    ],
+    rates_: Annotated[list[str], typer.Argument(metavar="[EGRESS/]PROVIDER=RATE", help="office365=1/s, docomo=30/min")],
     reason: Reason = "",
 ) -> Done:
     """Change the rate of a provider, by each egress or by one. It holds for this run and later ones."""
@@ -140,12 +138,16 @@ def _hold(ctx: typer.Context, named: tuple[VetoKind, str], reason: str, *, on: b
     screen = screen_of(ctx)
     config, home = existing(screen)
     kind, subject = named
+    if kind is VetoKind.ADDRESS:
+        _check_address(subject)
     act = vetoes.hold if on else vetoes.unhold
     with ledger_of(config, home) as ledger, ledger.write() as conn:
         mails = act(conn, kind, subject, reason=reason, who=operator(), now=datetime.now(UTC))
     shown = screen.address(subject) if kind is VetoKind.ADDRESS else subject
     verb = "is held" if on else "is no longer held"
     screen.line(f"{kind} {shown} {verb}: {render.count(mails)} mails of started plans")
+    if on and not mails:
+        screen.line("nothing of a started plan is meant now; what comes later is held, and 'resend unhold' ends it")
     return Done(summary={"kind": kind, "subject": shown, "held": on, "mails": mails})
 
 
@@ -157,6 +159,9 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
     _check_place(config, provider)
     about = " ".join(filter(None, (kind.value, provider, value)))
     with ledger_of(config, home) as ledger:
+        with ledger.read() as conn:
+            used = {rate.provider for rate in control.rates(conn)}
+        check_provider(config, provider.rpartition("/")[2], used=used)
         active = ledger.dialect != "sqlite" or _held(home.run_lock)
         if kind is ControlKind.STOP and not active:
             screen.line("no run is active: nothing to stop")
@@ -179,6 +184,16 @@ def _check_place(config: Config, place: str) -> None:
     known = sorted(routes(config).names())
     if slash and not any(by in (name, name.partition(":")[2]) for name in known):
         raise UsageError(f"there is no egress {by!r}", next_step=f"one of: {', '.join(known)}")
+
+
+def _check_address(address: str) -> None:
+    """Raise UsageError where no mail could ever be to it."""
+    from resend.policy.address import fold
+
+    try:
+        fold(address)
+    except ValueError as error:
+        raise UsageError(f"--recipient: not an address: {error}", next_step="write it like taro@example.jp") from None
 
 
 def _held(lock: Path) -> bool:

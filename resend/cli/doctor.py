@@ -6,6 +6,7 @@ Raises nothing of its own: an error of a store becomes a failed check.
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
 import shutil
 import socket
@@ -61,6 +62,7 @@ def examine(screen: Screen) -> Iterator[Finding]:
         return
     places = sorted({origin for origin in found.origins.values() if origin.endswith(".toml")})
     yield Finding("config", State.OK, ", ".join(places) or "defaults only; 'resend init' writes a resend.toml")
+    yield from _providers(found.config)
     yield _home(found.home)
     yield _ledger(found.config, found.home)
     yield _relay(found.config)
@@ -78,6 +80,18 @@ def without_password(url: str) -> str:
     if not mark or not at_sign:
         return url
     return f"{head}://{login.partition(':')[0]}{':***' if ':' in login else ''}@{place}"
+
+
+def _providers(config: Config) -> Iterator[Finding]:
+    """Names that look like a slip for a known one: a profile of its own, which no mail ever meets."""
+    from resend.policy.providers import ProviderTable
+
+    built_in = ProviderTable.load().names()
+    for name in sorted(set(config.providers) - set(built_in)):
+        near = difflib.get_close_matches(name, built_in, n=1, cutoff=0.8)
+        if near and "." not in name and not config.providers[name].mx:
+            detail = f"[providers.{name}] is none that is built in, and has no mx"
+            yield Finding("config", State.WARN, detail, f"did you mean [providers.{near[0]}]?")
 
 
 def _python() -> Finding:
@@ -225,7 +239,7 @@ def _clock() -> Finding:
 
 def _evidence(home: Path) -> Finding:
     if not (home / "evidence" / "manifest.json").exists():
-        return Finding("evidence", State.WARN, "none collected", "run 'resend collect /var/log/mail.log'")
+        return Finding("evidence", State.WARN, "none collected", "run 'resend collect /var/log/mail.log*'")
     from resend.stores.evidence import Evidence
     from resend.stores.home import Home
 
@@ -236,7 +250,10 @@ def _evidence(home: Path) -> Finding:
     newest = max((row.last_at for row in sources if row.last_at is not None), default=None)
     if newest is None:
         return Finding(
-            "evidence", State.WARN, f"{len(sources)} sources without a line of mail", "collect the mail logs"
+            "evidence",
+            State.WARN,
+            f"{len(sources)} sources without a line of mail",
+            "run 'resend collect /var/log/mail.log*'",
         )
     age = datetime.now(UTC) - from_micros(newest)
     if age < timedelta(minutes=-1):

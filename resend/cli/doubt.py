@@ -21,7 +21,7 @@ app = typer_app()
 doubt_app = typer_app("Mails whose outcome is not known.")
 app.add_typer(doubt_app, name="doubt")
 Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY...", help="keys of 'resend doubt list', or their beginnings")
+    list[str] | None, typer.Argument(metavar="KEY", help="keys of 'resend doubt list', or their beginnings")
 ]
 Provider = Annotated[str, typer.Option("--provider", metavar="P", help="all of this provider")]
 Confirm = Annotated[int, typer.Option("--confirm", metavar="N", min=1, help="how many; refused if the count differs")]

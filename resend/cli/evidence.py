@@ -46,12 +46,12 @@ def collect(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="logs, mailboxes of bounces, exports, or folders of them; .gz too"),
+        typer.Argument(metavar="PATH", help="logs, mailboxes of bounces, exports, or folders of them; .gz too"),
     ] = None,
     format_: Annotated[str, typer.Option("--format", metavar="F", help="the log format; found out where absent")] = "",
     tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",
     year: Annotated[
-        int, typer.Option("--year", metavar="Y", min=0, help="year of the last line, where lines lack it")
+        int, typer.Option("--year", metavar="Y", help="year of the last line, where lines lack it", show_default=False)
     ] = 0,
     host: Annotated[
         str, typer.Option("--host", metavar="H", help="the mail host, where the log does not name it")

@@ -17,7 +17,7 @@ import typer
 from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
-from resend.cli.opened import loaded, screen_of
+from resend.cli.opened import check_provider, loaded, screen_of
 from resend.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def explain(
     from resend.policy.verdict import decide
 
     screen = screen_of(ctx)
-    loaded(screen)  # a wrong configuration is said here too
+    check_provider(loaded(screen).config, provider, "--provider")  # a wrong configuration is said here too
     rules, words = Rules.load(), Advice.load()
     shown = lang or _language(os.environ)
     explained = 0

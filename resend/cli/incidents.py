@@ -13,7 +13,7 @@ import typer
 from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
-from resend.cli.opened import existing, ledger_of, moment, screen_of, zone
+from resend.cli.opened import check_provider, existing, ledger_of, moment, screen_of, zone
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
 from resend.model import Bucket, Selector
@@ -66,6 +66,7 @@ def open_(
         from_at=moment(from_, "--from", config) if from_ else None,
         to_at=moment(to, "--to", config) if to else None,
     )
+    check_provider(config, provider, "--provider")
     with ledger_of(config, home, create=True) as ledger, Progress(screen, "incident", "steps") as progress:
         found = open_incident(home, config, ledger, name, selector, now=datetime.now(UTC), progress=progress)
     for warning in found.about.warnings:

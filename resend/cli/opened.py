@@ -5,6 +5,8 @@ Raises ConfigError for a wrong configuration, StoreError where the home cannot b
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -57,7 +59,9 @@ def existing(screen: Screen) -> tuple[Config, Home]:
     config, home = workplace(screen)
     if not home.path.is_dir():
         raise StoreError(
-            "there is no home yet", where=str(home.path), next_step="run 'resend collect PATH', or name it with --home"
+            "there is no home yet",
+            where=str(home.path),
+            next_step="run 'resend collect PATH', or go where your resend.toml is, or name it with --home",
         )
     return config, home
 
@@ -104,6 +108,20 @@ def rates(texts: list[str]) -> dict[str, float]:
         if not provider:
             raise UsageError(f"rate {text!r} names no provider", next_step="write it like office365=5/s")
     return found
+
+
+def check_provider(config: Config, name: str, option: str = "", used: Collection[str] = ()) -> None:
+    """Raise UsageError for a provider that looks mistyped: not known, not in `used`, and no domain either."""
+    from resend.policy.providers import ProviderTable
+
+    known = {*ProviderTable.load(config.providers).names(), *used}
+    if not name or name in known or "." in name:  # a receiver that nobody knows is called by its domain
+        return
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    raise UsageError(
+        " ".join(filter(None, (option and f"{option}:", f"no provider {name!r}"))),
+        next_step=f"did you mean {near[0]!r}?" if near else "see 'resend providers list'",
+    )
 
 
 def from_us(micros: int | None) -> datetime | None:

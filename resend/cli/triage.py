@@ -47,7 +47,7 @@ def _triage() -> None:
 def triage(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH...]", help="log files or directories, collected first")
+        list[Path] | None, typer.Argument(metavar="PATH", help="log files or directories, collected first")
     ] = None,
     queue: Annotated[Path | None, typer.Option("--queue", metavar="FILE", help="output of postqueue -j")] = None,
     tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",

@@ -288,3 +288,24 @@ def test_options_that_do_not_fit(cli, place, argv, says):
     result = cli(*argv)
     assert result.exit == 2, result
     assert says in result.one_error()
+
+
+def test_a_slip_in_a_name_is_refused_and_the_name_that_is_near_it_is_said(cli, place):
+    bounced = LOG.replace("4ABC", "4A1B2C3D4E").replace(
+        "deferred (x)", "bounced (host mx said: 550 5.1.1 no such user)"
+    )
+    (place / "mail.log").write_text(bounced)
+    assert cli("collect", "mail.log").exit == 0
+    assert cli("incident", "open", "first").exit == 0
+    for argv, says in (
+        (["incident", "open", "x", "--provider", "offce365"], "did you mean 'office365'?"),
+        (["pause", "offce365"], "did you mean 'office365'?"),
+        (["rate", "offce365=1/s"], "did you mean 'office365'?"),
+        (["explain", "451 busy", "--provider", "gogle"], "did you mean 'google'?"),
+        (["hold", "--recipient", "taro"], "taro@example.jp"),
+        (["plan", "mak", "x"], "did you mean 'make'? see 'resend plan --help'"),
+    ):
+        result = cli(*argv)
+        assert result.exit == 2
+        assert says in result.one_error()
+    assert cli("pause", "example.jp").exit == 0, "a receiver that nobody knows is called by its domain"
