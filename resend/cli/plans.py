@@ -270,23 +270,25 @@ def diff(ctx: typer.Context, plan: PlanId) -> Done:
 
     screen = screen_of(ctx)
     config, home = existing(screen)
-    counts: Counter[tuple[DiffKind, str]] = Counter()
+    counts: Counter[tuple[DiffKind, str, str]] = Counter()
     with ledger_of(config, home) as ledger:
         record = find_plan(ledger, plan)
         for found in differences(home, config, ledger, record, now=datetime.now(UTC)):
-            counts[found.kind, found.what] += 1
+            counts[found.kind, found.what, found.egress] += 1
             screen.row(
                 "difference",
                 kind=found.kind,
                 release=found.release,
                 recipient=screen.address(found.rcpt_key),
                 what=found.what,
+                egress=found.egress,
             )
-    total = {kind: sum(n for (k, _), n in counts.items() if k is kind) for kind in DiffKind}
+    total = {kind: sum(n for (k, _, _), n in counts.items() if k is kind) for kind in DiffKind}
     if counts:
+        by = _by(egress for _, _, egress in counts if egress)
         screen.table(
-            [render.fixed("kind"), render.Column("what"), render.number("mails")],
-            [(kind, what, n) for (kind, what), n in counts.most_common()],
+            [render.fixed("kind"), render.Column("what"), *by, render.number("mails")],
+            [(kind, what, *([egress] if by else []), n) for (kind, what, egress), n in counts.most_common()],
         )
     else:
         screen.line("nothing: a plan made now would be the same")

@@ -99,7 +99,9 @@ def starts(
     with PlanFile(home, plan.id) as frozen:
         doors = list(frozen.doors())
     check(config, ledger, plan, {door.egress for door in doors})
-    found = [item for item in preflight.inspect(config, ledger, doors, now=now) if item.standing is not Standing.OK]
+    found = [
+        item for item in preflight.inspect(home, config, ledger, doors, now=now) if item.standing is not Standing.OK
+    ]
     bad = [item for item in found if item.standing is Standing.FAILS]
     if bad and not anyway:
         raise UsageError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -32,6 +32,7 @@ from resend.policy.dressing import FROZEN, Dressing
 from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
+from resend.policy.verdict import HELD
 from resend.stores import registry
 from resend.stores.catalog import Catalog
 from resend.stores.home import Home
@@ -113,14 +114,7 @@ def make_plan(
         lookup=lookup or proofs.dns_txt,
     )
     told = tuple(warnings)
-    doors = Counter((row.egress, row.provider, row.envelope_from) for row in made.rows)
-    found = preflight.inspect(
-        config,
-        ledger,
-        [Door(egress=by, provider=to, envelope_from=sender, mails=count) for (by, to, sender), count in doors.items()],
-        now=now,
-        lookup=names,
-    )
+    found = preflight.inspect(home, config, ledger, _doors(made.rows), now=now, lookup=names)
     frozen = PlanRecord(
         id=made.id,
         incident_id=record.id,
@@ -150,6 +144,12 @@ def make_plan(
         warnings=told,
         preflight=tuple(found),
     )
+
+
+def _doors(rows: Sequence[PlanRow]) -> Iterator[Door]:
+    counts = Counter((row.egress, row.provider, row.envelope_from) for row in rows)
+    for (egress, provider, sender), count in counts.items():
+        yield Door(egress=egress, provider=provider, envelope_from=sender, mails=count)
 
 
 def what_if(
@@ -190,7 +190,7 @@ def find_plan(ledger: Ledger, ref: str) -> PlanRecord:
 class DiffKind(StrEnum):
     """How a mail of today differs from the frozen plan."""
 
-    REMOVED = "removed"  # delivered by now, unsubscribed, resent elsewhere: skipped at the arm, never stale
+    REMOVED = "removed"  # delivered by now, unsubscribed, held, resent elsewhere: skipped at the arm, never stale
     CHANGED = "changed"  # its content, sender, provider or verdict: the plan is stale
     ADDED = "added"  # to be resent now and not in this plan
 
@@ -204,12 +204,13 @@ class Difference:
     recipient_id: str
     rcpt_key: str
     what: str
+    egress: str  # by which it was to leave; "" not in this plan
 
 
 def check_fresh(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *, now: datetime) -> None:
     """Before the first start: raise StalePlan where a frozen mail's content, sender, provider or verdict has changed.
 
-    Removals (delivered by now, unsubscribed, resent by another plan) never stale a plan; additions are not in it.
+    Removals (delivered by now, unsubscribed, held, resent by another plan) never stale a plan; additions are not in it.
     """
     for found in differences(home, config, ledger, plan, now=now):
         if found.kind is DiffKind.CHANGED:
@@ -245,7 +246,8 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             elif other is None:
                 kind, what = DiffKind.REMOVED, "no longer among the affected"
             else:
-                kind = DiffKind.REMOVED if Bucket(other["bucket"]) in _REMOVALS else DiffKind.CHANGED
+                gone = Bucket(other["bucket"]) in _REMOVALS or other["reason"] == HELD
+                kind = DiffKind.REMOVED if gone else DiffKind.CHANGED
                 what = f"now {other['bucket']} ({other['reason']})"
             if what:
                 yield _difference(kind, row, what)
@@ -255,7 +257,12 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
 
 def _difference(kind: DiffKind, mail: PlanRow | Candidate, what: str) -> Difference:
     return Difference(
-        kind=kind, release=mail.release, recipient_id=mail.recipient_id, rcpt_key=mail.rcpt_key, what=what
+        kind=kind,
+        release=mail.release,
+        recipient_id=mail.recipient_id,
+        rcpt_key=mail.rcpt_key,
+        what=what,
+        egress=mail.egress if isinstance(mail, PlanRow) else "",
     )
 
 

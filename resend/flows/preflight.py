@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 
 from resend.clock import format_rate
 from resend.config import Config
+from resend.linker.warmth import delivered
 from resend.planner import lanes
 from resend.policy import spf
 from resend.policy.egress import Egress
@@ -23,6 +24,7 @@ from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.policy.spf import Lookup, Result
 from resend.stores.dnsnames import asker
+from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 from resend.stores.plans import Door
 from resend.stores.warmth import Warmth, warmth
@@ -64,31 +66,34 @@ class Finding:
 
 
 def inspect(
-    config: Config, ledger: Ledger, doors: Iterable[Door], *, now: datetime, lookup: Lookup | None = None
+    home: Home, config: Config, ledger: Ledger, doors: Iterable[Door], *, now: datetime, lookup: Lookup | None = None
 ) -> list[Finding]:
     """Findings for the direct egresses among `doors`. `lookup`: DNS, that of `[dns]` unless given."""
     known, ask = routes(config), lookup or asker(config.dns)
+    direct = [one for one in known.egresses if not one.relay]
+    if not direct:
+        return []
     used: defaultdict[str, list[Door]] = defaultdict(list)
     for door in doors:
         used[door.egress].append(door)
-    direct = [one for one in known.egresses if one.name in used and not one.relay]
-    if not direct:
-        return []
+    direct = [one for one in direct if one.name in used]
     with ledger.read() as conn:
         warm = warmth(conn, [one.name for one in direct])
+    logged = delivered(home, config, {one.name: _helo(one) for one in direct}, now=now)
     table = ProviderTable.load(config.providers)
     found: list[Finding] = []
     for one in direct:
         found += _address(one, used[one.name], ask)
         for provider in sorted({door.provider for door in used[one.name]}):
             start = lanes.own(one.name, table.profile(provider), known, {}).start
-            found.append(_history(one, provider, warm.get((one.name, provider)), start, now))
+            place = (one.name, provider)
+            found.append(_history(one, provider, warm.get(place), logged.get(place), start, now))
     return found
 
 
 def _address(one: Egress, doors: Sequence[Door], ask: Lookup) -> Iterator[Finding]:
     """What DNS says of an egress' address."""
-    seen, helo = one.config.public or one.config.source, one.config.ehlo or socket.gethostname()
+    seen, helo = one.config.public or one.config.source, _helo(one)
     if any(ip_address(seen) in net for net in _TRANSLATED if net.version == ip_address(seen).version):
         text = f"{seen} is not the address that receivers see; name that one as {one.where} public"
         yield Finding(egress=one.name, check=Check.PTR, standing=Standing.UNKNOWN, text=text)
@@ -104,6 +109,10 @@ def _address(one: Egress, doors: Sequence[Door], ask: Lookup) -> Iterator[Findin
     if len(ranked) > _DOMAINS:
         text = f"{len(ranked) - _DOMAINS:,} more sender domains were not looked at"
         yield Finding(egress=one.name, check=Check.SPF, standing=Standing.UNKNOWN, text=text)
+
+
+def _helo(one: Egress) -> str:
+    return one.config.ehlo or socket.gethostname()
 
 
 def _told(one: Egress, check: Check, found: tuple[Standing, str]) -> Finding:
@@ -158,12 +167,20 @@ def _spf(address: str, domain: str, helo: str, ask: Lookup) -> tuple[Standing, s
             return Standing.UNKNOWN, said
 
 
-def _history(one: Egress, provider: str, known: Warmth | None, start: float, now: datetime) -> Finding:
-    if known is None:
-        standing = Standing.WARNS
+def _history(
+    one: Egress, provider: str, known: Warmth | None, logged: Warmth | None, start: float, now: datetime
+) -> Finding:
+    """`known`: by the ledger; `logged`: by the log of the mail host there."""
+    parts = [f"{_much(known)} of ours"] if known is not None else []
+    parts += [f"{_much(logged)} of its mail host, by the log"] if logged is not None else []
+    last = max((item.last_at for item in (known, logged) if item is not None), default=None)
+    standing = Standing.WARNS if last is None or now - last > _COLD else Standing.OK
+    if last is None:
         text = f"no mail from here to {provider} is known: to it this address is new; begins at {format_rate(start)}"
     else:
-        standing = Standing.WARNS if now - known.last_at > _COLD else Standing.OK
-        days = "1 day" if known.days == 1 else f"{known.days:,} days"
-        text = f"{days} and {known.mails:,} mails with {provider}, the last on {known.last_at:%Y-%m-%d}"
+        text = f"to {provider}: {', '.join(parts)}, the last on {last:%Y-%m-%d}"
     return Finding(egress=one.name, check=Check.HISTORY, standing=standing, text=text)
+
+
+def _much(known: Warmth) -> str:
+    return f"{known.mails:,} mails on {known.days:,} {'day' if known.days == 1 else 'days'}"

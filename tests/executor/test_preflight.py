@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_an_address_in_order_is_new_at_first_and_has_a_history_then(cli: Cli) ->
         assert done.exit == Exit.DONE, done.err
         assert "this address is new" in done.err and "refuses" not in done.err
         plan, found, text = standings(cli, "--again", "--reason", "a test", "--rate", "office365=30/s")
-        assert found["history"] == "ok" and f"1 day and {MAILS} mails with office365" in text
+        assert found["history"] == "ok" and f"to office365: {MAILS} mails on 1 day of ours" in text
         assert cli(*words(plan, MAILS)).exit == Exit.DONE
         (row,) = cli("status", "--json").of("provider")
         assert (row["egress"], row["ceiling"], row["rate"]) == ("direct:m", 30.0, 30.0)
@@ -83,6 +84,25 @@ def test_what_receivers_refuse_stops_the_start_unless_a_person_says_why(
         assert done.exit == Exit.DONE, done.err
         said = [row for row in cli("status", "--json").of("decision") if row["what"] == "egress_not_ready"]
         assert [row["reason"] for row in said] == ["the record is on its way"] and word in said[0]["value"]
+
+
+def test_what_its_mail_host_delivered_by_the_log_is_its_history(cli: Cli) -> None:
+    with nameserver(GOOD) as names, receiver() as address:
+        incident(cli, tree(address, names), MAILS)
+        now = datetime.now(UTC)
+        lines = []
+        for hours in (2, 3, 30):
+            at = (now - timedelta(hours=hours)).isoformat(timespec="seconds")
+            lines.append(
+                f"{at} mail1 postfix/smtp[4]: 4C{hours:08X}: to=<x@corp.example>,"
+                " relay=corp.mail.protection.outlook.com[52.1.1.1]:25, delay=1, delays=1/0/0/0, dsn=2.0.0,"
+                " status=sent (250 2.6.0 Queued mail for delivery)"
+            )
+        Path("mail1.log").write_text("\n".join(lines) + "\n")
+        assert cli("collect", "mail1.log").exit == 0
+        _, found, text = standings(cli)
+        days = len({(now - timedelta(hours=hours)).date() for hours in (2, 3, 30)})
+        assert found["history"] == "ok" and f"3 mails on {days} days of its mail host, by the log" in text
 
 
 @pytest.mark.parametrize("how", ["silent", "broken", "garbage"])
