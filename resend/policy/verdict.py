@@ -28,6 +28,7 @@ WAVE_MIN = 15  # recipients of one wording within ten minutes: fewer dead addres
 WAVE_SHARE = 0.20  # ... when they are this much of all that got the wording, or of all mails of the provider
 WAVE_PEAK = 200  # ... or this many within ten minutes, however long it went on
 _FINAL_CLAIMS = frozenset({CauseClass.MAILBOX_GONE, CauseClass.BAD_DOMAIN})  # what would become `never`
+HELD = "held by the operator"  # the reason of a bucket that a veto of `hold` leads to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +237,7 @@ def _forbidden(facts: Facts) -> tuple[Bucket, str] | None:
     if facts.embargo:
         return Bucket.WAIT, "under embargo"
     if facts.held:
-        return Bucket.WAIT, "held by the operator"
+        return Bucket.WAIT, HELD
     if facts.too_early:
         return Bucket.WAIT, facts.verdict_reason if facts.action is Action.WAIT else "its time has not come"
     if not facts.content:
