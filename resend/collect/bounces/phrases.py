@@ -29,6 +29,7 @@ ORIGINAL_FOLLOWS = _any(
     r"^\W{0,20}message text follows",
     r"^\W{0,20}(?:元の|原|送信した|オリジナルの?)(?:メール|メッセージ)(?:の?ヘッダー?|の内容|本文)?\W{0,20}$",
     r"returned (?:message|content) below",
+    r"\battachment is a copy of (?:the|your) (?:message|mail)",
 )
 
 # Lines that end what is said about recipients.
@@ -53,6 +54,7 @@ IDLE = _any(
     r"^message from\s",
     r"^[-=_*]{2,40}\s?[A-Za-z][A-Za-z ]{0,60}[-=_*]{0,40}$",
     r"^this is a (?:mime|multi)",
+    r"^(?:subject|betreff|objet|件名|主题)\s?[:：]",  # of the mail that failed
     r"^続けて",
 )
 
@@ -68,6 +70,7 @@ FAILS = _any(
     r"\bdelivery (?:status )?notification|\bdelivery to the following",
     r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
     r"\b(?:unknown|invalid|no such) (?:user|recipient|address|mailbox|final|local)|\buser unknown|\bhost unknown",
+    r"\b(?:user|recipient|mailbox|address|account) (?:is )?not (?:known|found)",
     r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b|\bdid not reach",
     r"\bfailure reasons?\b|\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
     r"\btransient non-fatal|\bhad delivery problems",
@@ -76,7 +79,7 @@ FAILS = _any(
     r"не (?:может быть|удалось|доставлен)|недоставл",
     r"nicht (?:zugestellt|gesendet)|unzustellbar|zustellung fehlgeschlagen",
     r"no (?:se )?(?:ha )?(?:podido|pudo) entrega|no entregado|não (?:pôde|foi) (?:ser )?entregue",
-    r"non (?:remis|distribué)",
+    r"non (?:remis|distribué)|n'existe (?:pas|plus)",
     r"n'a pu être (?:remis|délivr|distribu)|echec de (?:la )?remise|échec de|impossibile recapitare|mancato recapito",
     r"det gick inte att leverera|olevererbart",
     r"无法(?:投递|送达|发送)|退信|無法(?:投遞|傳遞|寄送)|배달(?:하지|할 수|되지)",
@@ -91,7 +94,7 @@ DELAYS = _any(
     r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
     r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",
     r"\bwarning (?:message|only)\b|\bthis is a warning|\bdelay(?:ed)? (?:mail|message|delivery)",
-    r"\b(?:mail|message)(?: [\w-]{6,40})? delayed\b",
+    r"\b(?:mail|message)(?: [\w-]{6,40})? delayed\b|\bhas been postponed\b",
     r"\bdelivery (?:has been )?delayed",
     r"\bis delayed for more than|\bdelivery status notification \(delay\)|\bcould not send message for past",
     r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will|\bnot yet been delivered",
@@ -133,7 +136,7 @@ NOT_LABELS = _any(r"\bfrom\b|sender|reply|contact|please|support|送信者|差�
 # Headings between the addresses and what was said to them.
 EXPLAINS = _any(
     r"transcript of session|technical details|diagnostic|the (?:response|reason|error)|reason\b|because|server message",
-    r"remote host said|error (?:message|was)|原因|理由|причин",
+    r"remote host said|additional information follows|error (?:message|was)|原因|理由|причин",
 )
 
 # Notices that systems write in the reader's language: a mark that stands in all of them, and what they say.
@@ -147,7 +150,7 @@ DAEMONS = _any(
 ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re.IGNORECASE)  # a person about a report
 REPORT_SUBJECT = _any(
     r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
-    r"delivery (?:status|report|notification|problem|has)|mail (?:delivery|system) error",
+    r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
     r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
     r"message (?:not|you sent)|rejected|could not be delivered",
     r"送信(?:できません|エラー|失敗)|配信(?:できません|エラー|不能|失敗)|メールエラー|エラー通知|不達|недоставл|unzustellbar|olevererbart",

@@ -56,6 +56,7 @@ _WITH_CODE = re.compile(rf"^\s*[245][0-579]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} 
 _CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no part of an address or a time
 _RCPT = re.compile(rf"^\s*(?:[\w ]{{0,12}}(?:>>>|:|->)\s*)RCPT TO:\s*<?({ADDRESS})", re.IGNORECASE)
 _REFUSED = re.compile(r"^\s*[\w ]{0,12}(?:<<<|:|<-)\s*[45][0-5]\d[ -]", re.IGNORECASE)
+_RECEIVED = re.compile(r"^[ \t]{0,40}[\w ]{0,12}(?:<<<|>>>)[ \t]{0,9}([45][0-5]\d[ -].{0,999})", re.MULTILINE)
 _SENTENCE = re.compile(
     rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
     re.IGNORECASE,
@@ -243,7 +244,7 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
             if not (
                 (found and found[-1].rstrip().endswith(":"))
                 or EXPLAINS.search(following[:200])
-                or (not found and FAILS.search(following[:200]))
+                or (not found and FAILS.search(_paragraph(lines, at + 1)))
                 or _CODE.search(following[:60])
                 or following.lstrip().startswith(("<<<", ">>>"))
             ):
@@ -251,6 +252,13 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
             found.append("")
         at += 1
     return found
+
+
+def _paragraph(lines: list[str], at: int) -> str:
+    """The first lines of the paragraph that begins here, or after one more blank line."""
+    start = at if at < len(lines) and lines[at].strip() else at + 1
+    said = lines[start : start + 3]
+    return " ".join(line[:200] for line in said[: next((n for n, line in enumerate(said) if not line.strip()), 3)])
 
 
 def _is_rule(line: str) -> bool:
@@ -289,6 +297,9 @@ def _from_around(lines: list[str], heads: list[int], records: list[Record]) -> N
         -AROUND_MAX:
     ]
     coded = bool(_CODE.search(after)) or "..." in after
+    refused = [] if coded else _RECEIVED.findall(before)
+    if refused:
+        coded, after = True, "\n".join(refused)
     around = (after if coded else before).split("\n")
     explains = next((at for at in range(last + 1, min(len(lines), last + 40)) if EXPLAINS.search(lines[at])), None)
     explained = "" if explains is None else "\n".join(_body(lines, explains, explains + RECORD_LINES_MAX))

@@ -101,6 +101,8 @@ def failed_of(fields: dict[str, str], mail: dict[str, str]) -> Failed | None:
     if "@" in actual and final:  # sendmail's Final-Recipient is an alias as it came, once for each member
         original = original or final
         final = actual
+    if original and "@" not in final and original.partition("@")[0].lower() == final.lower():
+        final = original  # CommuniGate names the account alone
     recipient = final or actual or original
     if not recipient:
         return None
