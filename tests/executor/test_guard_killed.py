@@ -67,7 +67,7 @@ def rate_of(ledger: Ledger) -> Rate | None:
         return next(iter(control.rates(conn)), None)
 
 
-def until(ledger: Ledger, holds: Callable[[Rate], bool], seconds: float = 20) -> Rate:
+def until(ledger: Ledger, holds: Callable[[Rate], bool], seconds: float = 60) -> Rate:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         rate = rate_of(ledger)
