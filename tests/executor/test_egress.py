@@ -178,6 +178,21 @@ def _most_open(lines: Mapping[int, str], source: str) -> int:
     return most
 
 
+def test_what_was_greylisted_comes_again_from_the_same_address(cli: Cli) -> None:
+    with receiver(greylist={"seconds": 0.2}) as address:
+        tree = two_sources(address) | {"run": {"wait": "4s", "retry_after": "500ms"}}
+        incident(cli, tree, 24)
+        plan, shares = planned(cli)
+        assert shares == {"direct:a": 16, "direct:b": 8}
+        done = cli(*words(plan, 24))
+        assert done.exit == Exit.DONE and done.summary["counts"]["deferred"] >= 24, done.out
+        rows = cli("plan", "show", plan, "--json", "--unmask").of("delivery")
+    frozen = {row["recipient"]: row["egress"] for row in rows}
+    receipts = list(read_receipts(Path("receipts")))
+    assert len(receipts) == 24
+    assert all(SOURCES[receipt.peer.rpartition(":")[0]] == frozen[receipt.rcpt] for receipt in receipts)
+
+
 def test_one_egress_is_paused_and_slowed_down_alone(cli: Cli) -> None:
     with receiver() as address:
         incident(cli, two_sources(address))
