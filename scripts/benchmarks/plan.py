@@ -119,7 +119,7 @@ def _growth(once: dict[str, Any], four: dict[str, Any], sixteen: dict[str, Any])
         return float(found["collect"]["cpu"] + found["outcomes"]["cpu"])
 
     def times(found: dict[str, Any]) -> float:
-        return round(spent(found) / spent(once) * once["lines"] / found["lines"], 3)
+        return round(spent(found) / spent(once) * float(once["lines"]) / float(found["lines"]), 3)
 
     worst = max(times(four), times(sixteen))
     return {
