@@ -87,7 +87,10 @@ def buckets(screen: Screen, rows: Sequence[BucketRow], affected: int) -> None:
         if not row.count:
             continue
         reasons = list(row.reasons.items())
-        words = [f"{reason or 'no reason given'} {render.count(count)}" for reason, count in reasons[:_REASONS]]
+        words = [
+            f"{reason or 'no reason given'}" + (f" ({render.count(count)})" if len(reasons) > 1 else "")
+            for reason, count in reasons[:_REASONS]
+        ]
         if len(reasons) > _REASONS:
             words.append(f"and {len(reasons) - _REASONS} more reasons")
         head = f"{row.name:{width}}  {render.count(row.count):>11}  "
