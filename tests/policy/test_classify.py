@@ -219,6 +219,7 @@ def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], e
         "550 your account has been suspended",
         "550 5.1.8 no such user",
         "554 5.7.1 mail for this user is in quarantine, mailbox not found there",
+        "550-Postmaster verification failed while checking <a@b.jp> 550-Response: 550 <postmaster@b.jp>: User unknown",
     ],
 )
 def test_never_needs_clear_words_and_a_permanent_code(text: str) -> None:
