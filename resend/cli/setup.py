@@ -93,6 +93,18 @@ def _text(key: str, value: object) -> str:
         from resend.cli.doctor import without_password
 
         return without_password(str(value))
+    if key.endswith(".reactions") and isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_reaction, value)) + "]"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(str(item) for item in value) + "]"
     return str(value)
+
+
+def _reaction(row: dict[str, object]) -> str:
+    """As `providers show` has it; a row that is none as it stands."""
+    from resend.policy.reactions import Reaction
+
+    try:
+        return Reaction.parse(row).text
+    except ValueError:
+        return str(row)

@@ -88,7 +88,7 @@ def copy(ledger: Ledger, path: Path) -> None:
         with copied.write() as conn:
             conn.execute(update(plan).values(rehearsal=1))
             conn.execute(update(control).where(control.c.seen_at.is_(None)).values(seen_at=now))
-            conn.execute(update(provider_rate).values(paused=0, parked=""))
+            conn.execute(update(provider_rate).values(paused=0, parked="", half_open=0))
             conn.execute(update(provider_slot).values(owner="", batch_id="", lease_until=None))
 
 
