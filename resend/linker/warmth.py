@@ -21,7 +21,7 @@ LOOK_BACK = timedelta(days=30)
 
 
 def delivered(home: Home, config: Config, names: Mapping[str, str], *, now: datetime) -> dict[tuple[str, str], Warmth]:
-    """By (egress, provider), of the last 30 days; `names`: the EHLO name of each egress. What no log has is left out."""
+    """By (egress, provider), of the last 30 days; `names`: the EHLO name of each egress. What no log has is missing."""
     evidence = Evidence(home)
     logged = {host.lower() for part in evidence.manifest().parts.values() for host in part.hosts}
     sends = [
