@@ -41,6 +41,7 @@ def show_last(screen: Screen, found: CatchUp | None, where: ZoneInfo) -> None:
         for line in render.wrap(words, screen.columns - 10):
             screen.line(f"{name:8}  {line}")
             name = ""
+    screen.line()
 
 
 def _cells(screen: Screen, found: CatchUp, where: ZoneInfo) -> list[tuple[str, str]]:

@@ -62,11 +62,11 @@ def catch_up(
         for whole in _sent(home, config, ledger, found, now, max_duration, progress):  # noqa: B007
             pass
         assert whole is not None
-    except LockHeld:
-        with ledger.write() as conn:
-            catchups.forget(conn, number)
-        raise
     except ResendError as error:
+        if isinstance(error, LockHeld) and whole is None:  # a run is going on: this one never began
+            with ledger.write() as conn:
+                catchups.forget(conn, number)
+            raise
         _told(ledger, number, found, whole, CatchUpEnd.TROUBLE, error.line(), error.exit)
         raise
     refused = Exit.USAGE if any(item.refused for item in found) else Exit.DONE  # no success, whatever else was sent

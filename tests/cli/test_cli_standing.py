@@ -19,6 +19,7 @@ from resend.errors import Exit, StoreError
 from resend.lab.receipts import read_receipts
 from resend.model import CatchUpEnd
 from resend.report.words import CATCH_UP_ENDS, WORDS
+from resend.stores.home import Home, exclusive
 from tests.support.keys import rsa_key
 
 PORT = 18725 + os.getpid() % 2000
@@ -237,6 +238,15 @@ def test_a_signature_that_would_not_be_believed_stops_the_policy_with_2(cli, rea
     assert row["exit"] == Exit.USAGE and [item["mails"] for item in row["taken"]] == [0, 0]
     monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name: rsa_key()[1])
     assert cli("catch-up").exit == Exit.DONE and len(list(read_receipts(receiver))) == 20
+
+
+def test_a_catch_up_that_finds_a_run_going_on_is_none(cli, ready, receiver, place):
+    ready(POLICY)
+    assert cli("catch-up").exit == Exit.DONE
+    (before,) = cli("status", "--json").of("catch_up")
+    with exclusive(Home(place / "home").run_lock, what="the run"):
+        assert cli("catch-up").exit == Exit.LOCKED
+    assert cli("status", "--json").of("catch_up") == [before]
 
 
 def test_a_catch_up_that_was_killed_is_seen(cli, ready, receiver, place):
