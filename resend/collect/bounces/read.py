@@ -241,9 +241,12 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
         return [], ""
     reply = read_reply(parts.text)
     bounced = [address_of(field_text(fields.first("x-bounced-address", "x-actual-recipient")))]
+    aside = _aside(fields, parts.original)
+    titled = [address for address in addresses_of(field_text(fields.first("subject"))) if address not in aside]
     for who, why in (
         (named, "X-Failed-Recipients"),
         (bounced, "X-Bounced-Address"),
+        (titled if called and _by_system(fields) else [], "the subject"),
         (parts.original.recipients, "the returned mail's To"),
     ):
         who = [address for address in who if address]
@@ -290,6 +293,14 @@ def _suspicious(fields: Fields) -> bool:
         or (REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject))
         or fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-generated (fail"))
         or b"report" in fields.first("content-type")[:40].lower()
+    )
+
+
+def _by_system(fields: Fields) -> bool:
+    """Whether a mail system sent it, and not a person who writes about a mail that failed."""
+    sender = field_text(fields.first("from"))
+    return bool(DAEMONS.search(sender) or "postmaster@" in sender.lower()) or (
+        field_text(fields.first("return-path")) == "<>"
     )
 
 

@@ -38,7 +38,7 @@ _EMPTY_WORDS = re.compile(
     r"\.\.\. (?:service unavailable|remote protocol error)|^\S+ (?:\S+ )?service unavailable", re.IGNORECASE
 )
 _ENHANCED_AT_START = re.compile(r"^\s{0,40}(?:<<<\s{0,10}|-- |#)?([245]\.\d{1,3}\.\d{1,3})(?=[\s:])")
-_HASHED = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b")
+_HASHED = re.compile(r"(?:#|\bstatus(?: code)?: ?)([45]\.\d{1,3}\.\d{1,3})\b", re.IGNORECASE)
 _EXPIRED = re.compile(r"\b[45]\.4\.7\b|\bexpired\b|\bunable to deliver in\b|giving up", re.IGNORECASE)
 _INNER = re.compile(r"<([45][0-5]\d [45]\.\d{1,3}\.\d{1,3} [^<>]{1,500})>")
 _HOST = re.compile(
