@@ -36,9 +36,9 @@ _ROUNDS_MAX = 8  # how far a chain of queue ids is followed, sql/outcome/60_chai
 _MICROSECOND = timedelta(microseconds=1)
 _PLACES = 1_000_000_000_000  # lines that one file has at most
 _LEFT_AFTER_S = 86_400  # a computation that died leaves its folder
-_HOUR_US = 3_600_000_000
+_STRETCH_US = 10_000_000  # 10 s
 _SKEW_US = 60_000_000  # hosts' clocks
-_SLICE = 150_000  # attempts looked at together
+_SLICE = 40_000  # attempts looked at together: some 300 MiB
 _FETCH = 2_048
 _TABLES = ("suspects", "totals", "release_totals")
 
@@ -180,16 +180,15 @@ def _own(con: duckdb.DuckDBPyConnection, more: str) -> None:
     )
 
 
-def run(con: duckdb.DuckDBPyConnection, where: str, *, whole: bool = False) -> None:
+def run(con: duckdb.DuckDBPyConnection, where: str) -> None:
     """Make temp tables `life`, `message`, `leg`, `step`, `chain`, `mail` and `copy` from `events`.
 
-    `where` names the query that says at which queue ids to look; what belongs to them is found from there, unless the
-    query gives the `whole`.
+    `where` names the query that says at which queue ids to look; what belongs to them is found from there.
     """
     _step(con, "near", where)
     con.execute("CREATE OR REPLACE TEMP TABLE fresh AS FROM near")
     _step(con, "seen", "outcome/closure/seen")
-    for _ in range(0 if whole else _ROUNDS_MAX):
+    for _ in range(_ROUNDS_MAX):
         _step(con, "said", "outcome/closure/said")
         _step(con, "fresh", "outcome/closure/near")
         added = con.execute("INSERT INTO near FROM fresh").fetchone()
@@ -281,24 +280,23 @@ def _without_sender(
 
 
 def _at_once(con: duckdb.DuckDBPyConnection, home: Home, config: Config, own: Own) -> Iterator[dict[str, Any]]:
-    """Mail that never failed and was in time, by arrival; hours at a time: memory does not grow with the log."""
+    """Mail that never failed and was in time, by arrival; some attempts at a time: memory does not grow with the log.
+
+    A mail is seen from a minute before its stretch until it would be late, with what belongs to it there.
+    """
     prepare(con, Evidence(home), config, all_mail=True, own=own)
     con.execute("ALTER VIEW events RENAME TO every_event")
-    hours = con.execute(
-        "SELECT at_us // ? AS hour, count(*) FROM every_event WHERE kind = 'attempt' GROUP BY 1 ORDER BY 1", [_HOUR_US]
-    ).fetchall()
     margin = config.outcome.late_after // _MICROSECOND + _SKEW_US
-    start, tries = 0, 0
-    for hour, count in hours:
-        tries += count
-        if tries < _SLICE and hour != hours[-1][0]:
-            continue
-        end = (hour + 1) * _HOUR_US
+    for start, end in _stretches(con):
         con.execute(
             "CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM every_event"
             f" WHERE at_us BETWEEN {start - _SKEW_US} AND {end + margin}"
         )
-        run(con, "outcome/closure/all", whole=True)
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE stretch AS SELECT ?::BIGINT AS from_us, ?::BIGINT AS to_us",
+            [start - _SKEW_US, end],
+        )
+        run(con, "outcome/closure/within")
         _step(con, "suspect", "outcome/90_suspect")
         yield from _rows(
             con,
@@ -308,7 +306,20 @@ def _at_once(con: duckdb.DuckDBPyConnection, home: Home, config: Config, own: Ow
             " ORDER BY outcome_id",
             [start, end],
         )
-        start, tries = end, 0
+
+
+def _stretches(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
+    """The evidence's time in stretches of some attempts each, microseconds; without gaps between them."""
+    counted = con.execute(
+        "SELECT at_us // ?, count(*) FROM every_event WHERE kind = 'attempt' GROUP BY 1 ORDER BY 1", [_STRETCH_US]
+    ).fetchall()
+    start, tries = 0, 0
+    for place, count in counted:
+        tries += count
+        if tries >= _SLICE or place == counted[-1][0]:
+            end = (place + 1) * _STRETCH_US
+            yield start, end
+            start, tries = end, 0
 
 
 def _rows(con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object]) -> Iterator[dict[str, Any]]:

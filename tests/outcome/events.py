@@ -71,7 +71,8 @@ def judge(
         newest = max((row["at_us"] for row in lines), default=0)
         sql.set_params(con, {"late_after": HOUR, "queue_lifetime": 5 * DAY, "until_us": until or newest,
                              "all_mail": int(all_mail), "header": "x-release-id"})  # fmt: skip
-        run(con, "outcome/closure/suspect" if not all_mail else "outcome/closure/all")
+        con.execute(f"CREATE TEMP TABLE stretch AS SELECT 0 AS from_us, {newest} AS to_us")
+        run(con, "outcome/closure/within" if all_mail else "outcome/closure/suspect")
         con.execute(f"CREATE TEMP TABLE suspect AS {sql.load('outcome/90_suspect')}")
         found = []
         for query in ("SELECT * FROM suspect ORDER BY outcome_id", f"{sql.load('outcome/95_total')} ORDER BY ALL"):
