@@ -313,6 +313,8 @@ def _from_around(lines: list[str], heads: list[int], records: list[Record]) -> N
             record.text = after
         elif not record.text:
             record.text = explained or (before if FAILS.search(before) else f"{before}\n{after}")
+        if len(records) <= 20 and not record.text.strip():  # the reason stands before the address, on its line
+            record.text = "\n".join([line for line in lines[first : last + 1] if record.address in line][:3])
 
 
 def _reason_before(lines: list[str], heads: list[int]) -> str:
