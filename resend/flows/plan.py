@@ -115,6 +115,9 @@ def make_plan(
     )
     told = tuple(warnings)
     found = preflight.inspect(home, config, ledger, _doors(made.rows), now=now, lookup=names)
+    bad = next((item for item in found if item.standing is preflight.Standing.FAILS), None)
+    if bad is not None and options.standing is not None:  # by itself it goes on; only a person says why to send anyway
+        raise UsageError(f"{bad.egress}: {bad.text}", where=f"incident {record.name}", next_step="mend the DNS")
     frozen = PlanRecord(
         id=made.id,
         incident_id=record.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from resend.errors import Exit
 from resend.lab.receipts import read_receipts
 from tests.cli.conftest import Cli, cli, place
+from tests.cli.test_cli_standing import POLICY, ready
 from tests.executor.test_egress import incident, receiver, words
 from tests.support.nameserver import NameServer, nameserver
 
-__all__ = ["cli", "place"]
+__all__ = ["cli", "place", "ready"]
 MAILS = 12
 REVERSE = "7.2.0.192.in-addr.arpa"
 GOOD = {
@@ -103,6 +105,16 @@ def test_what_its_mail_host_delivered_by_the_log_is_its_history(cli: Cli) -> Non
         _, found, text = standings(cli)
         days = len({(now - timedelta(hours=hours)).date() for hours in (2, 3, 30)})
         assert found["history"] == "ok" and f"3 mails on {days} days of its mail host, by the log" in text
+
+
+def test_the_standing_policy_leaves_it_to_a_person(cli: Cli, ready: Callable[[str], None]) -> None:
+    with nameserver(GOOD | {f"{REVERSE} PTR": []}) as names:
+        egress = '[egress.m]\nsource = "127.0.2.7"\npublic = "192.0.2.7"\nehlo = "mail1.example.jp"\n'
+        ready(f'{POLICY}{egress}[dns]\nnameservers = ["{names.address}"]\n')
+        done = cli("catch-up", "--json")
+    (row,) = done.of("standing")
+    assert done.exit == Exit.USAGE and "has no name" in row["passed_over"] and not row["plan"]
+    assert cli("plan", "list", "--json").of("plan") == []
 
 
 @pytest.mark.parametrize("how", ["silent", "broken", "garbage"])
