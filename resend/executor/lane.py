@@ -26,7 +26,7 @@ from resend.executor.session import Session
 from resend.executor.sessions import Sessions
 from resend.executor.settle import settle
 from resend.executor.slots import Slots
-from resend.executor.standing import claim, standing
+from resend.executor.standing import claim, reopen, standing
 from resend.executor.transaction import End
 from resend.policy.content import ContentError
 from resend.policy.providers import Profile
@@ -104,7 +104,7 @@ class Lane:
     async def work(self) -> None:
         """Send until nothing is left that is due within the run's patience, or the run stops."""
         self.at_work = True
-        self.tick()  # a cool-down that ended between two runs is over
+        await self.tick()  # a cool-down that ended between two runs is over
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._send(batch)
@@ -349,11 +349,13 @@ class Lane:
         """Write a decision down, with what holds for this lane from now on."""
         self.run.write(standing(self, what, reason, who="rule"))
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
         """Time has passed without replies."""
         self.keep_time()
-        if self.at_work or self.run.options.stays or not self.guard.parked:  # nobody would send the probes
+        if not self.guard.parked:
             self.decide(self.guard.tick(self.run.clock.now()))
+        elif self.at_work or self.run.options.stays:  # else nobody would send the probes
+            await reopen(self)
         self.sessions.asked = self.guard.connections or None
 
     def live_seen(self, rate: float, trouble: str) -> None:

@@ -334,8 +334,8 @@ class Run:
                 self.stop(TIME_IS_OVER)
             if mono - looked >= LOOK_S:
                 looked = mono
-                for lane in self.lanes.values():
-                    lane.tick()
+                for lane in list(self.lanes.values()):
+                    await lane.tick()
                 if self.options.shared_pace:
                     await self._live.exchange()
             if mono - counted >= _FATES_S and any(lane.feedback for lane in self.lanes.values()):

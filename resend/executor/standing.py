@@ -20,7 +20,7 @@ from resend.model import CauseClass, TryOutcome
 from resend.policy.classify import Rules
 from resend.policy.providers import Profile
 from resend.policy.reactions import Act
-from resend.stores import claims
+from resend.stores import claims, control
 from resend.stores.history import fates_since, replies_since
 from resend.stores.transitions import RateChange
 
@@ -169,7 +169,7 @@ def adopt(lane: Lane, known: Rate) -> None:
     guard.parked, lane.paused = known.parked, known.paused
     guard.next_cooldown, guard.cap_for = timedelta(seconds=known.next_cooldown_s), timedelta(seconds=known.cap_for_s)
     guard.limits = _limits(known)
-    if known.half_open and not before.half_open:
+    if known.half_open and not guard.half_open:
         guard.probes_elsewhere(lane.run.clock.now())
     elif not known.half_open:
         guard.half_open = False
@@ -177,6 +177,20 @@ def adopt(lane: Lane, known: Rate) -> None:
         guard.canary_done, lane.dwell_until = True, None
     elif known.dwell_until is not None and known.dwell_until != lane.dwell_until and not guard.canary_done:
         lane.dwell_until = known.dwell_until + _VERDICT
+
+
+async def reopen(lane: Lane) -> None:
+    """Where a cool-down is over, single mails try the provider; of several hosts one sends them."""
+    guard, now = lane.guard, lane.run.clock.now()
+    if guard.cooldown_until is None or now < guard.cooldown_until:
+        return
+    if lane.run.options.shared_pace:
+        first = partial(control.reopen, egress=lane.egress, provider=lane.provider)
+        if not await lane.run.writer.call(first):
+            return
+        if guard.half_open:  # the ledger's word was heard before ours
+            guard.try_again(now)
+    lane.decide(guard.tick(now))
 
 
 def claim(lane: Lane, conn: Connection) -> Batch | None:

@@ -145,6 +145,17 @@ def reserve(
     return Reserved(times_us=tuple(first + n * row.step for n in range(count)), now_us=row.clock)
 
 
+def reopen(conn: Connection, *, egress: str, provider: str) -> bool:
+    """Whether this host is the one that probes a provider whose cool-down is over; for all others it is too late."""
+    done = update(provider_rate).where(
+        provider_rate.c.egress == egress,
+        provider_rate.c.provider == provider,
+        provider_rate.c.parked != "",
+        provider_rate.c.cooldown_until.is_not(None),
+    )
+    return conn.execute(done.values(parked="", half_open=1)).rowcount == 1
+
+
 def last_mail_at(conn: Connection) -> dict[tuple[str, str], datetime]:
     """When the last MAIL of each (egress, provider) was sent: a restart paces on from there."""
     query = select(try_.c.egress, try_.c.provider, func.max(try_.c.mail_at)).group_by(try_.c.egress, try_.c.provider)
