@@ -163,12 +163,17 @@ def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: Z
             ],
             [_cells(provider, where) for provider in providers],
         )
-    fed = Counter(provider.provider for provider in providers)
+    several = _several(providers)
     for provider in providers:
-        name = f"{provider.provider} by {provider.egress}" if fed[provider.provider] > 1 else provider.provider
+        name = f"{provider.provider} by {provider.egress}" if provider.provider in several else provider.provider
         for words in _trouble(provider, where):
             for number, line in enumerate(render.wrap(f"{name}: {words}", screen.columns - 2)):
                 screen.line(f"{'  ' if number else ''}{line}")
+
+
+def _several(providers: Sequence[ProviderStatus]) -> set[str]:
+    """Providers that are fed by more than one egress."""
+    return {name for name, count in Counter(provider.provider for provider in providers).items() if count > 1}
 
 
 def _row(screen: Screen, provider: ProviderStatus) -> None:
@@ -263,14 +268,16 @@ def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:
         )
     if found.decisions:
         screen.heading("Last decisions")
+    several = _several(found.providers)
     for decision in found.decisions[:_DECISIONS]:
-        head = f"{render.at(decision.at, where)[5:]}  {decision.what:14}  {_about(screen, decision)}"
+        by = f" by {decision.egress}" if decision.egress and decision.provider in several else ""
+        head = f"{render.at(decision.at, where)[5:]}  {decision.what:14}  {_about(screen, decision, by)}"
         screen.line(render.shorten(head.rstrip(), screen.columns))
         why = f"{decision.who}: {screen.masked(decision.reason)}" if decision.reason else decision.who
         for line in render.wrap(why, screen.columns - 16)[:2]:
             screen.line(f"{'':16}{line}")
 
 
-def _about(screen: Screen, decision: Decision) -> str:
+def _about(screen: Screen, decision: Decision, by: str) -> str:
     subject = "" if decision.what.startswith("control_") else screen.masked(decision.subject)[:24]
-    return " ".join(filter(None, (decision.provider, subject, decision.value)))
+    return " ".join(filter(None, (decision.provider + by, subject, decision.value)))
