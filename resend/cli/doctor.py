@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from resend.config import Config, EgressConfig, RelayConfig
 
 _WAL_RESET_FIXED = (3, 51, 3)  # sqlite.org, "WAL-reset bug": 3.7.0 to 3.51.2 with two connections that write
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "glusterfs", "ceph", "lustre", "fuse.sshfs", "afs"}
 _CONNECT_S = 5.0
 _FREE_LOW = 1 << 30  # bytes
 _EVIDENCE_OLD = timedelta(hours=24)  # older evidence no longer tells what happens now
@@ -110,13 +109,15 @@ def _sqlite() -> Finding:
 
 
 def _home(home: Path) -> Finding:
+    from resend.stores.mounts import NETWORK, file_system
+
     place = home
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Finding("home", State.FAIL, f"{home}: not writable", "choose another with --home, or mend its owner")
-    kind = _file_system(place.resolve())
-    if kind in _NETWORK:
+    kind = file_system(place.resolve())
+    if kind in NETWORK:
         return Finding(
             "home", State.FAIL, f"{home} is on a network file system ({kind})", "put the home on a local disk"
         )
@@ -129,21 +130,6 @@ def _home(home: Path) -> Finding:
     if home.exists() and home.stat().st_mode & 0o077:
         return Finding("home", State.WARN, f"{detail}; others may enter it", f"run: chmod 700 {home}")
     return Finding("home", State.OK, detail)
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that holds `path`, "" where the system does not tell."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    best, kind = "", ""
-    for line in lines:
-        fields = line.split()
-        mount = fields[1].replace("\\040", " ")
-        if path.is_relative_to(mount) and len(mount) >= len(best):
-            best, kind = mount, fields[2]
-    return kind
 
 
 def _ledger(config: Config, home: Path) -> Finding:

@@ -314,14 +314,19 @@ async def serve(behaviour: Behaviour, directory: Path) -> AsyncIterator[Lab]:
             desk.close()
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a lab server on the fastest loop there is."""
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run a lab server on the fastest loop there is; its exit code. What it may not do is one line on stderr."""
     try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main())
-    else:
-        uvloop.run(main())
+        try:
+            import uvloop
+        except ImportError:
+            asyncio.run(main())
+        else:
+            uvloop.run(main())
+    except ResendError as error:
+        print(error.line(), file=sys.stderr)
+        return int(error.exit)
+    return 0
 
 
 async def until_stopped() -> None:
@@ -343,12 +348,7 @@ def _main() -> int:
             print(json.dumps({"type": "ready", "v": 1, "pid": os.getpid(), "pools": lab.addresses}), flush=True)
             await until_stopped()
 
-    try:
-        run(main)
-    except ResendError as error:
-        print(error.line(), file=sys.stderr)
-        return int(error.exit)
-    return 0
+    return run(main)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import contextlib
 import heapq
 import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resend.errors import InputError, ResendError
+from resend.errors import InputError
 from resend.lab.behaviour import Behaviour, Pool, split_address
 from resend.lab.client import Client, Failure
 from resend.lab.livelog import LiveLog
@@ -270,12 +269,7 @@ def _main() -> int:
             print(json.dumps(ready), flush=True)
             await until_stopped()
 
-    try:
-        run(main)
-    except ResendError as error:
-        print(error.line(), file=sys.stderr)
-        return int(error.exit)
-    return 0
+    return run(main)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from resend.errors import ConfigError, StoreError
 from resend.stores.failpoints import number
+from resend.stores.mounts import MOUNTS, NETWORK, file_system
 
 APPLICATION_ID = 0x62726C67  # "brlg" in the SQLite header: this file is a bulk-resend ledger
-_NETWORK_TYPES = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "gfs2", "ocfs2"} | {
-    "fuse.sshfs",
-    "fuse.glusterfs",
-    "glusterfs",
-    "lustre",
-    "beegfs",
-}  # flock or shared memory is not dependable there (sqlite.org/wal.html: WAL needs one host)
 _BUSY_MS = 5000
 _IDLE_MS = int(number("idle_s", 15.0) * 1000)  # of a write transaction on PostgreSQL; well within a lease
 _WAL_LEFT = 32 * 1024 * 1024  # bytes of write-ahead log that stay: a commit that makes the file longer takes longer
@@ -138,23 +132,10 @@ def _begin(conn: Connection) -> None:
     conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("ledger_write") else "BEGIN")
 
 
-def _refuse_network(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
-    """Find the mount that holds `path`; other systems than Linux are not judged."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    target = path.parent.resolve()
-    best, kind = -1, ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields, right_fields = left.split(), right.split()
-        if len(fields) < 5 or not right_fields:
-            continue
-        point = Path(fields[4].replace("\\040", " "))
-        if target.is_relative_to(point) and len(point.parts) >= best:  # a later mount hides an earlier one
-            best, kind = len(point.parts), right_fields[0]
-    if kind in _NETWORK_TYPES:
+def _refuse_network(path: Path, mounts: Path = MOUNTS) -> None:
+    """Other systems than Linux are not judged."""
+    kind = file_system(path.parent.resolve(), mounts)
+    if kind in NETWORK:
         raise StoreError(
             f"the ledger lies on a network file system ({kind}), where locks cannot be trusted",
             where=str(path),
