@@ -43,8 +43,11 @@ def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
         tables = [word for kind in there for word in (f"--{kind}", f"catalog/{kind}.csv")]
         stage.play("catalog", "load", *tables, "--content", "content")
         stage.play("incident", "open", "demo")
-        (tmp_path / "buckets.json").write_text(json.dumps(stage.summary("preview", "demo")["buckets"]))
-        made = stage.summary("plan", "make", "demo")
+        with stage.summary("preview", "demo") as preview:
+            pass
+        (tmp_path / "buckets.json").write_text(json.dumps(preview["buckets"]))
+        with stage.summary("plan", "make", "demo") as made:
+            pass
         words = ("run", made["id"], "--confirm", str(made["count"]), "--connections", str(CONNECTIONS))
         words += ("--provider-not-recovered", "the incident has just ended in this log")
         killed: Counter[str] = Counter()
