@@ -193,6 +193,8 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("421 Trop de connexions", {}, C.THROTTLED),
         ("550 ユーザーが存在しません", {}, C.MAILBOX_GONE),
         ("<a@b.jp> のユーザーは登録されていません", {}, C.MAILBOX_GONE),
+        ("550 送信先のメールアドレスが存在しません", {}, C.MAILBOX_GONE),
+        ("送信先メールアドレスが見つかりませんでした。", {}, C.POLICY_REJECTED),  # au says so of a filter as well
     ],
 )  # fmt: skip
 def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], expected: CauseClass) -> None:
