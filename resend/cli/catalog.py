@@ -79,14 +79,16 @@ def load(
         screen.note(f"... and {render.count(found.rejected - _SHOWN)} more rejected rows")
     for kind, rows in found.loaded.items():
         screen.row("loaded", kind=kind, rows=rows)
-        screen.line(f"{kind:12}  {render.count(rows):>12} rows")
+        screen.line(f"{kind:12}  {render.count(rows):>12} {'row' if rows == 1 else 'rows'}")
     if content is not None:
         screen.row("loaded", kind="content", rows=found.content)
-        screen.line(f"{'content':12}  {render.count(found.content):>12} files")
+        screen.line(f"{'content':12}  {render.count(found.content):>12} {'file' if found.content == 1 else 'files'}")
     if vetoes:
         screen.line(f"{render.count(vetoes)} new vetoes: suppressed, withdrawn or out of date")
     if found.rejected:
         screen.line(f"{render.count(found.rejected)} rows rejected; mend them and load the file again")
+    else:
+        screen.line("next: resend incident open NAME")
     return Done(
         Exit.LEFT if found.rejected else Exit.DONE,
         {

@@ -98,10 +98,10 @@ def collect(
         screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
     vetoed = refresh_evidence_vetoes(home, config)
     screen.line(
-        f"{render.count(found.files)} files, {render.count(found.lines)} lines: {render.count(found.parsed)} parsed,"
+        f"{render.some(found.files, 'file')}, {render.some(found.lines, 'line')}: {render.count(found.parsed)} parsed,"
         f" {render.count(found.ignored)} ignored, {render.count(found.rejected)} rejected"
     )
-    screen.line(f"{render.count(found.new_parts)} new parts, {render.count(found.known_parts)} known")
+    screen.line(f"{render.some(found.new_parts, 'new part')}, {render.count(found.known_parts)} known")
     if queue is not None:
         screen.line(f"{render.count(found.messages_queued)} recipients still queued")
     if vetoed:
@@ -113,7 +113,20 @@ def collect(
     }
     if screen.json:
         _sources(screen, config, home)
+    else:
+        screen.line(f"next: {_next(home, found.rejected)}")
     return Done(Exit.LEFT if found.rejected else Exit.DONE, summary)
+
+
+def _next(home: Home, rejected: int) -> str:
+    """What leads on after a collect: mend, link, or look."""
+    from resend.stores.catalog import Catalog
+
+    if rejected:
+        return "resend sources --rejected"
+    if Catalog(home).loaded_at() is None:
+        return "resend triage; then resend catalog load, so that mails are linked to releases"
+    return "resend triage, or resend incident open NAME"
 
 
 def _paced(progress: Progress) -> Callable[[int, int], None]:

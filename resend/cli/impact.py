@@ -44,7 +44,7 @@ def show(screen: Screen, found: Impact, where: ZoneInfo, etas: Mapping[str, floa
             )
     screen.heading(f"Incident {about.name} ({about.id})")
     whole = f" of {render.count(found.mails)} ({render.share(found.affected, found.mails)})" if found.mails else ""
-    screen.line(f"{render.count(found.affected)} mails{whole} failed or came late")
+    screen.line(f"{render.some(found.affected, 'mail')}{whole} failed or came late")
     screen.line(f"evidence {_time(about.first_at, where)} to {_time(about.last_at, where)}")
     if about.catalog_loaded_at:
         screen.line(f"catalog loaded {_time(about.catalog_loaded_at, where)}")

@@ -191,7 +191,7 @@ def _show(screen: Screen, record: IncidentRecord, where: ZoneInfo) -> None:
         if value
     ]
     screen.line(f"selected: {', '.join(selected) or 'everything that failed or came late'}")
-    screen.line(f"{render.count(affected)} mails{whole} failed or came late; of them")
+    screen.line(f"{render.some(affected, 'mail')}{whole} failed or came late; of them")
     total = 0
     for name, count in _buckets(record).items():
         screen.row("bucket", name=name, count=count, reasons={})

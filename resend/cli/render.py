@@ -161,6 +161,15 @@ def count(number_: int) -> str:
     return f"{number_:,}"
 
 
+def some(number_: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> some(1, "mail"), some(1200, "file"), some(0, "row")
+    ('1 mail', '1,200 files', '0 rows')
+    """
+    return f"{count(number_)} {noun}{'' if number_ == 1 else 's'}"
+
+
 def share(part: int, whole: int) -> str:
     """A share in percent; '-' of nothing, '<0.1 %' rather than a zero that is none.
 
