@@ -54,7 +54,7 @@ def warnings(
     if bodies.signer is not None and any(map(_ours, samples)):
         yield from _own_key(bodies.signer, now, lookup)
     yield from _signatures(samples, bodies, incident=incident, done_at=done_at, lookup=lookup)
-    old = {row.release for row in rows if row.identity == Identity.SAME and _age(row, now) > _OLD}
+    old = {release for release, date in _oldest(rows).items() if _age(date, now) > _OLD}
     if old:
         yield f"{_named(old)}: older than 72 h under the old Date; --identity new gives a new one"
     if bodies.signer is not None:
@@ -121,9 +121,18 @@ def _signatures(
         yield f"{_named(releases)}: DKIM {what}: {found.why}"
 
 
-def _age(row: PlanRow, now: datetime) -> timedelta:
+def _oldest(rows: Iterable[PlanRow]) -> dict[str, str]:
+    """The oldest Date that mails of a release keep, by release: fixed-width text sorts by time."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if row.identity == Identity.SAME and row.date and row.date < found.get(row.release, "~"):
+            found[row.release] = row.date
+    return found
+
+
+def _age(date: str, now: datetime) -> timedelta:
     try:
-        return now - from_text(row.date)
+        return now - from_text(date)
     except ValueError:
         return timedelta()
 

@@ -151,10 +151,13 @@ def draft(
     by_id = {candidate.outcome_id: candidate for candidate in candidates}
     doors = routes.choose((candidate.provider, candidate.rcpt_key) for candidate in candidates)
     mails: dict[str, list[Mail]] = {}
+    whole: dict[tuple[str, str], bool] = {}  # (provider, domain): whether the domain is all of it
     for candidate in candidates:
         door = doors[candidate.provider, candidate.rcpt_key]
-        whole = profiles[candidate.provider].owns(candidate.domain) if options.domain_share < 1 else True
-        mails.setdefault(door, []).append(_mail(candidate, door, unbounded=whole))
+        place_ = candidate.provider, candidate.domain
+        if place_ not in whole:
+            whole[place_] = profiles[candidate.provider].owns(candidate.domain)
+        mails.setdefault(door, []).append(_mail(candidate, door, unbounded=whole[place_]))
     frozen, identities, troubled = _contents(candidates, bodies, options.identity)
     own = {
         (egress, name): lanes.own(egress, profiles[name], routes, options.rates)
@@ -307,11 +310,11 @@ def _mail(candidate: Candidate, egress: str, *, unbounded: bool) -> Mail:
 
 def _plan_id(spots: Iterable[Place], keys: Mapping[int, str], frozen: Mapping[int, _Content], params: str) -> str:
     """sha256 of the sorted (key, content_id, batch, zone) and the canonical parameters."""
-    digest = hashlib.sha256(params.encode())
+    lines = [params]
     for key, spot in sorted(((keys[spot.mail.id], spot) for spot in spots), key=itemgetter(0)):
         mail, content = spot.mail, frozen[spot.mail.id].content_id
-        digest.update(f"\n{key} {content} {mail.egress} {mail.provider} {spot.batch} {mail.zone}".rstrip().encode())
-    return digest.hexdigest()
+        lines.append(f"{key} {content} {mail.egress} {mail.provider} {spot.batch} {mail.zone}".rstrip())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @cache

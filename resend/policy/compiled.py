@@ -69,10 +69,15 @@ GLOBALS: Mapping[str, Any] = dict(_TEXT.globals)  # what every template can call
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One Jinja2 text, and the same without its constant text: enough to see whether variables fit."""
+    """One Jinja2 text, and the same without its constant text: enough to see whether variables fit.
+
+    `names`: of a text that only puts variables in places, which ones; None of any other.
+    """
 
     full: Template
     check: Template
+    names: frozenset[str] | None
+    finalize: Callable[[Any], Any]  # what a value becomes where it is put
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +182,23 @@ def _compiled(source: str, environment: SandboxedEnvironment) -> Compiled:
         tree, bare = environment.parse(source), environment.parse(source)
         for node in bare.find_all(nodes.TemplateData):
             node.data = ""
-        return Compiled(_loaded(tree, environment), _loaded(bare, environment))
+        finalize = environment.finalize or str
+        return Compiled(_loaded(tree, environment), _loaded(bare, environment), _names(bare), finalize)
     except TemplateSyntaxError as error:
         raise ContentError(f"line {error.lineno} of its part: {error.message}") from None
+
+
+def _names(tree: nodes.Template) -> frozenset[str] | None:
+    found = set()
+    for statement in tree.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for node in statement.nodes:
+            if isinstance(node, nodes.Name):
+                found.add(node.name)
+            elif not isinstance(node, nodes.TemplateData):
+                return None
+    return frozenset(found)
 
 
 def _loaded(tree: nodes.Template, environment: SandboxedEnvironment) -> Template:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,20 @@ def create_table(
     spec = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
     con.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({spec})")
     count = 0
-    keys = list(columns)
+    keys = [str(number) for number in range(len(columns))]  # short: they are written and read with every row
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8", errors="replace") as handle:
+
+    def lines() -> Iterator[str]:
+        nonlocal count
         for row in rows:
-            handle.write(encode(dict(zip(keys, row, strict=True))) + "\n")
             count += 1
+            yield encode(dict(zip(keys, row, strict=True))) + "\n"
+
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8", errors="replace") as handle:
+        handle.writelines(lines())
         handle.flush()
         if count:
-            types = ", ".join(f"{quote(name)}: {quote(kind)}" for name, kind in columns.items())
+            types = ", ".join(f"'{key}': {quote(kind)}" for key, kind in zip(keys, columns.values(), strict=True))
             con.execute(
                 f"INSERT INTO {table} SELECT * FROM read_json({quote(handle.name)}, format = 'newline_delimited',"
                 f" columns = {{{types}}}, maximum_object_size = 67108864)"

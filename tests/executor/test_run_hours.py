@@ -83,7 +83,7 @@ class Zoned(World):
         return self.zones[seq % len(self.zones)]
 
     def rows(self) -> list[PlanRow]:
-        return [replace(row, zone=self._zone(row.batch_seq), canary=False) for row in super().rows()]
+        return [row._replace(zone=self._zone(row.batch_seq), canary=False) for row in super().rows()]
 
     def batches(self) -> list[PlanBatch]:
         return [replace(item, zone=self._zone(item.seq), canary=False) for item in super().batches()]

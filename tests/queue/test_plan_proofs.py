@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,7 +168,7 @@ def test_gmail_counts_original_and_resend_of_a_day() -> None:
         Mails(dimension="hour", value=str(hour), mails=9_000),
         Mails(dimension="hour", value=str(hour - 48 * 3_600_000_000), mails=1_000),
     ]
-    mails = [replace(row, provider="google")] * 3_000
+    mails = [row._replace(provider="google")] * 3_000
     (text,) = proofs.crowded_gmail(mails, seen, NOW)
     assert "2,250" in text and "3,000" in text
     assert not list(proofs.crowded_gmail(mails[:100], seen, NOW))
