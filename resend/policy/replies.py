@@ -14,8 +14,9 @@ _WORDS_MAX = 16_384  # remembered at once
 _MONTH_S = 30 * 86_400
 
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?((?:[24][0-5]|5[0-579])\d)(?=,? |-|$)", re.IGNORECASE)
-_CODE_WITHIN = re.compile(
-    r"(?:[:;(\['\"]|<<<|\b(?:said|returned|error|response|reply)(?= )) ?((?:[24][0-5]|5[0-579])\d)(?=[ -][^ ]|$)"
+_CODE_WITHIN = re.compile(  # it begins with a digit, so that a search passes over all else quickly
+    r"([245](?:(?<=[:;(\['\"].)|(?<=[:;(\['\"] .)|(?<=<<<.)|(?<=<<< .)|(?<=\bsaid .)|(?<=\b(?:error|reply) .)"
+    r"|(?<=\b(?:returned|response) .))(?:(?<=[24])[0-5]|(?<=5)[0-579])\d)(?=[ -][^ ]|$)"
     r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|(?-i:messages(?! from)))\b)",
     re.IGNORECASE,
 )  # a count, as in "limit: 421 messages"; but "said: 421 Message deferred" is a reply
@@ -61,7 +62,8 @@ _STAGES = (
     ("data command", "data"),
 )
 
-_ADDRESS = re.compile(r"(?:(?<![^\s<>()\[\],;:])|(?<=\.\.\.))(?:(?!\.\.\.)[^\s<>()\[\],;:])*@[\w.-]*")
+_ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:])[^\s<>()\[\],;:]*@[\w.-]*")
+_ADDRESS_AFTER_DOTS = re.compile(r"(?:(?<![^\s<>()\[\],;:])|(?<=\.\.\.))(?:(?!\.\.\.)[^\s<>()\[\],;:])*@[\w.-]*")
 _EDGE = "()[]<>{},;:.'\"!?#*="
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-f:]*(?:::|[a-f]))[0-9a-f]*(?::[0-9a-f]*){2,7}", re.IGNORECASE)
 _HOST_AND_IP = re.compile(r"[^\[\]]*\[(?:IPv6:)?(?=[^\]]*:|(?:\d+\.){3})[0-9a-f.:]{3,}\](?::\d+)?[,:;]?", re.IGNORECASE)
@@ -172,7 +174,8 @@ def _masked(word: str) -> str:
         return word
     before, _, after = ("", "", "") if bare == word else word.partition(bare)
     if "@" in bare:
-        return f"{before}{_ADDRESS.sub('addr', bare)}{after}"
+        address = _ADDRESS_AFTER_DOTS if "..." in bare else _ADDRESS
+        return f"{before}{address.sub('addr', bare)}{after}"
     if "[" in word and _HOST_AND_IP.fullmatch(word):
         return "[ip]" + (word[-1] if word[-1] in ",:;" else "")
     if bare.startswith("name="):
