@@ -20,7 +20,7 @@ from resend.clock import SystemClock
 from resend.config import Config, RelayConfig
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run
-from resend.flows.run import _follow
+from resend.flows import follow
 from resend.lab.behaviour import Behaviour, Block, Pool, Rate
 from resend.lab.mx import serve
 from resend.lab.receipts import read_receipts
@@ -165,7 +165,8 @@ def measure(
                     follows = []
                     if logs:
                         follows.append(asyncio.create_task(gather_logs(logs, folder / "all.log")))
-                        follows.append(asyncio.create_task(_follow(run, ledger, config, folder / "all.log")))
+                        (told,) = follow.logs(config, folder / "all.log")
+                        follows.append(asyncio.create_task(follow.follow(run, ledger, config, told, anyway=False)))
                     asyncio.get_running_loop().call_later(seconds, run.stop, "measured")
                     began = run.clock.now().timestamp()
                     await run.execute()
