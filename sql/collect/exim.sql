@@ -16,10 +16,13 @@
 --   enhanced, delay, reply, message_id, next_qid, size, nrcpt, text. Times are microseconds UTC; what is absent is NULL
 --   (host, instance, qid and kind are never), and so is the reply to a mail that was accepted. A delivery without a host has
 --   its transport as the relay.
-WITH own AS (
-  -- A line of a log file begins with Exim's own time. A message id right behind it is the usual case.
+WITH unusual AS (
+  -- The usual line begins with Exim's own time and a message id right behind it.
+  SELECT line, text FROM lines WHERE NOT text LIKE '____-_____ ________ ______-%'
+),
+own AS (
   SELECT line, text, 1 AS said, NULL::BIGINT AS start, NULL::BIGINT AS colon, NULL::BIGINT AS given_us, true AS timed
-  FROM lines
+  FROM unusual
   WHERE substring(text, 5, 1) = '-' AND substring(text, 11, 1) = ' '
     AND (substring(text, 27, 1) = '-' OR NOT contains(substring(text, 21, 99), ' exim'))
 ),
@@ -33,13 +36,9 @@ wrapped AS (
       line, text, start, colon, at_us,
       CASE WHEN substring(text, colon + 2, 3) IN ('[1/', '[1\') THEN colon + 3 + position('] ' IN substring(text, colon + 2, 12))
         ELSE colon + 2 END AS said
-    FROM stamped
-    JOIN (
-      SELECT line
-      FROM lines
-      WHERE NOT (substring(text, 5, 1) = '-' AND substring(text, 11, 1) = ' ')
-        OR NOT (substring(text, 27, 1) = '-' OR NOT contains(substring(text, 21, 99), ' exim'))
-    ) AS other USING (line)
+    FROM stamped_unlike('____-_____ ________ ______-%')
+    WHERE NOT (substring(text, 5, 1) = '-' AND substring(text, 11, 1) = ' ')
+      OR NOT (substring(text, 27, 1) = '-' OR NOT contains(substring(text, 21, 99), ' exim'))
   )
 ),
 placed AS (
@@ -52,6 +51,8 @@ placed AS (
       ELSE said + length(regexp_extract(substring(text, said, 64), '^.{19}(?:\.[0-9]+)?(?: [+-][0-9]{4})?(?: \[[0-9]+\])? '))
     END AS id
   FROM (FROM own UNION ALL FROM wrapped)
+  UNION ALL
+  SELECT line, text, 1, NULL, NULL, NULL, true, 21 FROM lines WHERE text LIKE '____-_____ ________ ______-%'
 ),
 flagged AS (
   SELECT
@@ -73,7 +74,7 @@ flagged AS (
 moment AS (
   -- Each second once: turning texts into times is slow. bare_us: taken for UTC, for times with an offset.
   SELECT mark, epoch_us(TRY_CAST(mark AS TIMESTAMPTZ)) AS own_us, epoch_us(TRY_CAST(mark AS TIMESTAMP)) AS bare_us
-  FROM (SELECT DISTINCT left(text, 19) AS mark FROM own UNION SELECT DISTINCT substring(text, said, 19) FROM wrapped WHERE timed)
+  FROM (SELECT DISTINCT left(text, 19) AS mark FROM lines UNION SELECT DISTINCT substring(text, said, 19) FROM wrapped WHERE timed)
 ),
 sorted AS MATERIALIZED (
   -- body: what follows the flag and its space.
@@ -290,9 +291,8 @@ tried AS (
       WHEN unread THEN NULL
       WHEN class = 2 THEN 'sent'
       WHEN class = 3 THEN 'deferred'
-      WHEN regexp_matches(
-        reason, 'retry timeout exceeded$|failing for a long time|message timed out|delivery cancelled by administrator'
-      ) THEN 'expired'
+      WHEN suffix(reason, 'retry timeout exceeded') OR contains(reason, 'failing for a long time')
+        OR contains(reason, 'message timed out') OR contains(reason, 'delivery cancelled by administrator') THEN 'expired'
       ELSE 'bounced'
     END AS status,
     CASE

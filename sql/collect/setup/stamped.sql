@@ -4,15 +4,17 @@
 --   `[ID 197553 mail.info]` before the message counts to the program.
 -- Parameters: ref_year, ref_month, ref_day BIGINT (the log's last day, in its zone, for times without a year). The
 --   session's TimeZone is the zone of times without an offset. Reads lines(line UINTEGER, text VARCHAR).
+--   stamped_unlike(usual) gives the same of the lines that are not LIKE `usual`, of all where that is NULL.
 -- Columns: line, text, start (where the host begins, NULL: no time stamp), at_us (microseconds UTC, NULL: no such time),
 --   colon (where `host program[1]` ends).
-CREATE OR REPLACE TEMP VIEW stamped AS
+CREATE OR REPLACE TEMP MACRO stamped_unlike(usual) AS TABLE
 WITH cut_off AS (
   -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
   SELECT
     line, text,
     left(text, CASE WHEN ascii(text) < 58 THEN 11 ELSE 21 END) AS mark
   FROM lines
+  WHERE usual IS NULL OR NOT text LIKE usual
 ),
 mark AS (
   -- Each distinct one once.
@@ -102,4 +104,6 @@ SELECT
     WHEN substring(text, colon + 2, 4) = '[ID ' THEN colon + position('] ' IN substring(text, colon + 2, 80)) + 1
     ELSE colon
   END AS colon
-FROM placed
+FROM placed;
+
+CREATE OR REPLACE TEMP VIEW stamped AS FROM stamped_unlike(NULL::VARCHAR);
