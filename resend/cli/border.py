@@ -20,6 +20,13 @@ from resend.cli.options import Options, take
 from resend.cli.screen import Screen
 from resend.errors import Exit, ResendError, StoreError, UsageError
 
+_PLAINER = (  # typer's and pydantic's words for people
+    ("Value error, ", ""),
+    (". Choose from:", "; one of"),
+    ("Input should be a valid integer, unable to parse string as an integer", "not a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "not a number"),
+    ("Input should be ", "must be "),
+)
 _ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
@@ -84,8 +91,9 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
 
 def _usage(message: str, path: str) -> UsageError:
     """typer's complaint as one line of ours."""
-    words, _, hint = " ".join(message.split()).replace("Value error, ", "").rstrip(".").partition(". Did you mean ")
-    words = words.replace(". Choose from:", "; one of")
+    words, _, hint = " ".join(message.split()).rstrip(".").partition(". Did you mean ")
+    for theirs, ours in _PLAINER:
+        words = words.replace(theirs, ours)
     help_ = f"run '{path} --help'"
     return UsageError(
         words[:1].lower() + words[1:], next_step=f"did you mean {hint} see '{path} --help'" if hint else help_
