@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,8 +46,7 @@ class MadeWorld(World):
     def rows(self) -> list[PlanRow]:
         sha = hashlib.sha256(TEMPLATE.encode()).hexdigest()
         return [
-            replace(
-                row,
+            row._replace(
                 date="2026-11-24T08:00:00.000000Z",
                 content_id=content_id(
                     template_sha256=sha,
