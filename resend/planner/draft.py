@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Protocol
 
 from resend.clock import from_micros, to_text
@@ -231,13 +231,13 @@ class _Content:
 
 
 def _contents(
-    candidates: Iterable[Candidate], bodies: Bodies, wanted: Identity | None
+    candidates: Sequence[Candidate], bodies: Bodies, wanted: Identity | None
 ) -> tuple[dict[int, _Content], dict[str, Identity], Counter[str]]:
     found: dict[int, _Content] = {}
     identities: dict[str, Identity] = {}
     rendered: Counter[str] = Counter()
     troubled: Counter[str] = Counter()
-    for candidate in candidates:
+    for candidate in sorted(candidates, key=attrgetter("release")):  # each template is taken apart once
         body = bodies.body(candidate.release, candidate.message_id)
         if body is None:  # the bucket content_gone kept it out; gone since then
             raise UsageError(

@@ -69,9 +69,10 @@ GLOBALS: Mapping[str, Any] = dict(_TEXT.globals)  # what every template can call
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One Jinja2 text, and the same without its constant text: enough to see whether variables fit.
+    """One Jinja2 text.
 
-    `names`: of a text that only puts variables in places, which ones; None of any other.
+    `names`: of a text that only puts variables in places, which ones; None of any other. `check`: the same without its
+    constant text, enough to see whether variables fit, where names are not.
     """
 
     full: Template
@@ -179,11 +180,15 @@ def _inner(text: str, depth: int) -> Part:
 
 def _compiled(source: str, environment: SandboxedEnvironment) -> Compiled:
     try:
-        tree, bare = environment.parse(source), environment.parse(source)
+        tree = environment.parse(source)
+        names, finalize = _names(tree), environment.finalize or str
+        full = _loaded(tree, environment)
+        if names is not None:
+            return Compiled(full, full, names, finalize)
+        bare = environment.parse(source)
         for node in bare.find_all(nodes.TemplateData):
             node.data = ""
-        finalize = environment.finalize or str
-        return Compiled(_loaded(tree, environment), _loaded(bare, environment), _names(bare), finalize)
+        return Compiled(full, _loaded(bare, environment), None, finalize)
     except TemplateSyntaxError as error:
         raise ContentError(f"line {error.lineno} of its part: {error.message}") from None
 
