@@ -297,7 +297,8 @@ SELECT
   CASE
     WHEN params.host <> '' THEN params.host
     WHEN start IS NULL THEN ''
-    ELSE first_word(substring(text, start, colon - start))
+    WHEN colon < start THEN first_word(substring(text, start, colon - start))  -- no program
+    ELSE substring(text, start, CASE WHEN space > 0 THEN space - 1 ELSE colon - start END)
   END AS host,
   '' AS instance,
   CASE WHEN lost THEN '' ELSE left(evpid, 8) END AS qid,
@@ -319,5 +320,7 @@ SELECT
   size,
   nrcpt,
   CASE WHEN lost THEN left(text, 2000) END AS text
-FROM (SELECT *, kind IN ('rejected', 'loss') AS lost FROM united)
+FROM (
+  SELECT *, kind IN ('rejected', 'loss') AS lost, position(' ' IN substring(text, start, colon - start)) AS space FROM united
+)
 CROSS JOIN params

@@ -245,7 +245,12 @@ united AS (
 )
 SELECT
   coalesce(at_us, 0) AS at_us,
-  CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL THEN '' ELSE first_word(substring(text, start, colon - start)) END AS host,
+  CASE
+    WHEN params.host <> '' THEN params.host
+    WHEN start IS NULL THEN ''
+    WHEN colon < start THEN first_word(substring(text, start, colon - start))  -- no program
+    ELSE substring(text, start, CASE WHEN space > 0 THEN space - 1 ELSE colon - start END)
+  END AS host,
   '' AS instance,
   CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE coalesce(own_qid, substring(text, from_, gap - 1)) END AS qid,
   kind,
@@ -269,5 +274,5 @@ SELECT
   size,
   nrcpt,
   CASE WHEN kind IN ('rejected', 'loss') THEN left(text, 2000) WHEN kind = 'hop' THEN substring(text, from_ + gap + 1) END AS text
-FROM united
+FROM (SELECT *, position(' ' IN substring(text, start, colon - start)) AS space FROM united)
 CROSS JOIN params
