@@ -72,6 +72,9 @@ def demo(*, scale: float, seed: int, keep: Path | None, say: Say, note: Say, pla
     say(f"{time.monotonic() - began:.0f} s. Try on your own data, each safe:")
     for line in _TRY:
         say(f"  {line}")
+    if keep is None:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >> 20
+        say(f"Logs, ledger and report are still there to look at, {size} MiB; to remove them: rm -r {folder}")
     return played
 
 
