@@ -80,35 +80,35 @@ sorted AS MATERIALIZED (
   -- body: what follows the flag and its space.
   SELECT * EXCLUDE (class), id + width + 4 AS body, CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 10 ELSE class END AS class
   FROM (
-  SELECT
-    line, text, said, start, colon, width, id, flag,
-    CASE
-      WHEN NOT timed THEN given_us
-      WHEN id = said + 20 THEN own_us
-      ELSE coalesce(bare_us - offset_us(regexp_extract(substring(text, said, 64), '^.{19}(?:\.[0-9]+)? ([+-][0-9]{4}) ', 1)), own_us)
-        + coalesce(TRY_CAST(rpad(regexp_extract(substring(text, said + 19, 8), '^\.([0-9]+)', 1), 6, '0') AS BIGINT), 0)
-    END AS at_us,
-    CASE
-      WHEN width > 0 THEN CASE flag
-        WHEN '=> ' THEN 2
-        WHEN '<= ' THEN 1
-        WHEN 'Com' THEN CASE WHEN starts_with(substring(text, id + width + 1, 9), 'Completed') THEN 5 ELSE 0 END
-        WHEN '-> ' THEN 2
-        WHEN '== ' THEN 3
-        WHEN '** ' THEN 4
-        WHEN '>> ' THEN 2
-        WHEN '(= ' THEN 1
-        WHEN 'rem' THEN CASE WHEN starts_with(substring(text, id + width + 1, 11), 'removed by ') THEN 6 ELSE 0 END
-        WHEN 'can' THEN CASE WHEN starts_with(substring(text, id + width + 1, 21), 'cancelled by timeout_') THEN 6 ELSE 0 END
-        ELSE CASE WHEN flag IN ('<=', '(=', '=>', '->', '>>', '==', '**') THEN 9 ELSE 0 END
-      END
-      WHEN regexp_matches(substring(text, said, 3), '^\[[2-9]') THEN 0
-      WHEN regexp_matches(text, '\b\w{6}-\w{6}(?:\w{5})?-\w\w(?:\w\w)? (?:[<(]=|[=-]>|>>|==|\*\*) [^ ]') THEN 9
-      WHEN contains(text, ' messages') AND regexp_matches(substring(text, start, colon - start), 'journal|syslog') THEN 8
-      ELSE 0
-    END AS class
-  FROM flagged
-  LEFT JOIN moment ON moment.mark = flagged.mark
+    SELECT
+      line, text, said, start, colon, width, id, flag,
+      CASE
+        WHEN NOT timed THEN given_us
+        WHEN id = said + 20 THEN own_us
+        ELSE coalesce(bare_us - offset_us(regexp_extract(substring(text, said, 64), '^.{19}(?:\.[0-9]+)? ([+-][0-9]{4}) ', 1)), own_us)
+          + coalesce(TRY_CAST(rpad(regexp_extract(substring(text, said + 19, 8), '^\.([0-9]+)', 1), 6, '0') AS BIGINT), 0)
+      END AS at_us,
+      CASE
+        WHEN width > 0 THEN CASE flag
+          WHEN '=> ' THEN 2
+          WHEN '<= ' THEN 1
+          WHEN 'Com' THEN CASE WHEN starts_with(substring(text, id + width + 1, 9), 'Completed') THEN 5 ELSE 0 END
+          WHEN '-> ' THEN 2
+          WHEN '== ' THEN 3
+          WHEN '** ' THEN 4
+          WHEN '>> ' THEN 2
+          WHEN '(= ' THEN 1
+          WHEN 'rem' THEN CASE WHEN starts_with(substring(text, id + width + 1, 11), 'removed by ') THEN 6 ELSE 0 END
+          WHEN 'can' THEN CASE WHEN starts_with(substring(text, id + width + 1, 21), 'cancelled by timeout_') THEN 6 ELSE 0 END
+          ELSE CASE WHEN flag IN ('<=', '(=', '=>', '->', '>>', '==', '**') THEN 9 ELSE 0 END
+        END
+        WHEN regexp_matches(substring(text, said, 3), '^\[[2-9]') THEN 0
+        WHEN regexp_matches(text, '\b\w{6}-\w{6}(?:\w{5})?-\w\w(?:\w\w)? (?:[<(]=|[=-]>|>>|==|\*\*) [^ ]') THEN 9
+        WHEN contains(text, ' messages') AND regexp_matches(substring(text, start, colon - start), 'journal|syslog') THEN 8
+        ELSE 0
+      END AS class
+    FROM flagged
+    LEFT JOIN moment ON moment.mark = flagged.mark
   )
   WHERE class > 0
 ),
