@@ -218,11 +218,7 @@ tried AS (
     END AS next_qid
   FROM (
     SELECT
-      * REPLACE (
-        -- Sent to nowhere: the discard transport threw it away. Nobody got it, whatever the log calls it.
-        CASE WHEN via = 'none' AND status = 'sent' THEN 'bounced' ELSE status END AS status,
-        CASE WHEN via = 'none' AND status = 'sent' THEN concat('discard transport: ', reply) ELSE reply END AS reply
-      ),
+      *,
       position('[' IN via) AS open,
       position(']' IN via) AS close,
       CASE WHEN status = 'sent' THEN position('queued as ' IN reply) ELSE 0 END AS next_
