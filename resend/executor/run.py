@@ -295,6 +295,8 @@ class Run:
             rules = self.rules if rate.egress in self.routes.relays() and not self.options.blind else None
             kept = partial(recollected, rate=rate, profile=profile, last=last.get(place), now=now, rules=rules)
             guard = await self.writer.call(kept)
+            if guard.half_open and self.options.shared_pace:
+                guard.probes_elsewhere(now)  # by a host that may be at it
             self._lane(rate, guard, last.get(place), waiting.get(place, 0))
 
     def _lane(self, rate: Rate, guard: Guard, last: datetime | None, waiting: int) -> None:
