@@ -40,6 +40,8 @@ class Slots:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reserved: deque[tuple[int, int]] = field(default_factory=deque)  # by our clock, and by the database's
     _reserving: bool = False
+    _used_up: bool = False  # the last ones that were reserved, all of them in time
+    _size: int = 0  # how many were
 
     async def take(self, session: Session | None, unless: Callable[[], bool] = lambda: False) -> datetime | None:
         """Wait for the next slot; None where the run stops or pauses, or the session ends, or `unless`, meanwhile."""
@@ -94,6 +96,7 @@ class Slots:
         """How many reserved slots may still be used; where they run low more are reserved meanwhile."""
         while self._reserved and self._reserved[0][0] < now - SLACK_US:
             self._reserved.popleft()
+            self._used_up = False
         if not self._reserving and len(self._reserved) * 2 < self._at_once > 1:
             self._reserving = True
             asyncio.ensure_future(self._reserve()).add_done_callback(self._reserve_done)
@@ -101,7 +104,9 @@ class Slots:
 
     @property
     def _at_once(self) -> int:
-        return max(1, min(int(self.pacer.rate * _SOON_US / 1e6), self.run.options.connections))
+        """Twice as many as before where all were used: what lies idle here is another host's."""
+        most = max(self.run.options.connections, self._size * 2 if self._used_up else 0)
+        return max(1, min(int(self.pacer.rate * _SOON_US / 1e6), most))
 
     async def _reserve(self) -> bool:
         """Reserve slots in the ledger; False where it is paused or parked there."""
@@ -113,6 +118,7 @@ class Slots:
         reserved = await self.run.writer.call(reserve)
         if reserved is None:
             return False
+        self._size, self._used_up = count, True
         ours = to_micros(now) - reserved.now_us
         self._reserved.extend((at + ours, at) for at in reserved.times_us)
         return True

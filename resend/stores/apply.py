@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, update
 from resend.clock import to_text
 from resend.model import State
 from resend.stores import arms, batches, endings, fates, late
-from resend.stores.setwise import by_key, clean, dump, json_rows
+from resend.stores.setwise import clean, dump, json_rows
 from resend.stores.tables import audit, delivery, provider_rate
 from resend.stores.transitions import (
     Applied,
@@ -44,7 +44,6 @@ class Unexpected(Exception):
 
 def set_wise(conn: Connection, transitions: Sequence[Transition]) -> list[Result]:
     """Apply a group in order, one result each. Raises Unexpected where a row is elsewhere."""
-    by_key(conn)
     group = _Group(conn)
     for index, item in enumerate(transitions):
         group.add(index, item)
@@ -54,7 +53,6 @@ def set_wise(conn: Connection, transitions: Sequence[Transition]) -> list[Result
 
 def one_by_one(conn: Connection, transitions: Sequence[Transition]) -> list[Result]:
     """Apply in order; a row that is elsewhere gets a result that says so."""
-    by_key(conn)
     return [_single(conn, item) for item in transitions]
 
 

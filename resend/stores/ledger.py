@@ -68,6 +68,7 @@ class Ledger:
         self.path = path  # of the SQLite file, None on PostgreSQL
         self._engine = engine
         self._writing = engine.execution_options(ledger_write=True)
+        self._applying = engine.execution_options(ledger_write=True, by_key=True)
         self._thread_lock = threading.Lock()  # flock does not keep threads that share a descriptor apart
         self._lock_fd = -1
         if path is not None:
@@ -107,9 +108,12 @@ class Ledger:
             raise store_error(error, self.where) from error
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """As `write`, with the database's own errors: for LedgerWriter, which must tell them apart."""
-        with self.writers_turn(), self._writing.begin() as conn:
+    def transaction(self, *, by_key: bool = False) -> Iterator[Connection]:
+        """As `write`, with the database's own errors: for LedgerWriter, which must tell them apart.
+
+        `by_key`: rows are looked up by their keys only (stores/engine).
+        """
+        with self.writers_turn(), (self._applying if by_key else self._writing).begin() as conn:
             yield conn
             failpoint("ledger.mid_commit")
 
@@ -136,10 +140,10 @@ class Ledger:
     def apply_raw(self, transitions: Sequence[Transition]) -> list[Result]:
         """As `apply`, with the database's own errors."""
         try:
-            with self.transaction() as conn:
+            with self.transaction(by_key=True) as conn:
                 return apply.set_wise(conn, transitions)
         except apply.Unexpected:  # some row is not where its transition wants it: find out which, one by one
-            with self.transaction() as conn:
+            with self.transaction(by_key=True) as conn:
                 return apply.one_by_one(conn, transitions)
 
     def incidents(self) -> list[IncidentRecord]:

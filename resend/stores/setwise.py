@@ -175,16 +175,6 @@ def is_in(dialect: str, state: ColumnElement[str], value: str) -> ColumnElement[
     return (state if dialect == "sqlite" else state.concat(literal(""))) == value
 
 
-def by_key(conn: Connection) -> None:
-    """For the rest of this transaction PostgreSQL looks up each given row by its key.
-
-    It knows too little of a table that grows as it is written to, and would read all that is leased, or every try.
-    """
-    if conn.dialect.name != "sqlite":
-        names = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
-        conn.execute(select(*(func.set_config(name, "off", True) for name in names)))
-
-
 def db_now(conn: Connection) -> str | None:
     """PostgreSQL's clock as text; None on SQLite, whose host's clock the caller already has."""
     if conn.dialect.name == "sqlite":
