@@ -250,7 +250,7 @@ def _lease(
             .values(owner=owner, batch_id=batch_id, epoch=row.epoch, lease_until=row.lease_until)
         )
     leased = (
-        select(*(delivery.c[name] for name in _FIELDS))
+        select(*(delivery.c[name] for name in Delivery._fields))
         .where(delivery.c.batch_id == batch_id, delivery.c.state == State.LEASED, delivery.c.epoch == row.epoch)
         .order_by(delivery.c.seq, delivery.c.key)
     )
@@ -310,12 +310,10 @@ def _take_slots(
     return (*mine, *(found[: (len(found) + 1) // 2] if shared else found)) or None
 
 
-_FIELDS = tuple(Delivery.__dataclass_fields__)
-
-
 def _delivery(row: Sequence[Any]) -> Delivery:
-    values = dict(zip(_FIELDS, row, strict=True))
-    values["date"] = values["date"] or ""
-    for name in ("expires_at", "first_try_at"):
-        values[name] = from_text(values[name]) if values[name] else None
-    return Delivery(**values)
+    made = Delivery._make(row)
+    if made.date and made.expires_at is None and made.first_try_at is None:
+        return made
+    named = {name: getattr(made, name) for name in ("expires_at", "first_try_at")}
+    given: dict[str, Any] = {name: from_text(text) for name, text in named.items() if text is not None}
+    return made._replace(date=made.date or "", **given)
