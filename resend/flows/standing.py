@@ -8,6 +8,7 @@ twice. Raises ConfigError for causes that no policy may resend; what opening rai
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def _plan(
     selector = Selector(provider=provider, from_at=from_micros(standing.from_us), to_at=from_micros(standing.to_us))
     if not taken(home, config, ledger, selector, standing.takes, now=now):
         return None
-    name = f"standing {provider} {now:%Y-%m-%d %H:%M:%S}"
+    name = _free(ledger, f"standing {provider} {now:%Y-%m-%d %H:%M:%S}")
     opened = open_incident(home, config, ledger, name, selector, now=now)
     reason = f"{WHO}: {', '.join(standing.causes)}"
     run = config.run
@@ -125,3 +126,9 @@ def _plan(
         with ledger.write() as conn:
             close_incident(conn, opened.record.id, now=now)
         raise
+
+
+def _free(ledger: Ledger, name: str) -> str:
+    """The name, with a number where one of this very second has it."""
+    taken_names = {record.name for record in ledger.incidents()}
+    return next(free for n in itertools.count(1) if (free := name if n == 1 else f"{name} ({n})") not in taken_names)
