@@ -15,12 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from resend.clock import to_text
 from resend.lab.pools import to_toml
 from resend.lab.receipts import LabEvent, read_events, read_receipts
 from resend.model import ControlKind, PlanState, State
@@ -111,6 +112,11 @@ class Lab:
         with self.ledger.write() as conn:
             control.post(conn, kind, reason="test", who="operator", now=datetime.now(UTC))
 
+    def not_before(self, seconds: float) -> None:
+        """Nothing may be claimed before so many seconds from now, by any host."""
+        with self.ledger.write() as conn:
+            conn.execute(update(batch).values(not_before=to_text(datetime.now(UTC) + timedelta(seconds=seconds))))
+
     def took(self) -> int:
         path = self.folder / "receipts" / "office365.receipts.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -177,6 +183,7 @@ def lab(tmp_path: Path, postgres_server: postgres.Server, empty_ledger: str) -> 
 
 def test_three_hosts_one_killed_one_stopped_past_its_lease(lab: Lab) -> None:
     lab.world.start()
+    lab.not_before(4.0)  # a host that comes late finds no connection that is free
     staying = lab.start(lab.host("a"), *lab.run_words())
     killed = lab.start(lab.host("b"), *lab.run_words())
     stopped = lab.start(lab.host("c"), "worker")

@@ -34,7 +34,7 @@ def server() -> Iterator[NameServer]:
 def asks(place: Path, server: NameServer, monkeypatch: pytest.MonkeyPatch) -> NameServer:
     """A log of mail that failed, and a config that asks the server."""
     monkeypatch.delenv("BULK_RESEND_DNS__ENABLED", raising=False)
-    (place / "resend.toml").write_text(f'[dns]\nnameservers = ["{server.address}"]\ntimeout = "300ms"\n')
+    (place / "resend.toml").write_text(f'[dns]\nnameservers = ["{server.address}"]\ntimeout = "2s"\n')
     lines = []
     for domain, relay, reply, mails in MAILS:
         for number in range(mails):
