@@ -36,7 +36,6 @@ from resend.stores.status import decisions as all_decisions
 
 _NAME = "demo"
 _KILL_AT = 0.3  # of the plan sent
-_READY_S = 20.0
 _RUN_S = 150.0
 _TRY = (
     "resend init                                  # in an empty folder",

@@ -21,7 +21,6 @@ from resend.lab.replies import Said
 from resend.lab.world import DAY, HOUR, JST, MICROS, Net
 
 _BASE52 = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"
-_LIFE = 2 * HOUR  # how long an id of a mail without trouble is kept from reuse
 
 
 @dataclass(slots=True, kw_only=True)
