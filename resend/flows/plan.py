@@ -111,7 +111,7 @@ def make_plan(
         incident=record.name,
         done_at=now + timedelta(seconds=made.eta_s),
         now=now,
-        lookup=lookup or proofs.dns_txt,
+        lookup=lookup or (lambda name: proofs.dns_txt(name, config.dns)),
     )
     told = tuple(warnings)
     found = preflight.inspect(home, config, ledger, _doors(made.rows), now=now, lookup=names)

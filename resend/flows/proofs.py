@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from resend.clock import from_text
+from resend.config import DnsConfig
 from resend.errors import UsageError
 from resend.flows.bodies import StoredBodies
 from resend.model import Identity
 from resend.policy import unsubscribe
 from resend.policy.content import ContentError
 from resend.policy.dkim import Finding, Lookup, Signer, Standing, aligned, inspect
+from resend.stores.dnsnames import asker
 from resend.stores.incidents import Mails
 from resend.stores.plans import PlanRow
 
@@ -25,18 +27,9 @@ _HOUR_US = 3_600_000_000
 _SHOWN = 3  # releases named in a warning
 
 
-def dns_txt(name: str) -> str:
+def dns_txt(name: str, dns: DnsConfig) -> str:
     """TXT record of a name, "" where there is none. Raises OSError where DNS does not answer."""
-    import dns.exception
-    import dns.resolver
-
-    try:
-        answer = dns.resolver.resolve(name, "TXT", lifetime=5)
-    except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
-        return ""
-    except dns.exception.DNSException as error:
-        raise OSError(str(error)[:120]) from None
-    return next((b"".join(record.strings).decode("utf-8", "replace") for record in answer), "")
+    return next(iter(asker(dns)(name, "TXT")), "")
 
 
 def warnings(

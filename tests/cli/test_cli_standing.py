@@ -228,7 +228,7 @@ def test_a_signature_that_would_not_be_believed_stops_the_policy_with_2(cli, rea
     assert missing.exit == Exit.USAGE and "key.pem" in missing.one_error()
     (place / "key.pem").touch(0o600)
     (place / "key.pem").write_bytes(rsa_key()[0])
-    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name: "")  # its public half is not there
+    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name, _: "")  # its public half is not there
     found = cli("catch-up", "--json")
     assert found.exit == Exit.USAGE
     said = {row["provider"]: row["passed_over"] for row in found.of("standing")}
@@ -236,7 +236,7 @@ def test_a_signature_that_would_not_be_believed_stops_the_policy_with_2(cli, rea
     assert list(read_receipts(receiver)) == [] and cli("plan", "list", "--json").of("plan") == []
     (row,) = cli("status", "--json").of("catch_up")
     assert row["exit"] == Exit.USAGE and [item["mails"] for item in row["taken"]] == [0, 0]
-    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name: rsa_key()[1])
+    monkeypatch.setattr("resend.flows.proofs.dns_txt", lambda name, _: rsa_key()[1])
     assert cli("catch-up").exit == Exit.DONE and len(list(read_receipts(receiver))) == 20
 
 

@@ -32,7 +32,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """TXT records; ours is published."""
     pytest.importorskip("dkim")
     answers = {NAME: rsa_key()[1]}
-    monkeypatch.setattr(proofs, "dns_txt", lambda name: answers.get(name, ""))
+    monkeypatch.setattr(proofs, "dns_txt", lambda name, _: answers.get(name, ""))
     return answers
 
 

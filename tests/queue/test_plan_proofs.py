@@ -57,7 +57,7 @@ def test_a_signature_that_holds_is_kept_and_a_broken_one_is_asked_about(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = {"s1._domainkey.example.jp": rsa_key()[1]}
-    monkeypatch.setattr(proofs, "dns_txt", lambda name: answers.get(name, ""))
+    monkeypatch.setattr(proofs, "dns_txt", lambda name, _: answers.get(name, ""))
     ready(cli, original())
     assert "DKIM" not in said(cli)
     answers.clear()
@@ -68,7 +68,7 @@ def test_a_signature_that_holds_is_kept_and_a_broken_one_is_asked_about(
 
 
 def test_dns_that_is_silent_and_an_old_date_are_warned_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(name: str) -> str:
+    def silent(name: str, dns: object) -> str:
         raise OSError("timed out")
 
     monkeypatch.setattr(proofs, "dns_txt", silent)
@@ -88,7 +88,7 @@ def test_a_key_that_others_may_read_is_refused_and_ours_signs_each_try_alike(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("dkim")
-    monkeypatch.setattr(proofs, "dns_txt", lambda name: rsa_key()[1])
+    monkeypatch.setattr(proofs, "dns_txt", lambda name, _: rsa_key()[1])
     ready(cli, toml='[dkim]\nselector = "s1"\ndomain = "example.jp"\nkey_file = "key.pem"\n')
     Path("key.pem").write_bytes(rsa_key()[0])
     Path("key.pem").chmod(0o644)
