@@ -51,12 +51,17 @@ def _resolver(config: DnsConfig) -> dns.resolver.Resolver:
         resolver = dns.resolver.Resolver(configure=not config.nameservers)
     except dns.exception.DNSException as error:  # the system names no server
         raise OSError(str(error)[:120]) from None
+    set_up(resolver, config)
+    return resolver
+
+
+def set_up(resolver: dns.resolver.BaseResolver, config: DnsConfig) -> None:
+    """Let a resolver ask whom `[dns]` names, each for its time."""
     if config.nameservers:
         resolver.nameservers = [
             dns.nameserver.Do53Nameserver(*split_address(address)) for address in config.nameservers
         ]
     resolver.timeout = config.timeout.total_seconds() / 2  # a lost datagram is asked for once more
-    return resolver
 
 
 def _one(resolver: dns.resolver.Resolver, name: str, kind: str, seconds: float) -> Sequence[str]:

@@ -14,11 +14,11 @@ from datetime import datetime
 import dns.asyncresolver
 import dns.exception
 import dns.name
-import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
-from resend.config import DnsConfig, split_address
+from resend.config import DnsConfig
+from resend.stores.dnsnames import set_up
 from resend.stores.mx import Answer, Progress, Word, is_host
 
 _AT_ONCE = 64  # questions under way
@@ -66,11 +66,7 @@ async def ask(
 
 def _resolver(config: DnsConfig) -> dns.asyncresolver.Resolver:
     resolver = dns.asyncresolver.Resolver(configure=not config.nameservers)
-    if config.nameservers:
-        resolver.nameservers = [
-            dns.nameserver.Do53Nameserver(*split_address(address)) for address in config.nameservers
-        ]
-    resolver.timeout = config.timeout.total_seconds() / 2  # a lost datagram is asked for once more
+    set_up(resolver, config)
     return resolver
 
 
