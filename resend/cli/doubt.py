@@ -94,19 +94,21 @@ def list_(ctx: typer.Context) -> Done:
 def resend(ctx: typer.Context, confirm: Confirm, reason: Reason, keys: Keys = None, provider: Provider = "") -> Done:
     """Send these mails once more, though the receiver may have them: some may arrive twice.
 
-    They are planned again; the next 'resend run' of their plan sends them.
+    They are planned again; the next 'resend run' of their plan sends them. Those whose plan is closed are free for
+    another 'resend plan make'.
     """
     return _decide(ctx, keys or [], provider, confirm, reason, again=True)
 
 
 @doubt_app.command()
 def close(ctx: typer.Context, confirm: Confirm, reason: Reason, keys: Keys = None, provider: Provider = "") -> Done:
-    """Do not send these mails again."""
+    """Do not send these mails again: their receivers may have them."""
     return _decide(ctx, keys or [], provider, confirm, reason, again=False)
 
 
 def _decide(ctx: typer.Context, keys: list[str], provider: str, confirm: int, reason: str, *, again: bool) -> Done:
-    from resend.stores import doubt
+    from resend.model import PlanState
+    from resend.stores import doubt, registry
 
     screen = screen_of(ctx)
     if bool(keys) == bool(provider):
@@ -115,13 +117,18 @@ def _decide(ctx: typer.Context, keys: list[str], provider: str, confirm: int, re
     act = doubt.release if again else doubt.close
     with ledger_of(config, home) as ledger, ledger.write() as conn:
         whole = [_whole(key, [mail.key for mail in doubt.listed(conn)]) for key in keys]
+        shut = {plan.id for plan in registry.plans(conn) if plan.state is PlanState.CLOSED}
+        free = sum(mail.plan_id in shut for mail in doubt.listed(conn, keys=whole, provider=provider)) if again else 0
         done = act(
             conn, keys=whole, provider=provider, confirm=confirm, reason=reason, who=operator(), now=datetime.now(UTC)
         )
-    screen.line(f"{render.count(done)} mails {'are planned again' if again else 'are closed'}")
-    if again:
-        screen.line("next: the 'resend run' of their plan")
-    return Done(summary={"decided": done, "again": again})
+    if not again:
+        screen.line(f"{render.some(done, 'mail')} closed; no plan takes them again but 'plan make --again'")
+    if done > free:
+        screen.line(f"{render.some(done - free, 'mail')} planned again; next: the 'resend run' of their plan")
+    if free:
+        screen.line(f"{render.some(free, 'mail')} of a closed plan set free; next: 'resend plan make INCIDENT'")
+    return Done(summary={"decided": done, "again": again, "free": free})
 
 
 def _whole(key: str, known: list[str]) -> str:

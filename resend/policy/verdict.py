@@ -221,7 +221,7 @@ def _ledger_has(state: State, fate: Fate | None) -> str:
         case Fate.UNSEEN:
             return "it was resent: the relay took it, and its log has not told of it"
         case None:
-            return "it was resent, and accepted"
+            return "it was resent, its doubt was closed: the receiver may have it; 'plan make --again' sends it anew"
 
 
 def _forbidden(facts: Facts) -> tuple[Bucket, str] | None:

@@ -76,7 +76,10 @@ def settle_accepted(
 
 
 def settle_not_accepted(conn: Connection, key: str, *, evidence: str, now: datetime, who: str = "reconcile") -> bool:
-    """in_doubt -> planned, counted: a complete log shows that the receiver never got it. False: not in doubt."""
+    """in_doubt -> planned, counted: a complete log shows that the receiver never got it. False: not in doubt.
+
+    Closed where its plan is: another plan may have it.
+    """
     try_id = _try_in_doubt(conn, key)
     if try_id is None:
         return False
@@ -96,12 +99,15 @@ def release(
     who: str,
     now: datetime,
 ) -> int:
-    """in_doubt -> planned by decision: sent again, perhaps twice in all. `confirm`: the count expected (None: any)."""
+    """in_doubt -> planned by decision: sent again, perhaps twice in all. `confirm`: the count expected (None: any).
+
+    Those whose plan is closed become closed: another plan may have them.
+    """
     found = _chosen(conn, keys, provider, plan_id, confirm)
     _decide(
         conn,
         found,
-        {"state": State.PLANNED, "reason": "", "due_at": null(), "released": delivery.c.released + 1},
+        {"state": late.released_to(), "reason": "", "due_at": null(), "released": delivery.c.released + 1},
     )
     reopen(conn, [item.key for item in found])
     _note(conn, found, "doubt_released", reason, who, now)

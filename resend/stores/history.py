@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, or_, select
 
 from resend.clock import from_text, to_micros, to_text
-from resend.model import Fate, Identity, TryOutcome, VetoKind, VetoReason
+from resend.model import Fate, Identity, State, TryOutcome, VetoKind, VetoReason
 from resend.stores.rows import Veto
-from resend.stores.tables import delivery, try_, veto
+from resend.stores.tables import audit, delivery, try_, veto
 
 _CHUNK = 10_000  # rows fetched at once
 
@@ -44,10 +44,23 @@ class OwnTry:
 
 
 def past_deliveries(connection: Connection) -> Iterator[PastDelivery]:
-    """Every Delivery of the ledger."""
-    query = select(delivery.c.release, delivery.c.rcpt_key, delivery.c.generation, delivery.c.state, delivery.c.fate)
+    """Every Delivery of the ledger. One that was closed though its receiver may have it counts as accepted."""
+    taken = maybe_taken()
+    query = select(
+        delivery.c.release,
+        delivery.c.rcpt_key,
+        delivery.c.generation,
+        case((taken, State.ACCEPTED.value), else_=delivery.c.state).label("state"),
+        delivery.c.fate,
+    )
     for row in connection.execute(query, execution_options={"yield_per": _CHUNK}):
         yield PastDelivery(row.release, row.rcpt_key, row.generation, row.state, row.fate)
+
+
+def maybe_taken(of: FromClause = delivery) -> ColumnElement[bool]:
+    """Closed mails that a receiver may have: their doubt was closed, or an acceptance came after its release."""
+    told = select(audit.c.subject).where(audit.c.what.in_(("doubt_closed", "late_accepted", "known_duplicate")))
+    return and_(of.c.state == State.CLOSED, of.c.key.in_(told))
 
 
 def own_tries(connection: Connection) -> Iterator[OwnTry]:

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, li
 
 from resend.model import REGENERABLE_STATES, Fate, PlanState, State, TryOutcome, delivery_key
 from resend.stores.engine import is_sqlite
+from resend.stores.history import maybe_taken
 from resend.stores.lifecycle import CLOSABLE
 from resend.stores.rows import CheckResult
 from resend.stores.tables import audit, batch, delivery, incident, plan, try_
@@ -177,7 +178,7 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
                 ),
             )
             .where(
-                before.c.state.not_in(list(REGENERABLE_STATES)),
+                or_(before.c.state.not_in(list(REGENERABLE_STATES)), maybe_taken(before)),
                 p.reason == literal(""),
             )
         ),

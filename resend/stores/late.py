@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, exists, insert, literal, null, select, update
+from sqlalchemy import ColumnElement, Connection, case, exists, insert, literal, null, select, update
 
 from resend.clock import to_text
-from resend.model import Fate, Stage, State, TryOutcome, VetoKind, VetoReason
+from resend.model import Fate, PlanState, Stage, State, TryOutcome, VetoKind, VetoReason
 from resend.stores import vetoes
 from resend.stores.batches import reopen, settle_batch
 from resend.stores.endings import DIRECT
 from resend.stores.rows import Veto
 from resend.stores.setwise import clean
-from resend.stores.tables import audit, delivery, try_
+from resend.stores.tables import audit, delivery, plan, try_
 from resend.stores.transitions import Applied, Finish, Refuse
 
 _OPEN_TRIES = (TryOutcome.ARMED, TryOutcome.IN_DOUBT)
@@ -106,7 +106,7 @@ def settle(
     remote_qid: str = "",
     fate: Fate = Fate.UNSEEN,
 ) -> State:
-    """in_doubt -> accepted, or -> planned (released, counted) where it is proven that the receiver does not have it."""
+    """in_doubt -> accepted, or `released_to` (counted) where it is proven that the receiver does not have it."""
     doubtful = (delivery.c.key == key, delivery.c.state == State.IN_DOUBT)
     if accepted:
         conn.execute(
@@ -125,12 +125,18 @@ def settle(
         conn.execute(
             update(delivery)
             .where(*doubtful)
-            .values(state=State.PLANNED, reason="", due_at=null(), released=delivery.c.released + 1)
+            .values(state=released_to(), reason="", due_at=null(), released=delivery.c.released + 1)
         )
         reopen(conn, [key])
     what = "settled_accepted" if accepted else "settled_released"
     conn.execute(insert(audit).values(at=at, who=who, what=what, subject=key, reason=clean(evidence)))
-    return State.ACCEPTED if accepted else State.PLANNED
+    return State(conn.execute(select(delivery.c.state).where(delivery.c.key == key)).scalar_one())
+
+
+def released_to() -> ColumnElement[str]:
+    """The state of a mail that is released from doubt: planned; closed, and free for another plan, where its own is."""
+    shut = exists().where(plan.c.id == delivery.c.plan_id, plan.c.state == PlanState.CLOSED)
+    return case((shut, State.CLOSED.value), else_=State.PLANNED.value)
 
 
 def record_try(

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from resend.errors import UsageError, WrongCount
 from resend.model import Fate, State, TryOutcome
-from resend.stores import doubt, fates, lifecycle
+from resend.stores import doubt, fates, history, lifecycle
 from resend.stores.ledger import Ledger
 from resend.stores.tables import audit, try_
 from resend.stores.transitions import EndBatch, FateChange
@@ -98,3 +98,28 @@ def test_fates_are_counted_for_each_provider(ledger: Ledger) -> None:
             Fate.QUEUED_AT_RELAY: 1,
             Fate.UNSEEN: 2,
         }
+
+
+def test_released_from_a_closed_plan_a_mail_is_free_for_another_one(ledger: Ledger) -> None:
+    world, keys = doubtful(ledger)
+    with ledger.write() as conn:
+        lifecycle.close_plan(conn, world.plan_id, reason="another way", who="me", now=NOW)
+        assert doubt.release(conn, keys=keys[:1], confirm=1, reason="not in their log", who="me", now=NOW) == 1
+        assert doubt.settle_not_accepted(conn, keys[1], evidence="mail.log:9", now=NOW)
+    assert world.states()[keys[0]] == world.states()[keys[1]] == State.CLOSED
+    assert world.row(keys[0])["released"] == world.row(keys[1])["released"] == 1
+    with ledger.read() as conn:
+        past = {row.rcpt_key: row.state for row in history.past_deliveries(conn)}
+    assert [past[world.row(key)["rcpt_key"]] for key in keys[:2]] == [State.CLOSED] * 2, "another plan may have them"
+    assert not faults(ledger)
+
+
+def test_a_mail_whose_doubt_was_closed_counts_as_sent(ledger: Ledger) -> None:
+    world, keys = doubtful(ledger)
+    with ledger.write() as conn:
+        doubt.close(conn, keys=keys[:1], confirm=1, reason="the customer has it", who="me", now=NOW)
+    with ledger.read() as conn:
+        past = {row.rcpt_key: row.state for row in history.past_deliveries(conn)}
+    assert past[world.row(keys[0])["rcpt_key"]] == State.ACCEPTED, "no plan takes it again without --again"
+    assert past[world.row(keys[1])["rcpt_key"]] == State.IN_DOUBT
+    assert not faults(ledger)
