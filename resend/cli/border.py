@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -27,6 +28,7 @@ _PLAINER = (  # typer's and pydantic's words for people
     ("Input should be a valid number, unable to parse string as a number", "not a number"),
     ("Input should be ", "must be "),
 )
+_OPTION = re.compile(r"(--[a-z][a-z-]*): ")
 _ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
@@ -40,21 +42,21 @@ class Done:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code. Never raises, never shows a traceback without --verbose."""
-    options = Options(json="--json" in argv)
+    screen = Screen(Options(json="--json" in argv))
     try:
         options, rest = take(argv)
         screen = Screen(options)
         done = _dispatch(rest, screen)
     except ResendError as error:
-        return _failed(Screen(options), error)
+        return _failed(screen, error)
     except KeyboardInterrupt:
-        return _interrupted(Screen(options))
+        return _interrupted(screen)
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
-            return _failed(Screen(options), _environment(error))
-        return _defect(Screen(options), error)
+            return _failed(screen, _environment(error))
+        return _defect(screen, error)
     try:
         if done.exit is Exit.INTERRUPTED and not done.summary:
             return _interrupted(screen)
@@ -95,9 +97,8 @@ def _usage(message: str, path: str) -> UsageError:
     for theirs, ours in _PLAINER:
         words = words.replace(theirs, ours)
     help_ = f"run '{path} --help'"
-    return UsageError(
-        words[:1].lower() + words[1:], next_step=f"did you mean {hint} see '{path} --help'" if hint else help_
-    )
+    next_step = f"did you mean {hint} see '{path} --help'" if hint else help_
+    return UsageError(words[:1].lower() + words[1:], where=path, next_step=next_step)
 
 
 def _environment(error: OSError) -> StoreError:
@@ -107,17 +108,23 @@ def _environment(error: OSError) -> StoreError:
 
 
 def _failed(screen: Screen, error: ResendError) -> int:
+    where, what = error.where, error.what
+    if not where:  # the option that it is about, else the command
+        option = _OPTION.match(what)
+        where, what = (option.group(1), what[option.end() :]) if option else (screen.command, what)
+    code = Exit.USAGE if error.exit is Exit.ERROR and where.startswith("--") else error.exit
+    line = ResendError(what, where=where, next_step=error.next_step).line()
     try:
-        screen.error(error.line(), what=error.what, where=error.where, next_step=error.next_step, code=error.exit)
+        screen.error(line, what=what, where=where, next_step=error.next_step, code=code)
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_gone()
-    return int(error.exit)
+    return int(code)
 
 
 def _interrupted(screen: Screen) -> int:
     what, next_step = "interrupted", "run the same command again"
-    screen.error(f"{what}; {next_step}", what=what, where="", next_step=next_step, code=Exit.INTERRUPTED)
+    screen.error(f"{what}; {next_step}", what=what, where=screen.command, next_step=next_step, code=Exit.INTERRUPTED)
     return int(Exit.INTERRUPTED)
 
 

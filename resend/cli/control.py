@@ -140,6 +140,8 @@ def _hold(ctx: typer.Context, named: tuple[VetoKind, str], reason: str, *, on: b
     kind, subject = named
     if kind is VetoKind.ADDRESS:
         _check_address(subject)
+    if kind is VetoKind.DOMAIN:
+        subject = _domain(subject)
     act = vetoes.hold if on else vetoes.unhold
     with ledger_of(config, home) as ledger, ledger.write() as conn:
         mails = act(conn, kind, subject, reason=reason, who=operator(), now=datetime.now(UTC))
@@ -194,6 +196,16 @@ def _check_address(address: str) -> None:
         fold(address)
     except ValueError as error:
         raise UsageError(f"--recipient: not an address: {error}", next_step="write it like taro@example.jp") from None
+
+
+def _domain(text: str) -> str:
+    """The domain as mails to it are known. Raises UsageError where no mail could ever be to it."""
+    from resend.policy.address import domain_of
+
+    try:
+        return domain_of(f"x@{text.removeprefix('@')}")
+    except ValueError:
+        raise UsageError(f"--domain: not a mail domain: {text!r}", next_step="write it like example.jp") from None
 
 
 def _held(lock: Path) -> bool:

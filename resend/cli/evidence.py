@@ -69,9 +69,12 @@ def collect(
     Exits with 3 when lines were rejected: they look like mail and were not understood.
     """
     from resend.collect.collect import collect as collect_files
+    from resend.collect.formats import formats
     from resend.flows.vetoes import refresh_evidence_vetoes
 
     screen = screen_of(ctx)
+    if format_ and format_ not in formats():
+        raise UsageError(f"--format: unknown format {format_!r}", next_step=f"one of {', '.join(formats())}")
     if explain:
         return _explain(screen, explain, bool(paths), asked=format_, tz=tz, year=year, host=host)
     if not paths and not from_config and queue is None:

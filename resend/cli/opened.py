@@ -28,6 +28,7 @@ def screen_of(ctx: typer.Context) -> Screen:
     """The screen of this command line."""
     screen = ctx.obj
     assert isinstance(screen, Screen)
+    screen.command = ctx.command_path
     return screen
 
 

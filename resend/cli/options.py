@@ -1,6 +1,7 @@
 """The options that every command knows, accepted before the command and after it.
 
-They are read here, once, before typer sees the rest. Raises UsageError for a `--home` without its directory.
+They are read here, once, before typer sees the rest. Raises UsageError for a `--home` without its directory, and for
+an empty argument.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def take(argv: Sequence[str]) -> tuple[Options, list[str]]:
     flags: dict[str, bool] = {}
     home = ""
     words = iter(argv)
+    before = ""
     for word in words:
+        _not_empty(before, word)
+        before = word
         if word == "--":
             rest += [word, *words]
         elif word in _FLAGS:
@@ -57,11 +61,20 @@ def take(argv: Sequence[str]) -> tuple[Options, list[str]]:
         elif word == "--home":
             home = next(words, "")
             if not home or home.startswith("--"):
-                raise UsageError("--home needs a directory", next_step="write --home DIR")
+                raise UsageError("it needs a directory", where="--home", next_step="write --home DIR")
         elif word.startswith("--home="):
             home = word.removeprefix("--home=")
             if not home:
-                raise UsageError("--home needs a directory", next_step="write --home DIR")
+                raise UsageError("it needs a directory", where="--home", next_step="write --home DIR")
         else:
             rest.append(word)
     return Options(home=home, **flags), rest
+
+
+def _not_empty(before: str, word: str) -> None:
+    """Raise UsageError for `--release ""`: an unset variable of a script, which would mean no filter and no reason."""
+    option, sign, value = word.partition("=")
+    if word.strip() and not (option.startswith("--") and sign and not value.strip()):
+        return
+    where = option if sign else before if before.startswith("--") else ""
+    raise UsageError("the value is empty", where=where, next_step="leave it out, or see that its variable is set")

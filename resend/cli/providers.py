@@ -6,6 +6,7 @@ Asks the DNS for MX hosts in `explain` only, unless told or configured not to. R
 from __future__ import annotations
 
 import difflib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ from resend.clock import format_duration, format_rate
 from resend.errors import UsageError
 
 if TYPE_CHECKING:
+    from resend.cli.screen import Screen
+    from resend.config import Config
     from resend.policy.providers import Profile
 
 _SAID = {
@@ -28,6 +31,7 @@ _SAID = {
     "gone": "there is no such domain",
     "silent": "no answer",
 }
+_HOST = re.compile(r"[\w.:-]+", re.ASCII)
 app = typer_app()
 providers_app = typer_app("Receiving mail systems: how each is recognised and fed.")
 app.add_typer(providers_app, name="providers")
@@ -80,7 +84,10 @@ def list_(ctx: typer.Context) -> Done:
 
 @providers_app.command()
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="a name of 'list'")]) -> Done:
-    """Show one receiving system: its hosts, limits, what stops it, advice, and where the figures come from."""
+    """Show one receiving system: its hosts, limits, what stops it, advice, and where the figures come from.
+
+    Where the config has [egress], also the limits that hold by each.
+    """
     from resend.policy.providers import ProviderTable
 
     screen = screen_of(ctx)
@@ -95,18 +102,55 @@ def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME",
     profile = table.profile(name)
     own = config.providers.get(name)
     set_here = set() if own is None else {key for key in type(own).model_fields if getattr(own, key) is not None}
-    screen.row("profile", **_values(profile), set_in_config=sorted(set_here))
+    values = _values(profile) | _hours(config, name)
+    screen.row("profile", **values, set_in_config=sorted(set_here))
     screen.heading(name)
-    for key, value in _values(profile).items():
-        if key == "name":
-            continue
-        text = ", ".join(value) if isinstance(value, list) else str(value)
-        mark = "  (resend.toml)" if key in set_here else ""
-        head = f"{key.replace('_', ' '):22}"
-        for line in render.wrap(text + mark, screen.columns - len(head)) or [""]:
-            screen.line(head + line)
-            head = " " * len(head)
+    for key, value in values.items():
+        if key != "name":
+            text = (", ".join(value) if isinstance(value, list) else str(value or "")) or "none"
+            _entry(screen, key, text + ("  (resend.toml)" if key in set_here else ""))
+    _by_egress(screen, config, profile)
     return Done(summary={"name": name})
+
+
+def _entry(screen: Screen, key: str, text: str) -> None:
+    head = f"{key.replace('_', ' '):22}"
+    for line in render.wrap(text, screen.columns - len(head)) or [""]:
+        screen.line(head + line)
+        head = " " * len(head)
+
+
+def _hours(config: Config, name: str) -> dict[str, object]:
+    """What the config alone gives a provider: when mail may leave, how fast by the clock, how much a day."""
+    own = config.providers.get(name)
+    window = own.window if own is not None and own.window is not None else config.run.window
+    return {
+        "window": window or "always",
+        "timetable": list(own.timetable or ()) if own is not None else [],
+        "daily_quota": own.daily_quota if own is not None else None,
+    }
+
+
+def _by_egress(screen: Screen, config: Config, profile: Profile) -> None:
+    """The limits that hold by each `[egress.NAME]` that serves the provider; those of its own table are marked."""
+    from resend.config import LimitsConfig
+    from resend.policy.egress import egresses, limited
+
+    serving = [one for one in egresses(config) if not one.config.providers or profile.name in one.config.providers]
+    if serving:
+        screen.heading("By egress")
+    for one in serving:
+        own = one.config.limits.get(profile.name)
+        here = {} if own is None else own.model_dump(exclude_none=True)
+        held = _values(profile if own is None else limited(profile, own)) | _hours(config, profile.name)
+        held = {key: held[key] for key in LimitsConfig.model_fields} | {
+            key: value for key, value in here.items() if key == "daily_quota"
+        }
+        row = {"egress": one.name, "provider": profile.name, "weight": one.config.weight, **held}
+        screen.row("limits", **row, set_in_config=sorted(here))
+        own_words = ", ".join(f"{key.replace('_', ' ')} {held[key]}" for key in here)
+        said = f"{own_words}  (resend.toml); else as above" if here else "as above"
+        _entry(screen, one.name, said if one.config.weight else f"{said}; nothing new: weight 0")
 
 
 @providers_app.command()
@@ -127,6 +171,10 @@ def explain(
     config, home = workplace(screen)
     known_hosts = ProviderTable.load(config.providers)
     name = host.rpartition("@")[2].strip("<>[]. ").lower()
+    if not name.isascii():
+        name = _a_label(name)
+    if not _HOST.fullmatch(name):
+        raise UsageError(f"not a host, an address or a domain: {host!r}", next_step="write it like example.co.jp")
     relay, _ = known_hosts.of(name, "", "")
     answer, now = None, datetime.now(UTC)
     if relay not in known_hosts.names():
@@ -155,6 +203,16 @@ def explain(
         screen.line("  the DNS was not asked: [dns] enabled = false")
     screen.line(f"  at most {rate}, {profile.connections} connections; see 'resend providers list'")
     return Done(summary={"provider": provider, "known": known})
+
+
+def _a_label(domain: str) -> str:
+    """As a mail to it knows the domain; "" where it is none."""
+    from resend.policy.address import domain_of
+
+    try:
+        return domain_of(f"x@{domain}")
+    except ValueError:
+        return ""
 
 
 def _values(profile: Profile) -> dict[str, object]:

@@ -23,6 +23,7 @@ class Screen:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.command = "resend"  # as far as it is known: `resend plan make`
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,6 @@
 """`why ADDRESS`: every mail to one address, from the log line to our own tries. Changes nothing.
 
-Raises InputError for what is no address, UsageError for an incident that is not there, StoreError.
+Raises UsageError for what is no address or an incident that is not there, StoreError.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from resend.config import Config
-from resend.errors import InputError
+from resend.errors import UsageError
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident, own_queue_ids
 from resend.linker.outcomes import find
@@ -32,7 +32,7 @@ def why(
     try:
         folded = fold(address.strip())
     except ValueError as error:
-        raise InputError(f"not an address: {error}", next_step="write it like taro@example.jp") from None
+        raise UsageError(f"not an address: {error}", next_step="write it like taro@example.jp") from None
     judged: dict[tuple[str, str, str], list[tuple[dict[str, Any], WhyVerdict]]] = {}
     deliveries: list[DeliveryHistory] = []
     if ledger is not None:

@@ -185,7 +185,7 @@ class ProviderTable:
             return self._domains[bare], "domain"
         if mx and "." in mx[0] and not _ADDRESS.fullmatch(mx[0]):
             return _registrable(mx[0]), "mx"
-        return _registrable(bare) or "unknown", "domain"
+        return ("unknown" if _ADDRESS.fullmatch(bare) else _registrable(bare) or "unknown"), "domain"
 
     def _host(self, host: str) -> str:
         if host in _NO_RELAY:

@@ -75,7 +75,8 @@ class Raw:
 def read_file(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
     """Read one file by its suffix: .jsonl and .ndjson, .parquet, else CSV."""
     if not path.is_file():
-        raise InputError("no such file", where=str(path), next_step=f"name the {shape.kind} file")
+        what = "a folder" if path.is_dir() else "a pipe or a device, no file" if path.exists() else "no such file"
+        raise InputError(what, where=str(path), next_step=f"name the {shape.kind} file")
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
             return _read_jsonl(con, shape, path)

@@ -107,6 +107,50 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(cli, argv, says):
     assert row["next"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "where"),
+    [
+        (["collect"], "resend collect"),
+        (["incident", "show", "nowhere"], "resend incident show"),
+        (["incident", "open", "x", "--from", "yesterday"], "--from"),
+        (["collect", "mail.log", "--tz", "Mars/Olympus"], "--tz"),
+        (["collect", "mail.log", "--year", "99999"], "--year"),
+        (["collect", "mail.log", "--format", "of-the-future"], "--format"),
+        (["why", "nobody"], "resend why"),
+        (["plan", "mak"], "resend plan"),
+        (["nonsense"], "resend"),
+        (["--home"], "--home"),
+        (["hold", "--release", ""], "--release"),
+        (["hold", "--release=", "--reason", "x"], "--release"),
+        (["plan", "close", "abc", "--reason", " "], "--reason"),
+        (["outcomes", "--recipient", ""], "--recipient"),
+        (["plan", "show", ""], "resend"),
+        (["hold", "--domain", "two words"], "--domain"),
+    ],
+)
+def test_a_wrong_command_line_says_what_where_and_what_next(cli, place, argv, where):
+    (place / "mail.log").write_text("Nov 24 08:00:00 mx1 postfix/qmgr[1]: 4ABC: removed\n")
+    (place / "home").mkdir()
+    sqlite_of(cli)
+    row = cli(*argv, "--json").rows[-1]
+    assert (row["type"], row["code"], row["where"]) == ("error", 2, where)
+    assert row["what"] and row["next"]
+    assert cli(*argv).one_error().startswith(f"error: {where}: ")
+
+
+def sqlite_of(cli) -> None:
+    """A ledger without an incident, so that commands get as far as looking at what they were given."""
+    from resend.stores.home import Home
+    from resend.stores.ledger import open_ledger
+
+    open_ledger("", Home(Path("home")), create=True).close()
+
+
+def test_the_package_is_the_command_line(process):
+    done = subprocess.run([sys.executable, "-m", "resend", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, process("--version").out)
+
+
 def test_a_defect_is_one_line_and_keeps_its_traceback(cli, place, monkeypatch):
     (place / "home").mkdir()
     monkeypatch.setitem(cli_app.COMMANDS, "doctor", ("no_such_module", ""))
