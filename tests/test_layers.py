@@ -12,6 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "resend"
 ORDER = [
+    {"__main__"},
     {"cli"},
     {"flows"},
     {"collect", "linker", "planner", "executor", "report"},
