@@ -64,6 +64,8 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_gone()
+    except OSError as error:
+        return _failed(screen, _environment(OSError(error.errno, error.strerror, "standard output")))
     return int(done.exit)
 
 
@@ -114,24 +116,29 @@ def _failed(screen: Screen, error: ResendError) -> int:
         where, what = (option.group(1), what[option.end() :]) if option else (screen.command, what)
     code = Exit.USAGE if error.exit is Exit.ERROR and where.startswith("--") else error.exit
     line = ResendError(what, where=where, next_step=error.next_step).line()
+    return _said(screen, line, what=what, where=where, next_step=error.next_step, code=code)
+
+
+def _said(screen: Screen, line: str, *, what: str, where: str, next_step: str, code: Exit) -> int:
     try:
-        screen.error(line, what=what, where=where, next_step=error.next_step, code=code)
+        screen.error(line, what=what, where=where, next_step=next_step, code=code)
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_gone()
+    except OSError:  # the reader is gone, or the error is that nothing can be written
+        _reader_gone()
     return int(code)
 
 
 def _interrupted(screen: Screen) -> int:
     what, next_step = "interrupted", "run the same command again"
-    screen.error(f"{what}; {next_step}", what=what, where=screen.command, next_step=next_step, code=Exit.INTERRUPTED)
-    return int(Exit.INTERRUPTED)
+    place = screen.command
+    return _said(screen, f"{what}; {next_step}", what=what, where=place, next_step=next_step, code=Exit.INTERRUPTED)
 
 
 def _reader_gone() -> int:
     """The reader of our output closed it (`resend ... | head`): be quiet, also when Python closes the stream."""
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
     return int(Exit.ERROR)
 
 
@@ -144,8 +151,7 @@ def _defect(screen: Screen, error: Exception) -> int:
     next_step = f"the details are in {saved}; please report it" if saved else "run it again with --verbose"
     if screen.options.verbose:
         screen.note(text)
-    screen.error(f"{what}; {next_step}", what=what, where=place, next_step=next_step, code=Exit.ERROR)
-    return int(Exit.ERROR)
+    return _said(screen, f"{what}; {next_step}", what=what, where=place, next_step=next_step, code=Exit.ERROR)
 
 
 def _save(text: str, home: str) -> str:

@@ -27,6 +27,8 @@ class Screen:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        if options.json and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 in every locale
 
     @property
     def json(self) -> bool:
@@ -57,13 +59,13 @@ class Screen:
     def line(self, text: str = "") -> None:
         """One line for people on stdout; nothing with --json."""
         if not self.options.json:
-            print(render.clean(text))
+            self._print(render.clean(text))
 
     def heading(self, text: str) -> None:
         """An empty line and a heading, bold at a terminal that wants colour."""
         if not self.options.json:
-            print()
-            print(f"\x1b[1m{render.clean(text)}\x1b[0m" if self._colour(sys.stdout) else render.clean(text))
+            shown = f"\x1b[1m{render.clean(text)}\x1b[0m" if self._colour(sys.stdout) else render.clean(text)
+            self._print(f"\n{shown}")
 
     def table(self, columns: Sequence[render.Column], rows: Sequence[Sequence[object]], *, more: str = "") -> None:
         """A table for people; `more` is said below it ("... and 12 more")."""
@@ -113,7 +115,15 @@ class Screen:
         return bool(isatty and isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def _dump(self, fields: Mapping[str, object]) -> None:
-        print(json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_plain))
+        self._print(json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=_plain))
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # Python says no more than "No space left on device"
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def _plain(value: object) -> object:

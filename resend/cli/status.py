@@ -5,6 +5,7 @@ One consistent look at the ledger; changes nothing.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ app = typer_app()
 _EVERY_S = 2.0
 _DECISIONS = 8
 _UNSENT = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED, State.HELD, State.QUARANTINED)
+_FIGURE = re.compile(r"\d+\.\d+")  # shown as 193.6, not as 193.60000000000002
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -280,4 +282,5 @@ def _decisions(screen: Screen, found: Status, where: ZoneInfo) -> None:
 
 def _about(screen: Screen, decision: Decision, by: str) -> str:
     subject = "" if decision.what.startswith("control_") else screen.masked(decision.subject)[:24]
-    return " ".join(filter(None, (decision.provider + by, subject, decision.value)))
+    value = _FIGURE.sub(lambda figure: f"{float(figure.group()):g}", decision.value)
+    return " ".join(filter(None, (decision.provider + by, subject, value)))

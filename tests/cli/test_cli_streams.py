@@ -1,0 +1,62 @@
+"""Streams that are closed, full, in another charset or gone: one line, no traceback, and files of ours stay whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .test_cli_bad_input import LOG
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_closed_streams_are_no_defect(place, closed):
+    """A supervisor may start it so. No file of ours may take the number of a stream either."""
+    (place / "mail.log").write_text(LOG)
+    shut = " ".join(f"{number}>&-" if number != "0" else "0<&-" for number in closed.split())
+    words = f"{sys.executable} -m resend --home home collect mail.log --json {shut}"
+    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr and "error" not in done.stderr
+    assert list(Path("home/evidence/parts").iterdir())
+
+
+@pytest.mark.parametrize("argv", [["config", "show"], ["config", "show", "--json"], ["--help"], ["nonsense", "--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(place, argv):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "resend", *argv], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert done.returncode == (2 if argv[0] == "nonsense" else 1)
+    assert argv[0] != "config" or "standard output: No space left on device" in lines[0]
+
+
+def test_json_is_utf8_in_every_locale(place):
+    (place / "resend.toml").write_text('home = "ほーむ"\n', encoding="utf-8")
+    plain = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "resend", "config", "show", "--json"], capture_output=True, env=plain, check=True
+    )
+    (home,) = [row for row in map(json.loads, done.stdout.decode("utf-8").splitlines()) if row.get("key") == "home"]
+    assert home["value"].endswith("ほーむ")
+
+
+def test_figures_of_decisions_are_rounded_for_people():
+    from datetime import UTC, datetime
+
+    from resend.cli.options import Options
+    from resend.cli.screen import Screen
+    from resend.cli.status import _about
+    from resend.stores.rows import Decision
+
+    raised = Decision(
+        at=datetime.now(UTC), who="rule", what="raised", plan_id="", egress="direct", provider="office365",
+        subject="", value="rate=193.60000000000002 ceiling=320.0 in_doubt=1", reason="",
+    )  # fmt: skip
+    assert _about(Screen(Options()), raised, "") == "office365 rate=193.6 ceiling=320 in_doubt=1"
