@@ -28,6 +28,8 @@ _PLAINER = (  # typer's and pydantic's words for people
     ("Input should be a valid number, unable to parse string as a number", "not a number"),
     ("Input should be ", "must be "),
 )
+_MAKE_ROOM = "check owner, mode and free space"
+_NAMED = re.compile(r'file \\*"([^"\\]+)')
 _OPTION = re.compile(r"(--[a-z][a-z-]*): ")
 _ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
@@ -54,9 +56,8 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
-            return _failed(screen, _environment(error))
-        return _defect(screen, error)
+        outside = _environment(error)
+        return _defect(screen, error) if outside is None else _failed(screen, outside)
     try:
         if done.exit is Exit.INTERRUPTED and not done.summary:
             return _interrupted(screen)
@@ -65,7 +66,8 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except OSError as error:
-        return _failed(screen, _environment(OSError(error.errno, error.strerror, "standard output")))
+        what = error.strerror or str(error)
+        return _failed(screen, StoreError(what, where="standard output", next_step=_MAKE_ROOM))
     return int(done.exit)
 
 
@@ -103,10 +105,18 @@ def _usage(message: str, path: str) -> UsageError:
     return UsageError(words[:1].lower() + words[1:], where=path, next_step=next_step)
 
 
-def _environment(error: OSError) -> StoreError:
-    """What the machine refuses is no defect of ours."""
-    where = str(error.filename or "")
-    return StoreError(error.strerror or str(error), where=where, next_step="check owner, mode and free space")
+def _environment(error: Exception) -> StoreError | None:
+    """What the machine refuses is no defect of ours; None for anything else."""
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
+        return StoreError(error.strerror or str(error), where=str(error.filename or ""), next_step=_MAKE_ROOM)
+    if type(error).__module__.partition(".")[0] not in ("duckdb", "_duckdb"):  # not imported for its names' sake
+        return None
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryException":
+        return StoreError("not enough memory", next_step="end other programs, or use a machine that has more")
+    refusal = next((os.strerror(code) for code in _ENVIRONMENT if os.strerror(code) in text), "")
+    named = _NAMED.search(text)
+    return StoreError(refusal, where=named.group(1) if named else "", next_step=_MAKE_ROOM) if refusal else None
 
 
 def _failed(screen: Screen, error: ResendError) -> int:

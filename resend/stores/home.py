@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,11 +99,16 @@ def exclusive(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` durably and atomically: a reader sees the old file or the new one, also after a power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb", opener=private_opener) as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    rename_durably(temporary, path)
+    try:
+        with open(temporary, "wb", opener=private_opener) as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        rename_durably(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a write names no file by itself
 
 
 def rename_durably(temporary: Path, path: Path) -> None:

@@ -60,3 +60,40 @@ def test_figures_of_decisions_are_rounded_for_people():
         subject="", value="rate=193.60000000000002 ceiling=320.0 in_doubt=1", reason="",
     )  # fmt: skip
     assert _about(Screen(Options()), raised, "") == "office365 rate=193.6 ceiling=320 in_doubt=1"
+
+
+@pytest.mark.parametrize(
+    ("defect", "where", "says"),
+    [
+        (
+            'IO Error: Could not write file \\"/srv/x/.r.tmp\\": No space left on device',
+            "/srv/x/.r.tmp",
+            "No space left",
+        ),
+        ('IO Error: Cannot open file "/srv/x/r.parquet": Permission denied', "/srv/x/r.parquet", "Permission denied"),
+    ],
+)
+def test_what_the_disk_refuses_duckdb_is_no_defect(cli, place, monkeypatch, defect, where, says):
+    import duckdb
+
+    def refused(*_: object, **__: object) -> None:
+        raise duckdb.IOException(defect)
+
+    (place / "r.csv").write_text("id,customer,title,sender\nr1,c1,One,news@example.jp\n")
+    monkeypatch.setattr("resend.stores.catalog_load._write", refused)
+    row = cli("catalog", "load", "--releases", "r.csv", "--json").rows[-1]
+    assert (row["type"], row["code"], row["where"]) == ("error", 1, where)
+    assert row["what"].startswith(says) and row["next"]
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_nothing(place, monkeypatch):
+    from resend.stores.home import replace_file
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as raised:
+        replace_file(place / "manifest.json", b"x" * 100)
+    assert raised.value.filename == str(place / "manifest.json")
+    assert not list(place.iterdir())
