@@ -1,6 +1,6 @@
 """What a resent mail is made of: its identity and its bytes.
 
-The door to policy/message.py and policy/template.py for what renders mails; what only reads them asks
+The door to policy/message.py, policy/merge.py and policy/template.py for what renders mails; what only reads them asks
 policy/message.py, and does without Jinja2. Pure. Raises ContentError, a ValueError: that mail is quarantined, not the
 run.
 """
@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from resend.policy.merge import render
 from resend.policy.message import ContentError, identity_of, kept, renew, whole_lines
-from resend.policy.template import render, validate
+from resend.policy.template import validate
 
 __all__ = [
     "RENDERER",

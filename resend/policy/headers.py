@@ -10,8 +10,10 @@ import re
 from email.charset import Charset
 from email.errors import MessageError
 from email.header import Header
+from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 
+from resend.clock import from_text
 from resend.policy.address import validate_rcpt
 from resend.policy.message import ContentError
 
@@ -59,6 +61,27 @@ def field(name: str, value: str, charset: str) -> bytes:
     return wire.encode("ascii")
 
 
+@lru_cache(maxsize=1_024)  # mails of a release have few dates
+def rfc5322(date: str) -> str:
+    """A Date field's value from RFC 3339 text; RFC 5322 text stays as it is."""
+    try:
+        return format_datetime(from_text(date))
+    except ValueError:
+        pass
+    try:
+        parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        raise ContentError(f"not a date: {date[:60]!r}") from None
+    return printable(date)
+
+
+def printable(value: str) -> str:
+    """A value of ours that stands in a field as it is. Raises ContentError where it cannot."""
+    if not (value.isascii() and value.isprintable() and len(value) <= _LINE_MAX - 20):
+        raise ContentError(f"not printable ASCII, or too long for a header: {value[:60]!r}")
+    return value
+
+
 def _text(name: str, value: str, charset: str, *, force: bool = False) -> str:
     if value.isascii() and not force:
         return _fold(value, len(name) + 2)
@@ -102,7 +125,7 @@ def _addresses(name: str, value: str, charset: str) -> str:
 def _items(value: str) -> list[str]:
     """Mailboxes of a list. A comma in quotes or brackets does not part them, nor in a name ("Example Co., Ltd.")."""
     items, start, quoted, angle = [""], 0, False, False
-    for at, letter in enumerate(value):
+    for at, letter in enumerate(value if "," in value else ""):  # of most mails one mailbox, and each is looked at
         if letter == '"':
             quoted = not quoted
         elif not quoted and letter in "<>":

@@ -54,8 +54,10 @@ def one_click(wire: bytes) -> bool:
 
 def add(wire: bytes, url: str) -> bytes:
     """The mail with both fields behind its own; as it is where it has one of them, or where there is no address."""
+    if not url:
+        return wire
     found = fields(wire)
-    if not url or any(name.startswith(b"list-unsubscribe") for name, _, _ in found):
+    if any(name.startswith(b"list-unsubscribe") for name, _, _ in found):
         return wire
     if len(url) > _LINE_MAX or not _TYPED.fullmatch(url):
         raise ContentError("the address for unsubscribing is too long for a header, or no ASCII")
