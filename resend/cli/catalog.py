@@ -5,6 +5,7 @@ Raises nothing of its own; the catalog store raises for files that cannot be rea
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import screen_of, workplace
 from resend.cli.progress import Progress
-from resend.errors import Exit
+from resend.errors import Exit, InputError
 
 app = typer_app()
 catalog_app = typer_app("The catalog: releases, recipients, send log, suppressions, content.")
@@ -34,7 +35,7 @@ def _catalog() -> None:
 
 
 def _file(option: str, what: str) -> object:
-    return typer.Option(option, metavar="F", help=what)
+    return typer.Option(option, metavar="F", readable=False, help=what)  # who may not read it is told by the loader
 
 
 @catalog_app.command()
@@ -45,7 +46,10 @@ def load(
     sendlog: Annotated[Path | None, _file("--sendlog", "what was sent to whom, likewise")] = None,
     suppressions: Annotated[Path | None, _file("--suppressions", "addresses that must not be written to")] = None,
     content: Annotated[
-        Path | None, typer.Option("--content", metavar="DIR", help="<release>.eml, <release>.eml.j2, kept/<sha256>.eml")
+        Path | None,
+        typer.Option(
+            "--content", metavar="DIR", readable=False, help="<release>.eml, <release>.eml.j2, kept/<sha256>.eml"
+        ),
     ] = None,
     from_config: Annotated[bool, typer.Option("--from-config", help="run the queries of [catalog.*]")] = False,
 ) -> Done:
@@ -58,6 +62,8 @@ def load(
 
     screen = screen_of(ctx)
     config, home = workplace(screen)
+    if content is not None and content.is_dir() and not os.access(content, os.R_OK | os.X_OK):
+        raise InputError("cannot read: Permission denied", where=str(content), next_step="mend its owner or mode")
     with Progress(screen, "catalog", "kinds") as progress:
         found = load_catalog(
             home,

@@ -12,7 +12,7 @@ import shutil
 import socket
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,13 +63,21 @@ def examine(screen: Screen) -> Iterator[Finding]:
     yield Finding("config", State.OK, ", ".join(places) or "defaults only; 'resend init' writes a resend.toml")
     yield from _providers(found.config)
     yield _home(found.home)
-    yield _ledger(found.config, found.home)
+    yield _tried("ledger", lambda: _ledger(found.config, found.home))
     yield _relay(found.config)
     yield _log(found.config)
     for name, one in sorted(found.config.egress.items()):
         yield from _egress(name, one)
     yield _clock()
-    yield _evidence(found.home)
+    yield _tried("evidence", lambda: _evidence(found.home))
+
+
+def _tried(check: str, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds; where it may not even look, that."""
+    try:
+        return look()
+    except OSError as error:
+        return Finding(check, State.FAIL, f"{error.filename}: {error.strerror}", "mend owner and mode of the home")
 
 
 def without_password(url: str) -> str:

@@ -46,7 +46,9 @@ def collect(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH", help="logs, mailboxes of bounces, exports, or folders of them; .gz too"),
+        typer.Argument(
+            metavar="PATH", readable=False, help="logs, mailboxes of bounces, exports, or folders of them; .gz too"
+        ),
     ] = None,
     format_: Annotated[str, typer.Option("--format", metavar="F", help="the log format; found out where absent")] = "",
     tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",
@@ -56,7 +58,9 @@ def collect(
     host: Annotated[
         str, typer.Option("--host", metavar="H", help="the mail host, where the log does not name it")
     ] = "",
-    queue: Annotated[Path | None, typer.Option("--queue", metavar="FILE", help="output of postqueue -j")] = None,
+    queue: Annotated[
+        Path | None, typer.Option("--queue", metavar="FILE", readable=False, help="output of postqueue -j")
+    ] = None,
     from_config: Annotated[
         bool, typer.Option("--from-config", help="the delivery tables of [collect.tables] too")
     ] = False,

@@ -34,7 +34,7 @@ def _proof() -> None:
 def reconcile(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="logs to read first; none: [relay] log")
+        list[Path] | None, typer.Argument(metavar="PATH", readable=False, help="logs to read first; none: [relay] log")
     ] = None,
 ) -> Done:
     """Settle doubt and fate from logs, and note originals that arrived after all. Sends nothing.

@@ -47,9 +47,12 @@ def _triage() -> None:
 def triage(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="log files or directories, collected first")
+        list[Path] | None,
+        typer.Argument(metavar="PATH", readable=False, help="log files or directories, collected first"),
     ] = None,
-    queue: Annotated[Path | None, typer.Option("--queue", metavar="FILE", help="output of postqueue -j")] = None,
+    queue: Annotated[
+        Path | None, typer.Option("--queue", metavar="FILE", readable=False, help="output of postqueue -j")
+    ] = None,
     tz: Annotated[str, typer.Option("--tz", metavar="Z", help="zone of times without one")] = "",
     host: Annotated[
         str, typer.Option("--host", metavar="H", help="the mail host, where the log does not name it")

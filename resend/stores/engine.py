@@ -22,6 +22,8 @@ APPLICATION_ID = 0x62726C67  # "brlg" in the SQLite header: this file is a bulk-
 _BUSY_MS = 5000
 _IDLE_MS = int(number("idle_s", 15.0) * 1000)  # of a write transaction on PostgreSQL; well within a lease
 _WAL_LEFT = 32 * 1024 * 1024  # bytes of write-ahead log that stay: a commit that makes the file longer takes longer
+_RESTORE = "restore it from a backup; do not start a new one over it, or mail may be sent twice"
+_WRITABLE = "check owner, mode and mount of the file and its directory: it is opened for writing, also to be read"
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -77,11 +79,11 @@ def store_error(error: SQLAlchemyError, where: str) -> StoreError:
     if "database is locked" in text:
         step = "another process writes to it; try again when it is done"
     elif "malformed" in text or "not a database" in text:
-        step = "restore it from a backup; do not start a new one over it, or mail may be sent twice"
+        step = _RESTORE
     elif "full" in text:
         step = "free space on the disk, then run 'resend check'"
     elif "readonly" in text or "unable to open" in text:
-        step = "check the owner and mode of the file and its directory"
+        step = _WRITABLE
     elif "connect" in text or "server closed" in text or "terminat" in text:
         step = "see that the database server is up, then run the same command again"
     else:
@@ -172,10 +174,11 @@ def _refuse_foreign(path: Path) -> None:
         ours = con.execute("PRAGMA application_id").fetchone()[0] in (0, APPLICATION_ID)
         tables = {row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
+        shut = "readonly" in str(error) or "unable to open" in str(error)  # nothing is wrong with the ledger
         raise StoreError(
             f"cannot read the ledger: {error}",
             where=str(path),
-            next_step="restore it from a backup; do not start a new one over it, or mail may be sent twice",
+            next_step=_WRITABLE if shut else _RESTORE,
         ) from None
     finally:
         if con is not None:

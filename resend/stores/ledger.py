@@ -186,7 +186,10 @@ class Ledger:
             try:
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.Error as error:
-                raise StoreError(f"checkpoint: {error}", where=self.where, next_step="run 'resend check'") from error
+                step = (
+                    "free space on the disk, then run 'resend check'" if "full" in str(error) else "run 'resend check'"
+                )
+                raise StoreError(f"checkpoint: {error}", where=self.where, next_step=step) from error
 
     def upgrade(self, *, create: bool = True) -> None:
         """Bring the schema to HEAD; a ledger of a newer program is refused."""

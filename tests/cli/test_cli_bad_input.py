@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -309,3 +310,60 @@ def test_a_slip_in_a_name_is_refused_and_the_name_that_is_near_it_is_said(cli, p
         assert result.exit == 2
         assert says in result.one_error()
     assert cli("pause", "example.jp").exit == 0, "a receiver that nobody knows is called by its domain"
+
+
+@pytest.fixture
+def obeying(place):
+    """A command line that permissions hold for, though the tests run as root: without the capability to pass over them."""
+    caps = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if caps and not shutil.which("setpriv"):
+        pytest.skip("setpriv (util-linux) is not installed")
+
+    def call(*argv: str) -> subprocess.CompletedProcess[str]:
+        words = [*caps, sys.executable, "-m", "resend", "--home", "home", *argv]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+    return call
+
+
+def test_what_may_not_be_read_is_said_and_is_no_wrong_usage(place, obeying):
+    for name in ("mail.log", "queue.json", "r.csv"):
+        (place / name).write_text(LOG)
+        (place / name).chmod(0)
+    (place / "content").mkdir(mode=0)
+    for argv, name in (
+        (["collect", "mail.log"], "mail.log"),
+        (["triage", "mail.log"], "mail.log"),
+        (["collect", "--queue", "queue.json"], "queue.json"),
+        (["catalog", "load", "--releases", "r.csv"], "r.csv"),
+        (["catalog", "load", "--content", "content"], "content"),
+    ):
+        done = obeying(*argv)
+        assert done.returncode == 1, argv
+        assert f"error: {name}: cannot read: Permission denied" in done.stderr, done.stderr
+    (place / "content").chmod(0o700)
+
+
+def test_a_ledger_that_may_not_be_written_is_not_called_broken(place, obeying):
+    from resend.stores.home import Home
+    from resend.stores.ledger import open_ledger
+
+    open_ledger("", Home(place / "home"), create=True).close()
+    (place / "home/ledger.db").chmod(0o400)
+    (place / "home").chmod(0o500)
+    done = obeying("status")
+    (place / "home").chmod(0o700)
+    assert done.returncode == 1
+    assert "check owner, mode and mount" in done.stderr and "backup" not in done.stderr, done.stderr
+
+
+def test_doctor_looks_on_where_it_may_not_enter_the_home(place, obeying):
+    (place / "home").mkdir(mode=0)
+    done = obeying("doctor")
+    (place / "home").chmod(0o700)
+    assert done.returncode == 1
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAIL")] == [
+        "home",
+        "ledger",
+        "evidence",
+    ]
