@@ -27,7 +27,7 @@ from resend.errors import ResendError, StoreError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
 from resend.flows import egress, follow
-from resend.flows.bodies import StoredBodies
+from resend.flows.mails import Mails
 from resend.flows.plan import check_fresh, find_plan
 from resend.flows.ready import check_key, lacks
 from resend.flows.recovery import unrecovered
@@ -255,7 +255,7 @@ def _execute(
 
     async def main() -> RunSummary:
         table = ProviderTable.load(config.providers)
-        bodies = StoredBodies(home, load_signer(config))
+        mails = Mails(home, ledger, load_signer(config))
         async with LedgerWriter(ledger) as writer:
             running = Run(
                 plan_id=plan_id,
@@ -268,7 +268,7 @@ def _execute(
                 profile=table.profile,
                 own=lambda by, profile: lanes.own(by, profile, known, rates),
                 elsewhere=() if sink else egress.Elsewhere(config),
-                render=bodies.renderer(),
+                render=mails,
                 options=Options(
                     connections=options.connections or config.run.connections,
                     wait=config.run.wait,

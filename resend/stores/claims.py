@@ -182,6 +182,11 @@ def next_due(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], da
     return {(egress, provider): from_text(due) for egress, provider, due in rows if due}
 
 
+def batch_keys(conn: Connection, batch_id: str) -> list[str]:
+    """Keys of the mails of a batch."""
+    return list(conn.scalars(select(delivery.c.key).where(delivery.c.batch_id == batch_id)))
+
+
 def _claimable(at: str) -> ColumnElement[bool]:
     """Rows of a batch that a claim leases: planned ones that need not wait, deferred ones that are due."""
     planned = and_(delivery.c.state == State.PLANNED, or_(delivery.c.due_at.is_(None), delivery.c.due_at <= at))

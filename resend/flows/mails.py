@@ -1,0 +1,127 @@
+"""The mails of a run: from a delivery to the bytes that leave, the same for every try.
+
+A mail's content must still be what was frozen, and is looked at for every mail; what is the same for all mails of a
+release is read once. Raises ContentError where a mail cannot be made: that row is quarantined. StoreError where the
+plan's file is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+from resend.clock import from_text, to_text
+from resend.model import Identity
+from resend.policy.content import ContentError, content_id, new_message_id, render, renew
+from resend.policy.dkim import Signer
+from resend.policy.dressing import dress
+from resend.stores.claims import batch_keys
+from resend.stores.content import ContentStore
+from resend.stores.frozen import FrozenMails, FrozenRow
+from resend.stores.home import Home
+from resend.stores.ledger import Ledger
+from resend.stores.rows import Delivery
+
+_RELEASES = 64  # releases whose content is kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the mails of a release are made of: its template, or the bytes that all recipients get."""
+
+    kind: str
+    sha256: str
+    template: str = ""
+    data: bytes = b""
+
+
+class Mails:
+    """The mails of started plans. `signer`: None where the relay signs."""
+
+    def __init__(self, home: Home, ledger: Ledger, signer: Signer | None = None) -> None:
+        self._home = home
+        self._ledger = ledger
+        self._signer = signer
+        self._store = ContentStore(home)
+        self._plans: dict[str, FrozenMails] = {}
+        self._contents: dict[str, _Content | None] = {}
+
+    def __call__(self, delivery: Delivery) -> tuple[bytes, str]:
+        """The wire-ready bytes of a delivery, and the Date (RFC 3339 text) that they carry."""
+        plan = self._plans.get(delivery.plan_id)
+        if plan is None:
+            plan = self._plans[delivery.plan_id] = FrozenMails(self._home, delivery.plan_id, self._batch_keys)
+        row = plan.row(delivery.key, delivery.batch_id)
+        if row is None:
+            raise ContentError("the mail is not in its plan's file")
+        date = delivery.date or row.date or to_text(datetime.now(UTC))
+        variables = json.loads(row.variables)
+        data, ours = self._bytes(row, variables, date)
+        return (dress(data, variables, self._signer, date=date) if ours else data), date
+
+    def _batch_keys(self, batch_id: str) -> Sequence[str]:
+        with self._ledger.read() as conn:
+            return batch_keys(conn, batch_id)
+
+    def _bytes(self, row: FrozenRow, variables: dict[str, Any], date: str) -> tuple[bytes, bool]:
+        """The mail, and whether it is of our making: rendered, or under a new identity."""
+        content = self._content(row)
+        if content is None or content.kind != row.content_kind:
+            raise ContentError("the content is not what was planned")
+        frozen = content_id(
+            template_sha256=content.sha256,
+            variables=row.variables,
+            message_id=row.message_id,
+            date=row.date,
+            kind=content.kind,
+        )
+        if frozen != row.content_id:
+            raise ContentError("the content has changed since it was planned")
+        new = row.identity == Identity.NEW
+        message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
+        if content.kind == "template":
+            rendered = render(
+                content.template,
+                variables,
+                key=row.key,
+                message_id=message_id,
+                date=date,
+                sender=row.sender,
+                envelope_from=row.envelope_from,
+                rcpt=row.rcpt,
+                title=row.title,
+            )
+            return rendered, True
+        if new:
+            return renew(content.data, message_id=message_id, date=format_datetime(from_text(date))), True
+        return content.data, False
+
+    def _content(self, row: FrozenRow) -> _Content | None:
+        """Kept bytes, which are of one mail; else what its release has."""
+        kept = self._store.kept(row.message_id)
+        if kept is not None:
+            return _Content("kept", hashlib.sha256(kept).hexdigest(), data=kept)
+        if row.release not in self._contents:
+            if len(self._contents) >= _RELEASES:
+                self._contents.clear()
+            self._contents[row.release] = self._of_release(row.release)
+        return self._contents[row.release]
+
+    def _of_release(self, release: str) -> _Content | None:
+        body = self._store.body(release, "")
+        if body is None:
+            return None
+        if body.kind == "template":
+            template = self._store.template(release)
+            if template is None:
+                raise ContentError(f"the template of release {release} is gone")
+            return _Content("template", body.sha256, template=template)
+        data = self._store.release_eml(release)
+        if data is None or hashlib.sha256(data).hexdigest() != body.sha256:
+            raise ContentError("the content is not what was planned")
+        return _Content(body.kind, body.sha256, data=data)

@@ -1,0 +1,69 @@
+"""The rows of a frozen plan as a run asks for them: one mail after the other, few columns, read many at a time.
+
+A batch lies in one piece in the plan's file, and the batches that a lane claims next lie behind it. A row that was
+handed out is forgotten. Raises StoreError where the file is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from resend.stores.home import Home
+from resend.stores.plans import PlanFile
+
+_STEP = 4096  # rows read at once, about 10 ms
+_KEPT = 32_768  # rows kept at most; beyond it they are read again
+
+
+class FrozenRow(NamedTuple):
+    """What the bytes of a mail are made of."""
+
+    key: str
+    release: str
+    message_id: str
+    identity: str
+    date: str
+    content_id: str
+    content_kind: str
+    envelope_from: str
+    sender: str
+    rcpt: str
+    title: str
+    variables: str
+
+
+class FrozenMails(PlanFile):
+    """One plan's rows by key. `batch_keys`: keys of a batch that the plan's file does not know, made of due mails."""
+
+    def __init__(self, home: Home, plan_id: str, batch_keys: Callable[[str], Sequence[str]]) -> None:
+        super().__init__(home, plan_id)
+        self._batch_keys = batch_keys
+        self._columns = f"SELECT {', '.join(FrozenRow._fields)} FROM read_parquet(?, file_row_number = true)"
+        places = self._run(
+            "SELECT batch_id, min(file_row_number), max(file_row_number) FROM read_parquet(?, file_row_number = true)"
+            " GROUP BY batch_id",
+            [str(self._path)],
+        )
+        self._places: dict[str, tuple[int, int]] = {batch: (first, last) for batch, first, last in places.fetchall()}
+        self._rows: dict[str, FrozenRow] = {}
+
+    def row(self, key: str, batch_id: str) -> FrozenRow | None:
+        """The row of a mail; None where the plan has none."""
+        found = self._rows.pop(key, None)
+        if found is None:
+            if len(self._rows) > _KEPT:
+                self._rows.clear()
+            if batch_id in self._places:
+                first, last = self._places[batch_id]
+                self._read("file_row_number BETWEEN ? AND ?", [first, max(last, first + _STEP - 1)])
+                found = self._rows.pop(key, None)
+        if found is None:
+            self._read("key IN (SELECT unnest(?))", [list({key, *self._batch_keys(batch_id)})])
+            found = self._rows.pop(key, None)
+        return found
+
+    def _read(self, condition: str, values: list[object]) -> None:
+        rows = self._run(f"{self._columns} WHERE {condition}", [str(self._path), *values])
+        while chunk := rows.fetchmany(2_048):
+            self._rows.update((row[0], FrozenRow._make(row)) for row in chunk)
