@@ -314,7 +314,7 @@ def test_a_slip_in_a_name_is_refused_and_the_name_that_is_near_it_is_said(cli, p
 
 @pytest.fixture
 def obeying(place):
-    """A command line that permissions hold for, though the tests run as root: without the capability to pass over them."""
+    """A command line that permissions hold for: where the tests run as root, without the right to pass over them."""
     caps = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     if caps and not shutil.which("setpriv"):
         pytest.skip("setpriv (util-linux) is not installed")
