@@ -212,6 +212,8 @@ def fold_word(word: str) -> str:
     >>> fold_word("[S77719],"), fold_word("doesn't"), fold_word("...")
     ('s77719', 'doesn t', '')
     """
+    if word.strip(".,:;") == "addr":
+        return "addr bare"  # an address without brackets, as few systems write it
     if not word.isascii():
         word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
     return " ".join(_WORD.findall(word.casefold()))

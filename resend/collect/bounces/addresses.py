@@ -17,6 +17,7 @@ ADDRESS = (
 )
 _ADDRESS = re.compile(ADDRESS)
 _ANGLED = re.compile(r"<([^<>\n]{1,320})>")
+_NO_DOMAIN = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
 _TYPED = re.compile(r"\s*([A-Za-z][\w.-]{0,40})\s*;\s*(.*)", re.DOTALL)
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
@@ -67,6 +68,8 @@ def typed(value: str) -> str:
     bare = text.strip(" <>\"'")
     if bare and len(bare) <= 64 and re.fullmatch(r"[\w.+-]+", bare) and (text.startswith("<") or match):
         return bare  # a mailbox of the reporting host
+    if match and _NO_DOMAIN.fullmatch(bare):
+        return bare  # as it was sent to, which is why it failed
     return ""
 
 

@@ -35,6 +35,8 @@ _QUOTED_DATE = re.compile(
     r"^[ \t]{0,40}(?:the message )?(?:date|sent)(?: was)?\s{0,10}:\s{0,40}(\S.{0,80})$", re.I | re.M
 )
 
+_QUOTED_TO = re.compile(r"^[ \t]{0,40}(?:to|宛先|收件人|收件者)\s{0,10}[:：]\s{0,40}(\S.{0,900})$", re.I | re.M)
+
 
 @dataclass(frozen=True, slots=True)
 class Original:
@@ -84,7 +86,9 @@ def quoted_original(text: str) -> Original:
     """From the report's own text, where it tells the mail's fields instead of returning them."""
     text = text[:20_000]
     found, subject, sent = _QUOTED_ID.search(text), _QUOTED_SUBJECT.search(text), _QUOTED_DATE.search(text)
+    to = _QUOTED_TO.search(text)
     return Original(
+        recipients=tuple(addresses_of(to.group(1))[:RECIPIENTS_MAX]) if to else (),
         message_id=one_line(found.group(1)) if found else "",
         subject=one_line(subject.group(1)) if subject else "",
         date=date(sent.group(1).encode("utf-8", "replace")) if sent else None,

@@ -70,7 +70,8 @@ FAILS = _any(
     r"\bfailed delivery",
     r"\bdelivery (?:status )?notification|\bdelivery to the following",
     r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
-    r"\b(?:unknown|invalid|no such) (?:user|recipient|address|mailbox|final|local)|\buser unknown|\bhost unknown",
+    r"\b(?:unknown|invalid|no such) (?:\w{1,20} )?(?:user|recipient|address|mailbox|final|local)",
+    r"\buser unknown|\bhost unknown",
     r"\b(?:user|recipient|mailbox|address|account) (?:is )?not (?:known|found)",
     r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b|\bdid not reach",
     r"\bfailure reasons?\b|\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
@@ -86,6 +87,15 @@ FAILS = _any(
     r"n'a pu être (?:remis|délivr|distribu)|echec de (?:la )?remise|échec de|impossibile recapitare|mancato recapito",
     r"det gick inte att leverera|olevererbart",
     r"无法(?:投递|送达|发送)|退信|無法(?:投遞|傳遞|寄送)|배달(?:하지|할 수|되지)",
+    r"\bnot a valid (?:user|recipient|address|mailbox)|\bdid not (?:exactly )?match|\bencountered an error while being",
+    r"\bn'?a pas p[uû] (?:[eê]tre )?(?:d[eé]livr|remis|distribu)",
+    r"\b(?:mailbox|address|user|recipient|account) \S{3,320} (?:is|was) (?:\w{1,20} )?"
+    r"(?:unavailable|disabled|full|not)\b",
+    r"\bhas stopped the following e?-?mail|\bn[ãa]o foi poss[íi]vel (?:entregar|enviar)|\bimpossibile consegnare",
+    r"\bniet (?:worden )?(?:bezorgd|afgeleverd)|\bonbestelbaar|\bnie (?:został[ao]? |może być )?dostarczon",
+    r"\bnedoručiteln|\bkunne ikke leveres|\bkan ikke leveres|\bteslim edilem|\bkézbesíthetetlen",
+    r"\bnon recapitabil|\bno se puede entregar",
+    r"不能送达|未能送达|未送达|传递失败|退回|배달되지|전송(?:되지|하지| 실패)|반송",
     r"not (?:a )?members? of (?:this|the) (?:mailing list|group)|may not exist, or you may not have permission",
 )
 
@@ -101,6 +111,7 @@ DELAYS = _any(
     r"\bdelivery (?:has been )?delayed",
     r"\bis delayed for more than|\bdelivery status notification \(delay\)|\bcould not send message for past",
     r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will|\bnot yet been delivered",
+    r"\bdelivery attempts will continue",
     r"(?:配信|配送|送信)が?遅延|遅れています|再送(?:信)?を(?:試み|続け)(?:てい)?ます",
 )
 GAVE_UP = _any(
@@ -131,6 +142,8 @@ ASKS = _any(
 LABELS = _any(
     r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
     r"destination|rcpt|error-for",
+    r"auslieferung|zustell|remise|entrega|recapit|consegn|bezorg|dostarcz",
+    r"收件人|收件者|投递到|수신자|받는 ?사람",
     r"宛先|あて先|送信先|受信者|送付先|メールアドレス|получател|destinat|empfänger|mottagar",
 )
 CALLED = _any(r"\b(?:unknown|invalid|not found|no such|disabled|rejected|full|over quota)\b")  # the reason, too
@@ -139,6 +152,7 @@ NOT_LABELS = _any(r"\bfrom\b|sender|reply|contact|please|support|送信者|差�
 # Headings between the addresses and what was said to them.
 EXPLAINS = _any(
     r"transcript of session|technical details|diagnostic|the (?:response|reason|error)|reason\b|because|server message",
+    r"\breports:\s*$|\breturned ['\"]?[45][0-5]\d ",
     r"remote host said|additional information follows|error (?:message|was)|原因|理由|причин",
 )
 
@@ -148,7 +162,7 @@ NOTICES = (("groups.google.com/support", "no permission to post to this group, o
 DAEMONS = _any(
     r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@",
     r"delivery (?:sub)?system|smtp-?gateway",
-    r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|spam firewall|maildelivery|^$|^<>$",
+    r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|spam firewall|maildelivery|^$|<\s?>$",
 )
 ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re.IGNORECASE)  # a person about a report
 REPORT_SUBJECT = _any(
@@ -156,5 +170,10 @@ REPORT_SUBJECT = _any(
     r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
     r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
     r"message (?:not|you sent)|rejected|could not be delivered",
+    r"\bblocked your\b|has (?:been )?blocked|\bnon remis|non distribu|échec|no se puede entregar|no entregado",
+    r"n[ãa]o entregue|falha na entrega|mancata consegna|non recapitabil|onbestelbaar|niedostarczon|nedoručiteln",
+    r"ej leverat|kan ikke leveres|kunne ikke leveres|teslim edilem|kézbesíthetetlen",
+    r"не удается доставить|konnte nicht zugestellt",
+    r"退信|退回|未送达|无法投递|投递失败|無法傳遞|배달되지|반송|전송 실패|配信不能",
     r"送信(?:できません|エラー|失敗)|配信(?:できません|エラー|不能|失敗)|メールエラー|エラー通知|不達|недоставл|unzustellbar|olevererbart",
 )

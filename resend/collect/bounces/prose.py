@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from resend.collect.bounces.addresses import ADDRESS, address_of, addresses_of
-from resend.collect.bounces.mime import Fields, read_fields
+from resend.collect.bounces.localparts import read_local_parts
 from resend.collect.bounces.phrases import (
     ASKS,
     CALLED,
@@ -21,7 +21,6 @@ from resend.collect.bounces.phrases import (
     IDLE,
     LABELS,
     NOT_LABELS,
-    ORIGINAL_FOLLOWS,
 )
 
 LINES_MAX = 4_000
@@ -30,24 +29,21 @@ RECORDS_MAX = 2_000
 RECORD_LINES_MAX = 60
 AROUND_MAX = 32 << 10  # characters of what is said about several addresses together
 
-_KNOWN = frozenset(
-    {"received", "return-path", "message-id", "from", "to", "subject", "date", "mime-version", "content-type"}
-)
-_HEADER_START = re.compile(
-    r"^(?:Received|Return-Path|Message-Id|DKIM-Signature|X-Received|From|To|Date|Subject|MIME-Version):", re.I | re.M
-)
 # Of lines without white space at both ends: two runs of white space that may each be long cost the product of both.
 _LEAD = r"^(?:[>*•・\-–+]{1,4}\s{1,20}|\d{1,3}[.)]\s{1,20})?"
 _AT_START = re.compile(_LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:)?({ADDRESS})["'>\])]{{0,2}}(.*)$""")
+_ALONE = re.compile(rf"^<{ADDRESS}>:$")
 _NAMED = re.compile(rf"^[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s{{0,9}}[:：]?$")
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
 _HIDDEN = re.compile(rf"^\((?:ultimately )?(?:generated|expanded) from:? <?({ADDRESS})>?\):?$", re.IGNORECASE)
+_TYPE = re.compile(r"[\[(](?:smtp|rfc822|internet) ?:$", re.IGNORECASE)  # of the address that follows
 _NO_LABEL = re.compile(r"[:：<>@]")
 _AFTER = re.compile(rf"^(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\))")
 _NEXT = re.compile(rf"[,;]\s{{0,20}}[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s{{0,20}}")
 _NAME_ON = re.compile(r"^\s{2,40}[^@<>:]{1,80} on \d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b")  # Exchange 2000 and 2003
+_LEADS_ON = re.compile(r"(?:[:：]|\b(?:to|for|address|recipients?))\s*$", re.IGNORECASE)  # to what comes next
 _INTRODUCES = re.compile(
     r"(?:recipient|address)[^:：]{0,80}[:：]\s*$|(?:宛先|受信者)[^:：]{0,80}[:：]\s*$", re.IGNORECASE
 )
@@ -71,42 +67,6 @@ class Record:
     text: str
 
 
-def cut_original(text: str) -> tuple[str, Fields, str]:
-    """The report's own text, the header of the mail that it returns in line, and all that is returned."""
-    marks = [match.start() for match in _HEADER_START.finditer(text)][:200]
-    lines_seen, at, marked = 0, 0, -1
-    while at < len(text) and lines_seen < LINES_MAX:
-        end = text.find("\n", at)
-        end = len(text) if end < 0 else end
-        if at and 6 < end - at < 200 and ORIGINAL_FOLLOWS.search(text[at:end]):
-            marked = at
-            break
-        at = end + 1
-        lines_seen += 1
-    for start in marks:
-        if 0 <= marked < start:
-            break
-        fields = _header_at(text, start)
-        if fields is not None:
-            return text[:start], fields, text[start:]
-    if marked < 0:
-        return text, Fields(), ""
-    rest = text[marked:].partition("\n")[2]
-    for start in [match.start() for match in _HEADER_START.finditer(rest)][:20]:
-        fields = _header_at(rest, start, most=2)
-        if fields is not None:
-            return text[:marked], fields, rest[start:]
-    return text[:marked], Fields(), rest
-
-
-def _header_at(text: str, start: int, most: int = 3) -> Fields | None:
-    """The header that begins here, if it is that of a mail: it holds three fields that every mail has."""
-    fields, _ = read_fields(text[start : start + (64 << 10)].encode("utf-8", "replace"))
-    names = {name for name, _ in fields.items}
-    telling = names & {"received", "return-path", "message-id", "mime-version"}
-    return fields if len(names & _KNOWN) >= most and (telling or most < 3) else None
-
-
 def read_records(text: str, aside: frozenset[str]) -> list[Record]:
     """Addresses that the text says something about, each once. `aside` holds those that it is from or to."""
     lines = [line[:LINE_MAX] for line in text.split("\n")[:LINES_MAX]]
@@ -116,6 +76,8 @@ def read_records(text: str, aside: frozenset[str]) -> list[Record]:
     if not found:
         found = _by_session(lines)
     if not found:
+        found = [Record(local, said) for local, said in read_local_parts(lines)]
+    if not found:
         found = _by_sentence(text, aside)
     return _merged(found)
 
@@ -123,7 +85,7 @@ def read_records(text: str, aside: frozenset[str]) -> list[Record]:
 def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
     heads: list[tuple[int, tuple[list[str], str]]] = []
     for at, line in enumerate(lines):
-        head = _head(line, aside) if "@" in line or "<" in line else _by_name(lines, at)
+        head = _head(line, aside, lines, at) if "@" in line or "<" in line else _by_name(lines, at)
         if head and line.lstrip().startswith("(") and heads and heads[-1][0] == at - 1:
             continue  # it says whom the address above was made from
         if head and not _asked(lines, at) and not _continued(lines, at, head[0], heads):
@@ -166,8 +128,9 @@ def _continued(lines: list[str], at: int, addresses: list[str], heads: list[tupl
     return all(line.strip() for line in above) and not above[-1].rstrip().endswith((":", "："))
 
 
-def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
+def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[list[str], str] | None:
     """The addresses that a line begins to tell about, and what it says of them; None for any other line."""
+    table = line[:1].isspace()
     line = line.strip()
     match = _HIDDEN.match(line)
     if match:
@@ -177,23 +140,31 @@ def _head(line: str, aside: frozenset[str]) -> tuple[list[str], str] | None:
         address, rest = address_of(match.group(1)) or match.group(1), _AFTER.sub("", match.group(2).strip()).strip()
         if address in aside and not rest:
             return None
-        if not rest or _CONTINUES.match(rest) or _CODE.search(rest):
+        if not rest or _CONTINUES.match(rest) or _CODE.search(rest) or (table and _led(lines, at)):
             return _listed(address, rest)
         return None
     match = _NAMED.match(line)
     if match and not line[:3].isdigit() and not NOT_LABELS.search(line.partition("<")[0]):
         return [address_of(match.group(1))], ""
     match = _WITHIN.search(line)
-    label = line[: match.start()].rstrip("\"'<( ").rstrip(":： ") if match else ""
+    label = _TYPE.sub("", line[: match.start()].rstrip("\"'<( ")).rstrip(":： ") if match else ""
     if match and 1 < len(label) <= 80 and not _NO_LABEL.search(label) and _is_label(label):
-        rest = line[match.end() :].lstrip("\"'>)").strip()
+        rest = line[match.end() :].lstrip("\"'>)]").strip()
         if len(rest) < 300 and (not rest or not rest[0].isalpha() or not rest.isascii()):
+            if rest.startswith(". ") and not _CODE.search(rest):
+                rest = ""  # what the system will do next
             addresses, said = _listed(address_of(match.group()), rest)
             return addresses, said or (label if CALLED.search(label) else "")
     match = _LOCAL.match(line)
     if match:
         return [match.group(1)], match.group(2).lstrip(": ")
     return None
+
+
+def _led(lines: list[str], at: int) -> bool:
+    """Whether the last line before, but for blank ones, says who did not get the mail, and ends with a colon."""
+    above = next((line.strip() for line in reversed(lines[max(0, at - 3) : at]) if line.strip()), "")
+    return above.endswith((":", "：")) and bool(FAILS.search(above))
 
 
 def _by_name(lines: list[str], at: int) -> tuple[list[str], str] | None:
@@ -282,7 +253,9 @@ def _own_lines(record: Record) -> str:
 
 
 def _asked(lines: list[str], at: int) -> bool:
-    """Whether the lines before tell to write to the address that stands here."""
+    """Whether the lines before tell to write to the address that stands here; nobody tells it of `<a@b>:` alone."""
+    if _ALONE.match(lines[at]):
+        return False
     before = " ".join(line for line in lines[max(0, at - 2) : at] if line.strip())
     return bool(ASKS.search(before)) and not FAILS.search(before) and not _CODE.search(before)
 
@@ -324,7 +297,7 @@ def _reason_before(lines: list[str], heads: list[int]) -> str:
     while start - 1 > floor and lines[start - 1].strip() and not _is_rule(lines[start - 1]) and at - start < 10:
         start -= 1
     said = "\n".join(lines[start:at])
-    return "" if said.rstrip().endswith((":", "：")) or IDLE.search(said.strip()) else said
+    return "" if _LEADS_ON.search(said) or IDLE.search(said.strip()) else said
 
 
 def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:
@@ -369,7 +342,8 @@ def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
         named = [address_of(a) for a in _SENTENCE.findall(flat)] or addresses_of(flat)
         named = [address for address in dict.fromkeys(named) if address and address not in aside]
         if named:
-            said = "\n\n".join(paragraphs[at : at + 3])
+            explains = any(EXPLAINS.search(" ".join(after.split())[:200]) for after in paragraphs[at + 3 : at + 5])
+            said = "\n\n".join(paragraphs[at : at + (6 if explains else 3)])
             return [Record(address, said) for address in named[:20]]
     return []
 

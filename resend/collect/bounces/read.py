@@ -22,9 +22,10 @@ from resend.collect.bounces.phrases import (
     REPORT_SUBJECT,
     SUCCEEDS,
 )
-from resend.collect.bounces.prose import Record, cut_original, read_records
+from resend.collect.bounces.prose import Record, read_records
 from resend.collect.bounces.reply import Reply, expanded_from, read_reply, reporter_in
 from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
+from resend.collect.bounces.returned import cut_original
 from resend.collect.bounces.status import Status, failed_of, read_status, status_text
 from resend.collect.bounces.words import field_date, field_text, part_text
 
@@ -108,7 +109,12 @@ class _Parts:
                 message_id=quoted.message_id,
                 subject=quoted.subject,
                 date=self.original.date or quoted.date,
+                recipients=self.original.recipients or quoted.recipients,
             )
+
+    def holds_report(self) -> bool:
+        """Whether the mail within is a report itself, so that whom it was sent to is no recipient that failed."""
+        return any(inside.parameters.get("report-type") for inside in self.mails())
 
     def mails(self) -> Iterable[Mail]:
         """Mails within, which may be reports themselves."""
@@ -130,6 +136,7 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
     if not recipients and (parts.in_words or not parts.status) and (_automatic(mail.fields) or not suspicious):
         return _no_failure(mail.fields, base, "it does not come from a mail system")
     records = read_records(parts.text, _aside(mail.fields, parts.original))
+    _complete(records, mail.fields, parts.original)
     if recipients:
         by_address = {record.address.lower(): record for record in records}
         only = records[0] if len(records) == len(recipients) == 1 else None
@@ -155,6 +162,18 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
         message_id=_original_id(mail.fields, status, parts),
         recipients=tuple(_unique(recipients)[:RECIPIENTS_MAX]),
     )
+
+
+def _complete(records: list[Record], fields: Fields, original: Original) -> None:
+    """Local parts alone become addresses: one that the returned mail was sent to, else one of the reporting daemon."""
+    host = address_of(field_text(fields.first("from"))).rpartition("@")[2] if _by_system(fields) else ""
+    for record in records:
+        if "@" in record.address:
+            continue
+        local = f"{record.address.lower()}@"
+        to = [address for address in original.recipients if address.lower().startswith(local)]
+        if to or host:
+            record.address = to[0] if to else f"{record.address}@{host}"
 
 
 def _refused(parts: _Parts, base: Report) -> Report | None:
@@ -247,7 +266,7 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
         (named, "X-Failed-Recipients"),
         (bounced, "X-Bounced-Address"),
         (titled if called and _by_system(fields) else [], "the subject"),
-        (parts.original.recipients, "the returned mail's To"),
+        ([] if parts.holds_report() else parts.original.recipients, "the returned mail's To"),
     ):
         who = [address for address in who if address]
         if who and (len(who) == 1 or why == "X-Failed-Recipients"):
@@ -283,7 +302,8 @@ def _suspicious(fields: Fields) -> bool:
     sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
     if fields.first("list-unsubscribe", "list-post") and not fields.first("x-failed-recipients"):
         # Mail to many, unless a list passed a report on: a mail system itself writes to one.
-        return bool(DAEMONS.search(sender) and (REPORT_SUBJECT.search(subject) or DELAYS.search(subject)))
+        called = REPORT_SUBJECT.search(subject) or DELAYS.search(subject)
+        return bool("mailer-daemon" in sender.lower() or (called and _by_system(fields)))
     return bool(
         DAEMONS.search(sender)
         or field_text(fields.first("return-path")) == "<>"

@@ -17,7 +17,7 @@ from resend.policy.replies import codes
 TEXT_MAX = 64 << 10  # characters that a reply is looked for in
 _CODE = re.compile(
     r"(?:^\s{0,40}(?:(?:[\w ]{0,12}<<<|reason:|\(reason:|error:|out:|smtp;|#|2\d\d[ -]\S{1,80})\s{0,10}){0,3}"
-    r"|[:;'\"(<\[#]\s{0,10}|\],\s{0,3}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
+    r"|[:;'\"(<\[#，：]\s{0,10}|\],\s{0,3}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
     r"#?((?:4[0-5]|5[0-579])\d)(?=[ \-:;,]|\s*$|<)(?! ?(?:seconds|minutes|hours|days|bytes|[km]b)\b)",
     re.IGNORECASE,
 )
@@ -33,14 +33,21 @@ _REWRITTEN = (  # codes in shapes of their own, as replies
         re.compile(r"(?<![\d.])[45][0-5]\d(?: [45]\.\d{1,3}\.\d{1,3})? <[^<>\n]{1,320}>\.\.\. ([45][0-5]\d )"),
         r"\1",
     ),  # old sendmail
+    (re.compile(r"\bhost ((?:[\w-]{1,63}\.){1,20}[A-Za-z]\w{0,62}) not found\b", re.IGNORECASE), r"host not found: \1"),
 )
 _EMPTY_WORDS = re.compile(
     r"\.\.\. (?:service unavailable|remote protocol error)|^\S+ (?:\S+ )?service unavailable", re.IGNORECASE
 )
-_ENHANCED_AT_START = re.compile(r"^\s{0,40}(?:<<<\s{0,10}|-- |#)?([245]\.\d{1,3}\.\d{1,3})(?=[\s:])")
+_ENHANCED_AT_START = re.compile(
+    r"(?:^\s{0,40}(?:<<<\s{0,10}|-- |#)?|\berror message:? )([245]\.\d{1,3}\.\d{1,3})(?=[\s:])", re.IGNORECASE
+)
+_CODE_AFTER = re.compile(r"[\[(](?:smtp )?error(?: code)?[ :#]{1,3}([45][0-5]\d)[\])]", re.IGNORECASE)
 _HASHED = re.compile(r"(?:#|\bstatus(?: code)?: ?)([45]\.\d{1,3}\.\d{1,3})\b", re.IGNORECASE)
 _EXPIRED = re.compile(r"\b[45]\.4\.7\b|\bexpired\b|\bunable to deliver in\b|giving up", re.IGNORECASE)
 _INNER = re.compile(r"<([45][0-5]\d [45]\.\d{1,3}\.\d{1,3} [^<>]{1,500})>")
+_ASKED = re.compile(
+    r'responded with: {0,4}"?([45][0-5]\d [45]\.\d{1,3}\.\d{1,3} [^"]{1,500})'
+)  # Exchange, of the receiver
 _HOST = re.compile(
     r"\b(?:host:?|talking to|server|server for the recipient domain [\w.-]{1,255} by|remote server at|connect(?:ed)? to"
     r"|receiving server:|by)\s{1,10}((?:[\w-]{1,63}\.){1,20}[A-Za-z][\w-]{0,62})",
@@ -122,12 +129,15 @@ def read_reply(text: str) -> Reply:
     elif _EMPTY_WORDS.search(said[:400]) and len(found) == 1:
         words = _words([line for line in lines if not _CODE.search(line)])
         said = f"{said} ({words})" if words else said
-    inner = _INNER.search(said) if _EXPIRED.search(said) else None
+    inner = (_INNER.search(said) if _EXPIRED.search(said) else None) or _ASKED.search(said)
     if inner:
         said = inner.group(1)
     code, status = codes(said)
     if code < 400:  # of what went well before
         code, status = 0, status if status[:1] in ("4", "5") else ""
+    if not code:
+        after = _CODE_AFTER.search(text)
+        code = int(after.group(1)) if after else 0
     if not status:
         hinted = _HASHED.search(text)
         status = hinted.group(1) if hinted and (not code or hinted.group(1)[0] == str(code)[0]) else ""

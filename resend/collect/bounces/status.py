@@ -31,6 +31,7 @@ _ACTIONS = {action.value: action for action in FailedAction} | {
     "delay": FailedAction.DELAYED,
     "relay": FailedAction.RELAYED,
 }
+_REPLY_AS_STATUS = re.compile(r"[45][0-5]\d[ -]\S")
 _DIAGNOSTIC_TYPE = re.compile(r"\s*(?:smtp|x-[\w-]{1,40}|unknown|unix|dns|local)\s*;\s*", re.I)
 
 
@@ -108,6 +109,8 @@ def failed_of(fields: dict[str, str], mail: dict[str, str]) -> Failed | None:
         return None
     diagnostic = one_line(_DIAGNOSTIC_TYPE.sub("", fields.get("diagnostic-code", ""), count=1))
     status = _ENHANCED.search(fields.get("status", ""))
+    if not diagnostic and _REPLY_AS_STATUS.match(fields.get("status", "")):
+        diagnostic = one_line(fields["status"])
     remote = fields.get("remote-mta", "")
     return Failed(
         recipient=recipient,
