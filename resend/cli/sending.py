@@ -5,6 +5,7 @@ Raises UsageError without a count; the flows raise the rest.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import StrEnum
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from resend.stores.rows import PlanRecord, ProviderStatus
 
 app = typer_app()
+_SHOWN_S = 0.1  # counts are shown this often: a run tells of every mail
 _SETTLED = (State.ACCEPTED, State.SUPPRESSED, State.CLOSED)  # of these nothing is left and nothing failed
 
 
@@ -134,11 +136,16 @@ class Shown:
         self._progress = progress
         self._total = total
         self._first: Callable[[], object] | None = first
+        self._due = 0.0
 
     def __call__(self, running: Run) -> None:
         if self._first is not None:
             self._first()
             self._first = None
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + _SHOWN_S
         counts = running.counts
         detail = ", ".join(f"{name} {render.count(counts[name])}" for name in OUTCOMES[1:] if counts[name])
         self._progress(counts["accepted"], self._total, detail)

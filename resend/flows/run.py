@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from resend.stores import batches, doubt, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.control import note
+from resend.stores.frozen import PlannedMails
 from resend.stores.home import Home, exclusive
 from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
@@ -221,8 +222,8 @@ def _alone(home: Home, ledger: Ledger) -> Iterator[None]:
 
 
 def _start(home: Home, ledger: Ledger, plan: PlanRecord, now: datetime) -> None:
-    with PlanFile(home, plan.id) as frozen, ledger.write() as conn:
-        lifecycle.start_plan(conn, plan.id, frozen.batches(), frozen.rows(), now=now)
+    with closing(PlannedMails(home, plan.id)) as frozen, ledger.write() as conn:
+        lifecycle.start_plan(conn, plan.id, frozen.batches(), frozen.mails(), now=now)
 
 
 def _recover(ledger: Ledger, now: datetime, *, release: bool, plan_id: str) -> None:

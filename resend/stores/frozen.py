@@ -1,12 +1,12 @@
-"""The rows of a frozen plan as a run asks for them: one mail after the other, few columns, read many at a time.
+"""The rows of a frozen plan as a run asks for them: all of them for the ledger, then mail after mail; few columns.
 
-A batch lies in one piece in the plan's file, and the batches that a lane claims next lie behind it. A row that was
-handed out is forgotten. Raises StoreError where the file is gone.
+A batch lies in one piece in the plan's file, and the batches that a lane claims next lie behind it: rows are read many
+at a time. A row that was handed out is forgotten. Raises StoreError where the file is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from resend.stores.home import Home
@@ -31,6 +31,41 @@ class FrozenRow(NamedTuple):
     rcpt: str
     title: str
     variables: str
+
+
+class PlannedMail(NamedTuple):
+    """What the ledger keeps of a mail when its plan is started. `date`, `expires_at`, `not_before` "" where absent."""
+
+    key: str
+    release: str
+    rcpt_key: str
+    generation: int
+    incident_id: str
+    batch_id: str
+    seq: int
+    recipient_id: str
+    rcpt: str
+    customer: str
+    domain: str
+    egress: str
+    provider: str
+    envelope_from: str
+    identity: str
+    message_id: str
+    content_id: str
+    date: str
+    expires_at: str
+    not_before: str
+
+
+class PlannedMails(PlanFile):
+    """A plan as it enters the ledger."""
+
+    def mails(self) -> Iterator[PlannedMail]:
+        """All mails, in sending order."""
+        cursor = self._run(f"SELECT {', '.join(PlannedMail._fields)} FROM {self._source}", [])
+        while chunk := cursor.fetchmany(2_048):
+            yield from map(PlannedMail._make, chunk)
 
 
 class FrozenMails(PlanFile):

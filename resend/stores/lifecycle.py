@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
-from sqlalchemy import Connection, exists, func, insert, null, select, update
+from sqlalchemy import Connection, Insert, exists, func, insert, literal, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from resend.clock import from_text, to_text
 from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import PlanState, State
 from resend.policy.address import fold
+from resend.stores.frozen import PlannedMail
 from resend.stores.plans import PlanBatch, PlanRow
-from resend.stores.setwise import clean
+from resend.stores.setwise import Given, Row, Setwise, clean
 from resend.stores.tables import audit, batch, delivery, plan
 
 T = TypeVar("T")
@@ -28,7 +31,12 @@ CLOSABLE = (State.PLANNED, State.DEFERRED, State.HELD, State.QUARANTINED)
 
 
 def start_plan(
-    conn: Connection, plan_id: str, batches: Iterable[PlanBatch], rows: Iterable[PlanRow], *, now: datetime
+    conn: Connection,
+    plan_id: str,
+    batches: Iterable[PlanBatch],
+    rows: Iterable[PlannedMail | PlanRow],
+    *,
+    now: datetime,
 ) -> int:
     """ready -> started: its batches and mails enter the ledger. The count of mails; 0 where it was started before.
 
@@ -48,7 +56,7 @@ def start_plan(
     total = 0
     try:
         for part in _chunks(rows):
-            conn.execute(insert(delivery), [_delivery_values(row, plan_id) for row in part])
+            _ENTER.run(conn, [_entering(row, plan_id) for row in part])
             total += len(part)
     except IntegrityError as error:
         raise StalePlan(
@@ -142,34 +150,40 @@ def _batch_values(item: PlanBatch, plan_id: str, now: datetime) -> dict[str, obj
     }
 
 
+@lru_cache(maxsize=1_024)  # few times for many mails
 def _fixed(text: str) -> str | None:
     """RFC 3339 text in the ledger's fixed width, which compares as text."""
     return to_text(from_text(text)) if text else None
 
 
-def _delivery_values(row: PlanRow, plan_id: str) -> dict[str, object]:
-    return {
-        "key": row.key,
-        "release": row.release,
-        "rcpt_key": row.rcpt_key,
-        "generation": row.generation,
-        "incident_id": row.incident_id,
-        "plan_id": plan_id,
-        "batch_id": row.batch_id,
-        "seq": row.seq,
-        "recipient_id": row.recipient_id,
-        "rcpt": row.rcpt,
-        "folded": fold(row.rcpt),
-        "customer": row.customer,
-        "domain": row.domain,
-        "egress": row.egress,
-        "provider": row.provider,
-        "envelope_from": row.envelope_from,
-        "identity": row.identity,
-        "message_id": row.message_id,
-        "date": row.date or None,
-        "content_id": row.content_id,
-        "expires_at": _fixed(row.expires_at),
-        "state": State.PLANNED.value,
-        "due_at": _fixed(row.not_before),
-    }
+_AS_PLANNED = PlannedMail._fields[:-3]
+_GIVEN: dict[str, type] = {
+    **{name: int if name in ("generation", "seq") else str for name in _AS_PLANNED},
+    "date": str,
+    "expires_at": str,
+    "due_at": str,
+    "plan_id": str,
+    "folded": str,
+}
+_as_planned = attrgetter(*_AS_PLANNED)
+
+
+def _entering(row: PlannedMail | PlanRow, plan_id: str) -> Row:
+    """A mail in the order of `_GIVEN`. `fold` of an address of pure ASCII that may be sent to is its lower case."""
+    folded = row.rcpt.lower() if row.rcpt.isascii() else fold(row.rcpt)
+    times = (row.date or None, _fixed(row.expires_at), _fixed(row.not_before))
+    return (*_as_planned(row), *times, plan_id, folded)
+
+
+def _enter(dialect: str, given: Given) -> Insert:
+    """All columns by name: one that is new to the table must say here what a planned mail has in it."""
+    values = {name: given.c[name] for name in _GIVEN} | {"state": literal(State.PLANNED.value)}
+    for column in delivery.columns:
+        if column.name not in values and column.default is not None:
+            values[column.name] = literal(column.default.arg)  # type: ignore[attr-defined]
+    if dialect == "sqlite":
+        return insert(delivery).values(values)
+    return insert(delivery).from_select(list(values), select(*values.values()), include_defaults=False)
+
+
+_ENTER = Setwise("mails", _GIVEN, _enter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +12,10 @@ from sqlalchemy import func, select
 
 from resend.errors import LockHeld, StalePlan, StoreError, UsageError
 from resend.model import ControlKind, PlanState, State, TryOutcome
+from resend.policy.address import fold
 from resend.stores import control, lifecycle, registry, vetoes
 from resend.stores.export import export_rows
+from resend.stores.frozen import PlannedMail, PlannedMails
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 from resend.stores.plans import PlanFile, write_plan
@@ -30,6 +33,35 @@ def test_a_plan_starts_once(ledger: Ledger) -> None:
         with pytest.raises(UsageError, match="no plan"):
             registry.find_plan(conn, "zz")
     assert world.row(world.rows()[1].key)["folded"] == "u1@example1.jp"
+
+
+def test_mails_enter_from_the_plans_file_as_they_were_frozen(ledger: Ledger, home: Home) -> None:
+    world = World(ledger, count=4, size=2).make()
+    first, *others = world.rows()
+    odd = first._replace(
+        rcpt="Ünï@例え.jp", date="", expires_at="2026-12-01T09:00:00+09:00", not_before="2026-11-30T00:00:00Z"
+    )
+    write_plan(home, world.plan_id, [odd, *others])
+    with closing(PlannedMails(home, world.plan_id)) as frozen, ledger.write() as conn:
+        assert lifecycle.start_plan(conn, world.plan_id, frozen.batches(), frozen.mails(), now=NOW) == 4
+    with ledger.read() as conn:
+        found = {row.key: row._asdict() for row in conn.execute(select(delivery))}
+    assert found.keys() == {row.key for row in world.rows()}
+    for row in [odd, *others]:
+        entered = found[row.key]
+        assert all(entered[name] == getattr(row, name) for name in PlannedMail._fields[:-3])
+        assert (entered["plan_id"], entered["state"], entered["folded"]) == (world.plan_id, "planned", fold(row.rcpt))
+        never = {
+            name: value for name, value in entered.items() if name not in (*PlannedMail._fields, "plan_id", "state")
+        }
+        del never["folded"], never["due_at"]
+        assert set(never.values()) <= {"", 0, None}
+    assert found[first.key]["date"] is None
+    assert (found[first.key]["expires_at"], found[first.key]["due_at"]) == (
+        "2026-12-01T00:00:00.000000Z",
+        "2026-11-30T00:00:00.000000Z",
+    )
+    assert not faults(ledger)
 
 
 def test_a_plan_with_mails_of_another_is_stale_and_leaves_nothing(ledger: Ledger) -> None:
