@@ -30,6 +30,7 @@ class Known:
     source: str
     up_to: datetime
     read_at: datetime | None = None
+    rejected: int = 0  # rows of the suppression list that were not understood
 
 
 def of_home(home: Home) -> Iterator[Known]:
@@ -40,9 +41,11 @@ def of_home(home: Home) -> Iterator[Known]:
     newest = max((part.last_at for part in Evidence(home).manifest().parts.values() if part.last_at), default=None)
     if newest is not None:
         yield Known(source="evidence", up_to=from_micros(newest))
-    loaded_at = Catalog(home).loaded_at()
+    catalog = Catalog(home)
+    loaded_at = catalog.loaded_at()
     if loaded_at is not None:
-        yield Known(source="catalog", up_to=loaded_at)
+        listed = catalog.snapshots().get("suppressions")
+        yield Known(source="catalog", up_to=loaded_at, rejected=listed.rejected if listed else 0)
 
 
 def of_ledger(watermarks: Sequence[Watermark]) -> Iterator[Known]:
@@ -61,7 +64,11 @@ def show(screen: Screen, known: Sequence[Known], where: ZoneInfo) -> str:
     for item in known:
         age = max(now - item.up_to, timedelta())
         read = {"read_at": item.read_at} if item.read_at else {}
-        screen.row("known", source=item.source, up_to=item.up_to, age=round(age.total_seconds()), **read)
+        more = {"rejected": item.rejected} if item.rejected else {}
+        screen.row("known", source=item.source, up_to=item.up_to, age=round(age.total_seconds()), **read, **more)
         head = _WORDS.get(item.source, f"{item.source} up to")
         words.append(f"{head} {render.at(item.up_to, where)} ({format_duration(age)} ago)")
+        if item.rejected:
+            rows = render.some(item.rejected, "row")
+            words.append(f"{rows} of the suppression list rejected: they keep no mail back; mend and load it again")
     return "\n".join(words)

@@ -89,7 +89,9 @@ class Screen:
 
     def masked(self, text: str) -> str:
         """Free text in which an address may stand: each of its words that holds an @ is masked."""
-        return " ".join(self.address(word) if "@" in word else word for word in text.split(" "))
+        return " ".join(
+            self.address(word) if word.rpartition("@")[0].strip("'\"<([") else word for word in text.split(" ")
+        )
 
     def ask(self, question: str) -> str:
         """Ask on stderr and read one line. Call only when `asks`."""

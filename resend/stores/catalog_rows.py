@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ SHAPES = {
         kind="suppressions", columns=("address", "reason", "at", "scope"), required=(("address",), ("reason",))
     ),
 }  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = ("STRUCT", "MAP", "BLOB", "UNION", "BIT")  # types of Parquet columns that are not read as text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,12 +97,20 @@ def check_header(shape: Shape, names: Sequence[str], where: str) -> list[str]:
     for choice in shape.required:
         if not any(name in names for name in choice):
             needed = " or ".join(repr(name) for name in choice)
-            raise InputError(
-                f"the column {needed} is lacking",
-                where=where,
-                next_step=f"a {shape.kind} file needs: {', '.join('|'.join(c) for c in shape.required)}",
-            )
+            needs = f"a {shape.kind} file needs: {', '.join('|'.join(c) for c in shape.required)}"
+            raise InputError(f"the column {needed} is lacking", where=where, next_step=_likely(names, choice) or needs)
     return [name for name in names if name not in shape.columns and not (shape.attrs and name.startswith(ATTR))]
+
+
+def _likely(names: Sequence[str], choice: Sequence[str]) -> str:
+    """What to do about a header without one of `choice`, where its look tells; spreadsheets write several kinds."""
+    first = names[0] if names else ""
+    if any("\0" in name for name in names) or first.startswith(("\udcff", "\udcfe")):
+        return "the file is UTF-16: save it as 'CSV UTF-8 (comma delimited)'"
+    if len(names) == 1 and (first.startswith("sep=") or any(mark in first for mark in ";\t|")):
+        return f"its columns are not parted by commas: {first[:40]!r}; save it as 'CSV UTF-8 (comma delimited)'"
+    same = [name for name in names if name.strip().lower() in choice]
+    return f"write {same[0]!r} as {same[0].strip().lower()!r}" if same else ""
 
 
 def fill(con: duckdb.DuckDBPyConnection, shape: Shape, rows: Iterable[tuple[int, dict[str, str]]]) -> int:
@@ -295,7 +306,12 @@ def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw
                 if not isinstance(item, dict):
                     rejected.append((f"{path.name}:{number}", "not a JSON object"))
                     continue
-                flat = {name: text_of(value) for name, value in _flat(item).items()}
+                values = _flat(item)
+                wrong = _no_text(shape, values)
+                if wrong:
+                    rejected.append((f"{path.name}:{number}", wrong))
+                    continue
+                flat = {name: text_of(value) for name, value in values.items()}
                 seen.update(dict.fromkeys(flat))
                 yield number, flat
 
@@ -308,6 +324,16 @@ def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw
         rejected=rejected,
         locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
     )
+
+
+def _no_text(shape: Shape, values: dict[str, Any]) -> str:
+    """What is wrong with values that no column of text holds: lists, objects, half of a surrogate pair."""
+    for name, value in values.items():
+        if name in shape.columns and isinstance(value, dict | list):
+            return f"{name} is {'a list' if isinstance(value, list) else 'an object'}, not text"
+        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+            return f"{name} holds half of a surrogate pair"
+    return ""
 
 
 def _flat(item: dict[str, Any]) -> dict[str, Any]:
@@ -339,6 +365,10 @@ def _read_parquet(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> R
             column = _quoted(name)
             if types[name] == "TIMESTAMP WITH TIME ZONE":
                 return f"strftime(timezone('UTC', {column}), '%Y-%m-%dT%H:%M:%S.%fZ')"
+            if name in shape.columns and (types[name].startswith(_NO_TEXT) or types[name].endswith("]")):
+                raise InputError(
+                    f"column {name!r} is {types[name]}, not text", where=path.name, next_step="export it as text"
+                )
             if types[name] == "BOOLEAN":
                 return f"CAST(CAST({column} AS INTEGER) AS VARCHAR)"
             return f"CAST({column} AS VARCHAR)"

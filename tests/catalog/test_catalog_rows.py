@@ -307,3 +307,50 @@ def test_sql_and_python_agree_on_plain_times(text: str, zone: str, between: str)
         assert row is not None
         if row[0] is not None:
             assert row[0] == to_micros(from_text(text))
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\u009f", "\u0001"])
+def test_a_title_with_what_may_break_a_line_is_rejected(load: Load, mark: str) -> None:
+    summary = load(releases=RELEASES + f"R2,C1,One{mark}Bcc: x@example.jp,pr@example.jp\n")
+    assert summary.rejected_rows == ["releases.csv:3: title holds a line break or another control character"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("id;customer;title;sender\r\n", "not parted by commas"),
+        ("sep=;\r\nid;customer;title;sender\r\n", "not parted by commas"),
+        ("id\tcustomer\ttitle\tsender\n", "not parted by commas"),
+        ("id,customer,title,sender\n".encode("utf-16"), "UTF-16"),
+        ("ID,Customer,Title,Sender\n", "write 'ID' as 'id'"),
+        ("id,customer,sender\n", "a releases file needs: id, customer, title, sender"),
+    ],
+)
+def test_a_header_of_a_spreadsheet_is_told_from_one_that_lacks_a_column(
+    load: Load, data: str | bytes, says: str
+) -> None:
+    with pytest.raises(InputError, match="is lacking") as raised:
+        load(releases=data)
+    assert says in raised.value.next_step
+
+
+def test_what_is_no_text_is_not_made_to_be(rows: Rows, load: Load, tmp_path: Path) -> None:
+    base = {"id": "R1", "customer": "C1", "title": "First", "sender": "pr@example.jp"}
+    lines = [base, base | {"id": "R2", "title": {"en": "x"}}, base | {"id": "R3", "customer": ["C1"]}]
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, base | {"id": "R4", "title": "\ud83d"}])
+    summary = load(releases=text, suffix=".jsonl")
+    assert summary.rejected_rows == [
+        "releases.jsonl:2: title is an object, not text",
+        "releases.jsonl:3: customer is a list, not text",
+        "releases.jsonl:4: title holds half of a surrogate pair",
+    ]
+    path = tmp_path / "made.parquet"
+    for value in ("{'en': 'x'}", "['x']", "'x'::BLOB"):
+        with sql.connect(threads=1) as con:
+            con.execute(
+                f"COPY (SELECT 'R1' AS id, 'C1' AS customer, {value} AS title, 'pr@example.jp' AS sender)"
+                f" TO {sql.quote(path)}"
+            )
+        with pytest.raises(InputError, match=r"column 'title' is .*, not text"):
+            load(releases=path.read_bytes(), suffix=".parquet")
+    assert rows("SELECT id FROM release") == [("R1",)]

@@ -12,6 +12,9 @@ import textwrap
 
 import pytest
 
+from resend.cli.options import Options
+from resend.cli.screen import Screen
+
 LOG = "Nov 24 08:00:00 mx1 postfix/smtp[1]: 4ABC: to=<a@example.jp>, relay=none, delay=1, status=deferred (x)\n"
 
 
@@ -367,3 +370,27 @@ def test_doctor_looks_on_where_it_may_not_enter_the_home(place, obeying):
         "ledger",
         "evidence",
     ]
+
+
+def test_a_suppression_list_with_bad_rows_is_said_where_a_person_decides(cli, place):
+    (place / "mail.log").write_text(
+        LOG.replace("4ABC", "4A1B2C3D4E").replace(
+            "deferred (x)", "bounced (host mx said: 550 5.7.1 Access denied, banned sending IP)"
+        )
+    )
+    (place / "s.csv").write_text("address,reason\n<a@example.jp>,complaint\nb@example.jp,complaint\n")
+    assert cli("collect", "mail.log").exit == 0
+    loaded = cli("catalog", "load", "--suppressions", "s.csv")
+    assert loaded.exit == 3 and "rejected: s.csv:2: address: '<' in the local part" in loaded.err
+    assert cli("incident", "open", "first").exit == 0
+    assert "1 row of the suppression list rejected" in cli("preview", "first").out
+    (known,) = [row for row in cli("preview", "first", "--json").of("known") if row["source"] == "catalog"]
+    assert known["rejected"] == 1
+
+
+def test_a_lone_at_sign_in_a_reason_is_no_address():
+    screen = Screen(Options())
+    said = "no @ in the address: 'a'; '@' in the local part: 'b@c@example.jp', <d@example.jp>"
+    assert (
+        screen.masked(said) == "no @ in the address: 'a'; '@' in the local part: 'b***@example.jp', <d***@example.jp>"
+    )

@@ -2,7 +2,8 @@
 --   functions (policy/address.py, clock.py), whose answers lie in address_check and time_check.
 -- Parameters: none.
 -- Columns: none; makes macros. plain_address(a): ASCII, nothing special. plain_key(a): its rcpt_key.
---   plain_time(t): microseconds UTC, NULL where it is not plainly RFC 3339. unclean(t): has a control character.
+--   plain_time(t): microseconds UTC, NULL where it is not plainly RFC 3339. unclean(t): has a control character
+--   or what some programs take for a line break (NEL, U+2028, U+2029).
 CREATE OR REPLACE TEMP MACRO plain_address(a) AS
   length(a) <= 254
   AND regexp_full_match(
@@ -28,7 +29,7 @@ CREATE OR REPLACE TEMP MACRO plain_time(t) AS
         END
   END;
 
-CREATE OR REPLACE TEMP MACRO unclean(t) AS regexp_matches(t, '[\x00-\x1f\x7f]');
+CREATE OR REPLACE TEMP MACRO unclean(t) AS regexp_matches(t, '[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]');
 
 CREATE OR REPLACE TEMP MACRO bad_file(t) AS
   t <> '' AND (starts_with(t, '/') OR starts_with(t, '.') OR contains(t, '/.') OR contains(t, '\') OR unclean(t));
