@@ -20,12 +20,14 @@ from resend.policy import unsubscribe
 from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate, whole_lines
 from resend.policy.dkim import Signer
 from resend.policy.dressing import dress, unsubscribe_of
+from resend.policy.template import placed
 from resend.stores.content import Content, ContentStore
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile, PlanRow
 from resend.stores.rows import Delivery
 
 _CACHED = 4096
+_EMPTY = frozenset({"message_id", "date", "envelope_from"})  # of every mail whose variables are looked at
 
 
 class StoredBodies:
@@ -36,6 +38,7 @@ class StoredBodies:
         self.signer = signer
         self._store = ContentStore(home)
         self._templates: dict[str, str] = {}
+        self._names: dict[str, frozenset[str] | None] = {}  # that a release's template puts in places, None unknown
 
     def body(self, release: str, message_id: str) -> Content | None:
         """What a mail is made of, None where its content is gone."""
@@ -46,6 +49,8 @@ class StoredBodies:
         if body.kind != "template":
             return
         template = self._template(candidate.release)
+        if not full and self._fits_unseen(candidate, template):
+            return
         variables = json.loads(candidate.variables)
         if not full:
             validate(template, variables, rcpt=candidate.rcpt, title=candidate.title, sender=candidate.sender)
@@ -134,6 +139,16 @@ class StoredBodies:
         if new:
             return renew(data, message_id=message_id, date=format_datetime(from_text(date))), True
         return data, False
+
+    def _fits_unseen(self, candidate: Candidate, template: str) -> bool:
+        """Whether the template only puts variables in places, and all of them are plain text."""
+        if candidate.release not in self._names:
+            names = placed(template)
+            self._names[candidate.release] = None if names is None else names - _EMPTY
+        names = self._names[candidate.release]
+        if names is None:
+            return False
+        return names <= candidate.plain or (candidate.sender.isprintable() and names <= candidate.plain | {"sender"})
 
     def _template(self, release: str) -> str:
         if release not in self._templates:

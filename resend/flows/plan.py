@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice
-from typing import Any
 
 from resend.config import Config
 from resend.errors import StalePlan, UsageError
 from resend.flows import preflight, proofs
 from resend.flows.bodies import StoredBodies
+from resend.flows.candidates import candidates
 from resend.flows.preflight import Finding
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
@@ -26,15 +25,13 @@ from resend.planner import lanes
 from resend.planner.draft import Candidate, Draft, Options, draft
 from resend.planner.lanes import Lane
 from resend.policy import spf
-from resend.policy.content import canonical
 from resend.policy.dkim import Lookup
-from resend.policy.dressing import FROZEN, Dressing
+from resend.policy.dressing import Dressing
 from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.policy.verdict import HELD
 from resend.stores import registry
-from resend.stores.catalog import Catalog
 from resend.stores.home import Home
 from resend.stores.incidents import Mails
 from resend.stores.keyfile import load_signer
@@ -56,13 +53,6 @@ __all__ = [
 
 # Buckets that a frozen mail may move to without making its plan stale: it is skipped at the arm, and counted.
 _REMOVALS = frozenset({Bucket.ALREADY_RESENT, Bucket.DELIVERED_LATE, Bucket.NEVER, Bucket.FOLDED, Bucket.STILL_QUEUED})
-
-# of linker/buckets: what a plan looks at. Replies and the like of all mails would fill the memory.
-_COLUMNS = (
-    "outcome_id", "release", "recipient_id", "rcpt_key", "rcpt", "provider", "customer", "customer_name", "title",
-    "header_from", "envelope_from", "urgency", "expires_at", "arrived_at", "sent_at", "message_id", "generation",
-    "bucket", "reason", "status", "confidence", "cause",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +156,8 @@ def what_if(
     record = find_incident(ledger, incident)
     table, hours, known = ProviderTable.load(config.providers), Hours.load(config), routes(config)
     with rebucket(home, ledger, record.id, includes=options.includes, again=options.again, now=now) as affected:
-        pairs = Counter((row["provider"], row["rcpt_key"]) for row in affected.rows(Bucket.RESEND))
+        rows = affected.rows(Bucket.RESEND, columns=("provider", "rcpt_key"))
+        pairs = Counter((row["provider"], row["rcpt_key"]) for row in rows)
         accepted = affected.about.accepted()
     doors = known.choose(pairs.elements())
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -230,17 +221,17 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
     params = json.loads(plan.params)
     includes = tuple(params["includes"])
     with rebucket(home, ledger, plan.incident_id, includes=includes, again=params["again"], now=now) as affected:
-        current = [row for row in affected.rows(columns=_COLUMNS) if row["bucket"] != Bucket.FOLDED]
-    wanted = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] == Bucket.RESEND}
-    others = {(row["release"], row["rcpt_key"]): row for row in current if row["bucket"] != Bucket.RESEND}
+        dressing = Dressing.load(config, load_signer(config))
+        mails = {(m.release, m.rcpt_key): m for m in candidates(affected, config, plan.incident_id, dressing, now=now)}
+        others = {
+            (row["release"], row["rcpt_key"]): row
+            for row in affected.rows(columns=("release", "rcpt_key", "bucket", "reason"))
+            if row["bucket"] not in (Bucket.FOLDED, Bucket.RESEND)
+        }
     bodies, ways = StoredBodies(home), routes(config).names()
-    people = _candidates(
-        home, config, iter(wanted.values()), plan.incident_id, Dressing.load(config, load_signer(config)), now
-    )
-    candidates = {(c.release, c.rcpt_key): c for c in people}
     with PlanFile(home, plan.id) as frozen:
         for row in frozen.rows():
-            candidate = candidates.pop((row.release, row.rcpt_key), None)
+            candidate = mails.pop((row.release, row.rcpt_key), None)
             other = others.get((row.release, row.rcpt_key))
             kind, what = DiffKind.CHANGED, ""
             if candidate is not None:
@@ -254,7 +245,7 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
                 what = f"now {other['bucket']} ({other['reason']})"
             if what:
                 yield _difference(kind, row, what)
-    for candidate in candidates.values():
+    for candidate in mails.values():
         yield _difference(DiffKind.ADDED, candidate, "to be resent, not in this plan")
 
 
@@ -295,11 +286,10 @@ def _draft(
     table, dressing = ProviderTable.load(config.providers), Dressing.load(config, load_signer(config))
     with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
         buckets, accepted, evidence = affected.counts(), affected.about.accepted(), affected.about.mails
-        rows = _taken(affected.rows(Bucket.RESEND, columns=_COLUMNS), options)
-        candidates = list(_candidates(home, config, rows, incident_id, dressing, now))
-    profiles = {name: table.profile(name) for name in {candidate.provider for candidate in candidates}}
+        mails = list(candidates(affected, config, incident_id, dressing, now=now, standing=options.standing))
+    profiles = {name: table.profile(name) for name in {mail.provider for mail in mails}}
     made = draft(
-        candidates,
+        mails,
         bodies=bodies,
         profiles=profiles,
         routes=routes(config),
@@ -309,87 +299,9 @@ def _draft(
         now=now,
     )
     unknown = lanes.unknown_rates(options.rates, ((lane.egress, lane.provider) for lane in made.lanes))
-    if unknown and candidates:
+    if unknown and mails:
         raise UsageError(
             f"--rate names a provider that gets no mail: {', '.join(unknown)}",
             next_step=f"providers here: {', '.join(sorted(profiles))}",
         )
     return made, buckets, accepted, evidence
-
-
-def _taken(rows: Iterator[dict[str, Any]], options: Options) -> Iterator[dict[str, Any]]:
-    if options.standing is None:
-        return rows
-    return islice(filter(options.standing.takes, rows), options.standing.most)
-
-
-def _candidates(
-    home: Home,
-    config: Config,
-    rows: Iterator[dict[str, Any]],
-    incident_id: str,
-    dressing: Dressing,
-    now: datetime,
-) -> Iterator[Candidate]:
-    kept = list(rows)
-    now_us = int(now.timestamp()) * 1_000_000
-    people = _people(home, {row["recipient_id"] for row in kept})
-    for row in kept:
-        person = people.get(row["recipient_id"], {})
-        sent_us = row["sent_at"] if row["sent_at"] is not None else row["arrived_at"]
-        delayed = dressing.delayed(locale=person.get("locale", ""), sent_us=sent_us, now_us=now_us)
-        variables = {
-            "delayed": "",
-            **person.get("attrs", {}),
-            "attr": person.get("attrs", {}),
-            "recipient": row["recipient_id"],
-            "name": person.get("name", ""),
-            "locale": person.get("locale", ""),
-            "rcpt": row["rcpt"],
-            "release": row["release"],
-            "title": row["title"],
-            "customer": row["customer"],
-            "customer_name": row["customer_name"],
-        }
-        variables.pop(FROZEN, None)
-        if dressing.delayed_line:
-            variables["delayed"] = delayed
-        if frozen := dressing.frozen(recipient=row["recipient_id"], release=row["release"]):
-            variables[FROZEN] = frozen
-        yield Candidate(
-            outcome_id=row["outcome_id"],
-            incident_id=incident_id,
-            release=row["release"],
-            recipient_id=row["recipient_id"],
-            rcpt_key=row["rcpt_key"],
-            rcpt=row["rcpt"],
-            domain=row["rcpt_key"].rpartition("@")[2],
-            provider=row["provider"],
-            customer=row["customer"],
-            title=row["title"],
-            sender=row["header_from"],
-            envelope_from=row["envelope_from"],
-            urgency=row["urgency"],
-            expires_at=row["expires_at"],
-            arrived_at=row["arrived_at"],
-            sent_at=row["sent_at"],
-            message_id=row["message_id"],
-            variables=canonical(variables),
-            generation=row["generation"],
-            zone="" if (zone := person.get("tz", "")) == config.tz else zone,
-        )
-
-
-def _people(home: Home, ids: set[str]) -> dict[str, dict[str, Any]]:
-    """name, locale and attributes of recipients, by id."""
-    from resend.stores import sql
-
-    found: dict[str, dict[str, Any]] = {}
-    with sql.connect(memory_limit="512MiB") as con:
-        Catalog(home).attach(con)
-        sql.create_table(con, "wanted", {"id": "VARCHAR"}, ([id_] for id_ in ids))
-        cursor = con.execute("SELECT r.id, r.name, r.locale, r.attrs, r.tz FROM recipient AS r JOIN wanted USING (id)")
-        for id_, name, locale, attrs, tz in cursor.fetchall():
-            attributes = json.loads(attrs) if attrs else {}
-            found[id_] = {"name": name or "", "locale": locale or "", "attrs": attributes, "tz": tz or ""}
-    return found

@@ -15,15 +15,19 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 _NEVER = 1 << 62  # sorts after every time in microseconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
-    """What order needs of one mail. Times in microseconds UTC, None where unknown. `id` is unique."""
+class Mail(NamedTuple):
+    """What order needs of one mail. Times in microseconds UTC, None where unknown. `id` is unique.
+
+    A tuple, because hundreds of thousands are made at once; by keyword or from whole columns, never by place.
+    """
 
     id: int
     egress: str
@@ -40,14 +44,15 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a mail stands: its batch (numbered per egress and provider), its place there, its round (0: first mail)."""
+class Batch:
+    """Mails of one zone in sending order, numbered per (egress, provider). `round` 0: first mails to a mailbox."""
 
-    mail: Mail
-    batch: int
-    seq: int
+    egress: str
+    provider: str
+    number: int
     round: int
     canary: bool
+    mails: list[Mail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,57 +64,65 @@ class Shape:
     share: float = 1.0
 
 
-_Keyed = tuple[
-    tuple[int, int, int, int, int, str, str, int], Mail
-]  # in sending order by the first: round, urgency, ...
+_Keyed = tuple[int, int, int, int, int, str, str, int, Mail]  # round, urgency, ..., and the mail that these sort
 
 
-def place(mails: Iterable[Mail], shapes: Mapping[str, Shape]) -> Iterator[Place]:
-    """Every mail exactly once, in the order of (egress, provider, batch, seq). `shapes` by provider."""
-    ordered = sorted(mails, key=lambda mail: (mail.egress, mail.provider))
-    for (_, provider), group in groupby(ordered, key=lambda mail: (mail.egress, mail.provider)):
-        yield from _place_group(list(group), shapes[provider])
-
-
-def _age(mail: Mail) -> tuple[int, int]:
-    return (
-        _NEVER if mail.expires_at is None else mail.expires_at,
-        _NEVER if mail.arrived_at is None else mail.arrived_at,
-    )
-
-
-def _place_group(mails: list[Mail], shape: Shape) -> Iterator[Place]:
-    mails.sort(key=lambda mail: (-mail.urgency, *_age(mail), mail.release, mail.id))
-    seen: Counter[str] = Counter()
-    turns: Counter[tuple[int, int, str]] = Counter()
-    keyed: list[_Keyed] = []
+def place(mails: Iterable[Mail], shapes: Mapping[tuple[str, str], Shape]) -> Iterator[Batch]:
+    """Every mail exactly once, in the order of (egress, provider, number). `shapes` by (egress, provider)."""
+    groups: dict[tuple[str, str], list[Mail]] = {}
     for mail in mails:
-        round_ = seen[mail.rcpt_key]
-        seen[mail.rcpt_key] += 1
-        queue = (round_, mail.urgency, mail.customer)
-        keyed.append(((round_, -mail.urgency, turns[queue], *_age(mail), mail.customer, mail.release, mail.id), mail))
-        turns[queue] += 1
-    keyed.sort(key=lambda pair: pair[0])
-    batch = 0
+        groups.setdefault((mail.egress, mail.provider), []).append(mail)
+    for egress, provider in sorted(groups):
+        shape = shapes[egress, provider]
+        for number, (round_, canary, cut) in enumerate(_cut(_keyed(groups[egress, provider]), shape)):
+            yield Batch(egress, provider, number, round_, canary, cut)
+
+
+def _keyed(mails: Iterable[Mail]) -> list[_Keyed]:
+    """The mails in sending order: round by round, the urgent first, customers in turn."""
+    aged = [
+        (
+            -mail.urgency,
+            _NEVER if mail.expires_at is None else mail.expires_at,
+            _NEVER if mail.arrived_at is None else mail.arrived_at,
+            mail.release,
+            mail.id,
+            mail,
+        )
+        for mail in mails
+    ]
+    aged.sort()  # ids are unique: no two mails are ever compared
+    seen: dict[str, int] = {}  # mails to a mailbox so far
+    turns: dict[tuple[int, int, str], int] = {}
+    keyed: list[_Keyed] = []
+    for urgency, expires, arrived, release, id_, mail in aged:
+        round_ = seen.get(mail.rcpt_key, 0)
+        seen[mail.rcpt_key] = round_ + 1
+        queue = (round_, urgency, mail.customer)
+        turn = turns.get(queue, 0)
+        turns[queue] = turn + 1
+        keyed.append((round_, urgency, turn, expires, arrived, mail.customer, release, id_, mail))
+    keyed.sort()
+    return keyed
+
+
+def _cut(keyed: list[_Keyed], shape: Shape) -> Iterator[tuple[int, bool, list[Mail]]]:
+    """Round, whether it is a canary, and mails of one batch after the other."""
+    zones: dict[str, list[Mail]] = {}  # of first mails
+    for entry in keyed:
+        if entry[0]:
+            break
+        zones.setdefault(entry[-1].zone, []).append(entry[-1])
     canaries: set[int] = set()
-    for zone in _zones(keyed):
-        canary = _canary([pair for pair in keyed if pair[1].zone == zone], shape.canary)
-        for seq, (_, mail) in enumerate(pair for pair in keyed if pair[1].id in canary):
-            yield Place(mail, batch, seq, 0, True)
-        batch += bool(canary)
-        canaries |= canary
-    for round_, members in groupby((pair for pair in keyed if pair[1].id not in canaries), key=lambda pair: pair[0][0]):
-        spread = _spread([mail for _, mail in members], math.ceil(1 / shape.share))
+    for zone in sorted(zones, key=lambda zone: (-len(zones[zone]), zone)):  # that of most of them first
+        if canary := _canary(zones[zone], shape.canary):
+            yield 0, True, canary
+            canaries.update(mail.id for mail in canary)
+    rest = (entry for entry in keyed if entry[-2] not in canaries)
+    for round_, members in groupby(rest, key=itemgetter(0)):
+        spread = _spread([entry[-1] for entry in members], math.ceil(1 / shape.share))
         for cut in _cuts(spread, shape.batch):
-            for seq, mail in enumerate(cut):
-                yield Place(mail, batch, seq, round_, False)
-            batch += 1
-
-
-def _zones(keyed: list[_Keyed]) -> list[str]:
-    """The zones of first mails, that of most of them first."""
-    counted = Counter(mail.zone for key, mail in keyed if not key[0])
-    return sorted(counted, key=lambda zone: (-counted[zone], zone))
+            yield round_, False, cut
 
 
 def _cuts(mails: list[Mail], size: int) -> list[list[Mail]]:
@@ -117,11 +130,12 @@ def _cuts(mails: list[Mail], size: int) -> list[list[Mail]]:
 
     Where there are several zones a batch holds one urgency, or what is not urgent would go before what is elsewhere.
     """
-    several = len({mail.zone for mail in mails}) > 1
+    if len({mail.zone for mail in mails}) == 1:
+        return [mails[start : start + size] for start in range(0, len(mails), size)]
     cuts: list[list[Mail]] = []
     filling: dict[tuple[int, str], list[Mail]] = {}
     for mail in mails:
-        kind = (mail.urgency if several else 0, mail.zone)
+        kind = (mail.urgency, mail.zone)
         cut = filling.get(kind)
         if cut is None or len(cut) == size:
             cut = filling[kind] = []
@@ -151,37 +165,58 @@ def _spaced(mails: list[Mail], gap: int) -> list[Mail]:
     """
     done: list[Mail] = []
     rested: dict[str, int] = {}  # domain -> the place from which on it may go again
-    for _, level in groupby(mails, key=lambda mail: mail.urgency):
-        queues: dict[str, deque[tuple[int, Mail]]] = {}
-        for index, mail in enumerate(level):
-            queues.setdefault(mail.domain, deque()).append((index, mail))
-        ready: list[tuple[int, str]] = []  # (its first mail's index, domain)
-        resting = [(rested.get(domain, 0), queue[0][0], domain) for domain, queue in queues.items()]
-        heapify(resting)
-        while ready or resting:
-            while resting and resting[0][0] <= len(done):
+    for _, level in groupby(mails, key=attrgetter("urgency")):
+        coming = enumerate(level)
+        held: dict[str, deque[tuple[int, Mail]]] = {}  # passed over: before all that come, but must rest
+        resting: list[tuple[int, int, str]] = []  # (until which place, its first mail's index, domain) of those
+        ready: list[tuple[int, str]] = []  # the same when they have rested
+        while True:
+            here = len(done)
+            while resting and resting[0][0] <= here:
                 heappush(ready, heappop(resting)[1:])
-            _, domain = heappop(ready) if ready else heappop(resting)[1:]
-            queue = queues[domain]
-            _, mail = queue.popleft()
-            if not mail.unbounded:
-                rested[domain] = len(done) + gap
-            done.append(mail)
-            if queue:
-                heappush(resting, (rested.get(domain, 0), queue[0][0], domain))
+            found = None if ready else _passing(coming, held, resting, rested, here)
+            if found is None:
+                if not ready and not resting:
+                    break
+                _, domain = heappop(ready) if ready else heappop(resting)[1:]
+                found = held[domain].popleft()[1]
+            domain = found.domain
+            done.append(found)
+            if not found.unbounded:
+                rested[domain] = here + gap
+            if domain in held:
+                if held[domain]:
+                    heappush(resting, (rested.get(domain, 0), held[domain][0][0], domain))
+                else:
+                    del held[domain]
     return done
 
 
-def _canary(keyed: list[_Keyed], size: int) -> frozenset[int]:
-    """Ids of the first `size` mails of round 0, taking one of each domain before a second of any."""
-    if size <= 0:
-        return frozenset()
+def _passing(
+    coming: Iterator[tuple[int, Mail]],
+    held: dict[str, deque[tuple[int, Mail]]],
+    resting: list[tuple[int, int, str]],
+    rested: Mapping[str, int],
+    here: int,
+) -> Mail | None:
+    """The first of those to come that may go; those before it are held. None where there is none."""
+    for index, mail in coming:
+        domain = mail.domain
+        if domain in held:
+            held[domain].append((index, mail))
+        elif rested.get(domain, 0) > here:
+            held[domain] = deque([(index, mail)])
+            heappush(resting, (rested[domain], index, domain))
+        else:
+            return mail
+    return None
+
+
+def _canary(mails: list[Mail], size: int) -> list[Mail]:
+    """The first `size` mails, taking one of each domain before a second of any; in the order given."""
     turn: Counter[str] = Counter()
-    chosen: list[tuple[int, int, int]] = []
-    for position, (key, mail) in enumerate(keyed):
-        if key[0]:
-            break
-        chosen.append((turn[mail.domain], position, mail.id))
+    turns: list[tuple[int, int]] = []
+    for position, mail in enumerate(mails):
+        turns.append((turn[mail.domain], position))
         turn[mail.domain] += 1
-    chosen.sort()
-    return frozenset(id_ for _, _, id_ in chosen[:size])
+    return [mails[position] for position in sorted(position for _, position in nsmallest(size, turns))]

@@ -105,6 +105,14 @@ def validate(template: str, variables: Mapping[str, Any], *, rcpt: str = "", tit
             _fits(part.body, context)
 
 
+def placed(template: str) -> frozenset[str] | None:
+    """The variables of a template that only puts variables in places; None where it does more with one."""
+    mail = compile_mail(template)
+    texts = [mail.head, *(part.body for part in _leaves(mail.part) if part.body is not None)]
+    names = [text.names for text in texts]
+    return None if None in names else frozenset().union(*(found for found in names if found is not None))
+
+
 def _fits(text: Compiled, context: dict[str, Any]) -> None:
     """What renders the text raises, with little of its work where it only puts variables in places."""
     if text.names is not None and text.names <= context.keys():

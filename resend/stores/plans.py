@@ -17,6 +17,7 @@ from resend.errors import StoreError
 from resend.model import Identity
 from resend.stores import sql
 from resend.stores.home import Home, rename_durably
+from resend.stores.parquet import write_parquet
 
 
 class PlanRow(NamedTuple):
@@ -96,8 +97,7 @@ def write_plan(home: Home, plan_id: str, rows: Iterable[PlanRow]) -> int:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     con = sql.connect(memory_limit="512MiB", temp_dir=home.derived)
     try:
-        count = sql.create_table(con, "plan_rows", COLUMNS, rows)
-        con.execute(f"COPY plan_rows TO {sql.quote(temporary)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 8192)")
+        count = write_parquet(con, temporary, COLUMNS, rows)
         temporary.chmod(0o600)
         rename_durably(temporary, path)
     finally:

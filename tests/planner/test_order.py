@@ -5,13 +5,34 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resend.planner.order import Mail, Place, Shape, place
+from resend.planner import order
+from resend.planner.order import Mail, Shape
 
 SHAPES = {"office365": Shape(batch=50, canary=20), "docomo": Shape(batch=10, canary=0)}
+
+
+class Place(NamedTuple):
+    """Where one mail stands: its batch, its place there."""
+
+    mail: Mail
+    batch: int
+    seq: int
+    round: int
+    canary: bool
+
+
+def place(mails: Iterable[Mail], shapes: Mapping[str, Shape]) -> Iterator[Place]:
+    """`order.place`, mail by mail; shapes by provider."""
+    for cut in order.place(mails, {("direct", provider): shape for provider, shape in shapes.items()}):
+        assert cut.mails and {(each.egress, each.provider) for each in cut.mails} == {(cut.egress, cut.provider)}
+        for seq, each in enumerate(cut.mails):
+            yield Place(each, cut.number, seq, cut.round, cut.canary)
 
 
 def mail(id_: int, **changes: object) -> Mail:
@@ -71,8 +92,8 @@ def test_a_second_mail_to_a_mailbox_never_shares_a_round_with_the_first(rows: li
     places = list(place((mail(n, **row) for n, row in enumerate(rows)), SHAPES))
     seen = Counter((item.mail.provider, item.mail.rcpt_key, item.round) for item in places)
     assert all(count == 1 for count in seen.values())
-    order = [(item.mail.egress, item.mail.provider, item.batch, item.round) for item in places]
-    assert order == sorted(order)
+    stood = [(item.mail.egress, item.mail.provider, item.batch, item.round) for item in places]
+    assert stood == sorted(stood)
 
 
 def test_the_canary_spreads_over_domains() -> None:
@@ -87,9 +108,9 @@ def test_customers_take_turns_and_urgency_goes_first() -> None:
     many = [mail(n, customer="big", provider="docomo") for n in range(30)]
     few = [mail(100 + n, customer="small", provider="docomo", arrived_at=1000) for n in range(3)]
     urgent = [mail(200, customer="big", provider="docomo", urgency=9, arrived_at=5000)]
-    order = [item.mail.id for item in place(many + few + urgent, SHAPES)]
-    assert order[0] == 200
-    assert {100, 101, 102} <= set(order[:8])
+    sent = [item.mail.id for item in place(many + few + urgent, SHAPES)]
+    assert sent[0] == 200
+    assert {100, 101, 102} <= set(sent[:8])
 
 
 @given(MAILS)
@@ -164,8 +185,8 @@ def test_a_burst_to_one_company_is_spread_and_nothing_waits_for_nobody() -> None
     burst = [mail(n, domain="one.example.jp") for n in range(40)]
     others = [mail(100 + n, domain=f"d{n}.example.jp", arrived_at=1000 + n) for n in range(160)]
     shapes = {"office365": Shape(batch=500, canary=0, share=0.2)}
-    order = [item.mail.domain for item in place(burst + others, shapes)]
-    assert [n for n, domain in enumerate(order) if domain == "one.example.jp"] == list(range(0, 200, 5))
+    sent = [item.mail.domain for item in place(burst + others, shapes)]
+    assert [n for n, domain in enumerate(sent) if domain == "one.example.jp"] == list(range(0, 200, 5))
     alone = [item.mail.id for item in place(burst, shapes)]
     assert alone == list(range(40))
     home = [mail(n, domain="gmail.com", unbounded=True) for n in range(40)]
