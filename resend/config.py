@@ -27,6 +27,16 @@ from resend.sections import EgressConfig as EgressConfig
 from resend.sections import LimitsConfig as LimitsConfig
 from resend.sections import RelayConfig as RelayConfig
 
+_SINGLE = ("home", "tz")  # keys without a section
+_LIST = 'write it like ["192.0.2.1", "192.0.2.2"]'
+_PLAINER = (  # pydantic's words for people
+    ("Value error, ", ""),
+    ("Input should be a valid tuple", f"not a list; {_LIST}"),
+    ("Input should be a valid boolean, unable to interpret input", "neither true nor false"),
+    (", unable to parse string as an integer", ""),
+    (", unable to parse string as a number", ""),
+    ("Input should be ", "must be "),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>\d{1,5}))?|[0-9a-fA-F:.]+", re.ASCII)
 
@@ -167,7 +177,13 @@ class CatchupConfig(_Section):
     causes: tuple[str, ...] = ()
     age_from: Duration = timedelta(hours=1)
     age_to: Duration = timedelta(hours=48)
-    max: int = 1000
+    max: int = Field(default=1000, ge=0)
+
+    @model_validator(mode="after")
+    def _some_time(self) -> CatchupConfig:
+        if self.age_from >= self.age_to:
+            raise ValueError("age_from is not before age_to: no mail is ever of that age")
+        return self
 
 
 class Config(_Section):
@@ -222,9 +238,11 @@ def load(*, directory: Path, environ: Mapping[str, str] = os.environ, home_flag:
         if not name.startswith(PREFIX) or name in _plain_variables(values):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
-        if path == ["home"] or len(path) > 1:
-            _put(values, path, _from_environment(environ[name], path))
+        if len(path) > 1 or path[0] in _SINGLE:
+            _put(values, path, _from_environment(environ[name], path), name)
             origins[".".join(path)] = name
+        elif meant := _meant(path[0]):
+            raise ConfigError("a section and its key are parted by two underscores", where=name, next_step=meant)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
@@ -280,10 +298,22 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
+def _put(tree: dict[str, Any], path: list[str], value: object, name: str) -> None:
     for key in path[:-1]:
-        tree = tree.setdefault(key, {})
+        inner = tree.setdefault(key, {}) if key else None
+        if not isinstance(inner, dict):
+            raise ConfigError(f"there is no key {'.'.join(path)!r}", where=name, next_step="see 'resend config show'")
+        tree = inner
     tree[path[-1]] = value
+
+
+def _meant(text: str) -> str:
+    """The variable of which this is a slip with one underscore; "" for a variable that is none of ours."""
+    for section, info in Config.model_fields.items():
+        keys = getattr(info.annotation, "model_fields", {})
+        if text in {f"{section}_{key}" for key in keys}:
+            return f"write {PREFIX}{section.upper()}__{text.removeprefix(section + '_').upper()}"
+    return ""
 
 
 def _from_environment(text: str, path: list[str]) -> object:
@@ -292,7 +322,8 @@ def _from_environment(text: str, path: list[str]) -> object:
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            raise ConfigError(f"not a TOML list: {text}", where=PREFIX + "__".join(path).upper()) from None
+            where = PREFIX + "__".join(path).upper()
+            raise ConfigError(f"not a TOML list: {text}", where=where, next_step=_LIST) from None
     return text
 
 
@@ -305,8 +336,10 @@ def _readable(error: ValidationError, origins: Mapping[str, str]) -> ConfigError
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         return ConfigError(f"unknown key {key!r}", where=where, next_step=hint)
-    message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{key}: {message}", where=where, next_step="see 'resend config show'")
+    message = first["msg"]
+    for theirs, ours in _PLAINER:
+        message = message.replace(theirs, ours)
+    return ConfigError(f"{key}: {message}", where=where, next_step="mend the value; docs/config.md has every key")
 
 
 _NAMED: dict[str, type[BaseModel]] = {"tables": QueryConfig, "egress": EgressConfig, "limits": LimitsConfig}

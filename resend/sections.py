@@ -24,6 +24,18 @@ def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
 
 
+def _check_host(host: str, tls: str) -> None:
+    """Raise ValueError for a host that is none, and for mail that would leave this machine without TLS."""
+    try:
+        inside = ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        inside = host in ("", "localhost")
+        if ":" in host:
+            raise ValueError(f"the host holds a port: {host!r}; `port` is a key of its own") from None
+    if tls == "none" and not inside:
+        raise ValueError(f'tls = "none" is for this machine only, not for {host!r}')
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
 Rate = Annotated[float, BeforeValidator(_rate), PlainSerializer(format_rate)]  # mails per second
 
@@ -39,6 +51,11 @@ class RelayConfig(_Section):
     user: str = ""
     password_env: str = PREFIX + "RELAY_PASSWORD"
     log: str = ""
+
+    @model_validator(mode="after")
+    def _safe(self) -> RelayConfig:
+        _check_host(self.host, self.tls)
+        return self
 
 
 class LimitsConfig(_Section):
@@ -73,6 +90,7 @@ class EgressConfig(_Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> EgressConfig:
+        _check_host(self.host, self.tls)
         if bool(self.host) == bool(self.source):
             raise ValueError("give host (a relay) or source (a local address to send from), one of them")
         for address in filter(None, (self.source, self.public)):

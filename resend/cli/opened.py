@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from resend.cli.screen import Screen
-from resend.errors import StoreError, UsageError
+from resend.errors import ConfigError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -37,6 +37,7 @@ def loaded(screen: Screen) -> Loaded:
     from resend.config import load
     from resend.policy.dressing import Dressing
     from resend.policy.hours import Hours
+    from resend.policy.providers import ProviderTable
     from resend.policy.routes import routes
 
     found = load(directory=Path.cwd(), home_flag=screen.options.home)
@@ -44,7 +45,23 @@ def loaded(screen: Screen) -> Loaded:
     Hours.load(found.config)  # a window that cannot be read is said by every command, not first in the night
     if found.config.egress:
         routes(found.config)
+    if found.config.providers:
+        ProviderTable.load(found.config.providers)
+    _check_templates(found.config)
     return found
+
+
+def _check_templates(config: Config) -> None:
+    """Raise ConfigError for a pattern of [link] that cannot be read: it would link nothing, and say so late."""
+    from resend.policy.linktemplate import LinkTemplate
+
+    for key, text in (("message_id", config.link.message_id), ("verp", config.link.verp)):
+        try:
+            if text:
+                LinkTemplate.parse(text)
+        except ValueError as error:
+            like = "release.{release}.{recipient}@mail.example.jp"
+            raise ConfigError(str(error), where=f"link.{key}", next_step=f"write it like {like}") from None
 
 
 def workplace(screen: Screen) -> tuple[Config, Home]:

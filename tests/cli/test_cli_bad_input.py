@@ -394,3 +394,59 @@ def test_a_lone_at_sign_in_a_reason_is_no_address():
     assert (
         screen.masked(said) == "no @ in the address: 'a'; '@' in the local part: 'b***@example.jp', <d***@example.jp>"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TZ", "Mars/Olympus", "not a time zone"),
+        ("HOME__X", "1", "home: must be"),
+        ("RUN__WAIT__X", "1", "run.wait"),
+        ("HOME__", "1", "home: must be"),
+        ("__X", "1", "no key"),
+        ("RUN_CONNECTIONS", "3", "BULK_RESEND_RUN__CONNECTIONS"),
+        ("RELAY_PASSWORD_ENV", "X", "BULK_RESEND_RELAY__PASSWORD_ENV"),
+        ("COLLECT__OWN_RELAYS", "10.0.0.1", "not a list"),
+        ("COLLECT__OWN_RELAYS", "[1", "not a TOML list"),
+        ("DNS__ENABLED", "maybe", "neither true nor false"),
+        ("RUN__IN_DOUBT", "perhaps", "must be 'hold' or 'resend'"),
+        ("CATCHUP__MAX", "-5", "greater than or equal to 0"),
+        ("CATCHUP__AGE_FROM", "50h", "not before age_to"),
+        ("PROVIDERS__OFFICE365__PARK", '["x"]', "not a park rule"),
+        ("LINK__MESSAGE_ID", "{foo}", "{release}"),
+        ("LINK__VERP", "a{release", "brace"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_named(cli, monkeypatch, name, value, says):
+    monkeypatch.setenv(f"BULK_RESEND_{name}", value)
+    for argv in (["config", "show"], ["explain", "451 busy"]):
+        result = cli(*argv)
+        assert result.exit == 2
+        assert says in result.one_error()
+    row = cli("config", "show", "--json").rows[-1]
+    assert row["where"] and row["next"]
+
+
+def test_keys_without_a_section_and_variables_of_others(cli, monkeypatch):
+    monkeypatch.setenv("BULK_RESEND_TZ", "Asia/Tokyo")
+    monkeypatch.setenv("BULK_RESEND_MY_OWN_THING", "x")
+    rows = {row["key"]: row for row in cli("config", "show", "--json").of("setting")}
+    assert (rows["tz"]["value"], rows["tz"]["origin"]) == ("Asia/Tokyo", "BULK_RESEND_TZ")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('[relay]\nhost = "mail.example.jp"\ntls = "none"\n', "for this machine only"),
+        ('[relay]\nhost = "192.0.2.1"\ntls = "none"\n', "for this machine only"),
+        ('[egress.a]\nhost = "mail.example.jp"\ntls = "none"\n', "for this machine only"),
+        ('[relay]\nhost = "mail.example.jp:25"\n', "holds a port"),
+    ],
+)
+def test_mail_never_leaves_the_machine_to_a_relay_without_tls(cli, place, table, says):
+    (place / "resend.toml").write_text(table)
+    result = cli("config", "show")
+    assert result.exit == 2 and says in result.one_error()
+    for host in ("127.0.0.1", "127.0.1.9", "::1", "localhost"):
+        (place / "resend.toml").write_text(f'[relay]\nhost = "{host}"\ntls = "none"\n')
+        assert cli("config", "show").exit == 0
