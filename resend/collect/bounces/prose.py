@@ -27,6 +27,7 @@ LINES_MAX = 4_000
 LINE_MAX = 2_000  # characters
 RECORDS_MAX = 2_000
 RECORD_LINES_MAX = 60
+_REASON_LINES = 5
 AROUND_MAX = 32 << 10  # characters of what is said about several addresses together
 
 # Of lines without white space at both ends: two runs of white space that may each be long cost the product of both.
@@ -285,9 +286,24 @@ def _from_around(lines: list[str], heads: list[int], records: list[Record]) -> N
         elif coded:
             record.text = after
         elif not record.text:
-            record.text = explained or (before if FAILS.search(before) else f"{before}\n{after}")
+            record.text = (
+                explained or f"{before}\n{_next_paragraph(lines, last + 1) if FAILS.search(before) else after}"
+            )
         if len(records) <= 20 and not record.text.strip():  # the reason stands before the address, on its line
             record.text = "\n".join([line for line in lines[first : last + 1] if record.address in line][:3])
+
+
+def _next_paragraph(lines: list[str], at: int) -> str:
+    """A short paragraph after the addresses that are alone, which may be the reason; a line of dashes parts it off."""
+    while at < len(lines) and not lines[at].strip():
+        at += 1
+    said: list[str] = []
+    while at < len(lines) and lines[at].strip() and len(said) < _REASON_LINES:
+        if _is_rule(lines[at]) or CLOSES.search(lines[at]) or IDLE.search(lines[at].strip()):
+            return ""
+        said.append(lines[at])
+        at += 1
+    return "" if at < len(lines) and lines[at].strip() else "\n".join(said)
 
 
 def _reason_before(lines: list[str], heads: list[int]) -> str:
@@ -356,6 +372,8 @@ def _merged(records: list[Record]) -> list[Record]:
         if not address:
             continue
         have = by_key.setdefault(address.lower(), record)
-        if have is not record and not _CODE.search(have.text) and _CODE.search(record.text):
+        if have is record or _CODE.search(have.text):
+            continue
+        if _CODE.search(record.text) or (record.text.strip() and have.text.rstrip().endswith(":")):
             have.text = record.text
     return list(by_key.values())

@@ -327,7 +327,8 @@ def _by_system(fields: Fields) -> bool:
 def _automatic(fields: Fields) -> str:
     """Why a mail is an automatic reply (RFC 3834); "" where it is none."""
     subject = field_text(fields.first("subject"))
-    if DAEMONS.search(field_text(fields.first("from"))) and not AUTO_REPLY_SUBJECT.search(subject):
+    sender = field_text(fields.first("from"))
+    if (DAEMONS.search(sender) or "postmaster@" in sender.lower()) and not AUTO_REPLY_SUBJECT.search(subject):
         return ""
     if fields.first("x-failed-recipients"):
         return ""

@@ -42,7 +42,9 @@ _ENHANCED_AT_START = re.compile(
     r"(?:^\s{0,40}(?:<<<\s{0,10}|-- |#)?|\berror message:? )([245]\.\d{1,3}\.\d{1,3})(?=[\s:])", re.IGNORECASE
 )
 _CODE_AFTER = re.compile(r"[\[(](?:smtp )?error(?: code)?[ :#]{1,3}([45][0-5]\d)[\])]", re.IGNORECASE)
-_HASHED = re.compile(r"(?:#|\bstatus(?: code)?: ?)([45]\.\d{1,3}\.\d{1,3})\b", re.IGNORECASE)
+_HASHED = re.compile(
+    r"(?:#|\bstatus(?: code)?: ?|\b(?:error|errore|erreur|fehler):? )([45]\.\d{1,3}\.\d{1,3})\b", re.IGNORECASE
+)
 _EXPIRED = re.compile(r"\b[45]\.4\.7\b|\bexpired\b|\bunable to deliver in\b|giving up", re.IGNORECASE)
 _INNER = re.compile(r"<([45][0-5]\d [45]\.\d{1,3}\.\d{1,3} [^<>]{1,500})>")
 _ASKED = re.compile(
