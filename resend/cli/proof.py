@@ -96,13 +96,17 @@ def _settled(screen: Screen, found: Reconciled) -> None:
 
 @app.command()
 def check(ctx: typer.Context) -> Done:
-    """Prove the invariants of the ledger, one line each. Exits with 1 when one does not hold."""
+    """Prove the invariants of the ledger and of the files beside it, one line each.
+
+    Exits with 1 when one does not hold.
+    """
+    from resend.stores.filechecks import check_files
     from resend.stores.invariants import check as prove
 
     screen = screen_of(ctx)
     config, home = existing(screen)
     with ledger_of(config, home) as ledger, ledger.snapshot() as conn:
-        found = prove(conn)
+        found = [*prove(conn), *check_files(conn, home)]
     for result in found:
         screen.row("check", invariant=result.invariant, ok=result.ok, detail=result.detail)
         screen.line(f"{'ok' if result.ok else 'FAIL':4}  {result.invariant}")

@@ -7,26 +7,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, literal, not_, or_, select, union_all
 
-from resend.model import REGENERABLE_STATES, Fate, PlanState, State, TryOutcome, delivery_key
+from resend.clock import from_text
+from resend.model import (
+    REGENERABLE_STATES,
+    Fate,
+    PlanState,
+    State,
+    TryOutcome,
+    VetoKind,
+    VetoReason,
+    delivery_key,
+)
+from resend.stores import vetoes
 from resend.stores.engine import is_sqlite
 from resend.stores.history import maybe_taken
 from resend.stores.lifecycle import CLOSABLE
 from resend.stores.rows import CheckResult
-from resend.stores.tables import audit, batch, delivery, incident, plan, try_
+from resend.stores.tables import audit, batch, delivery, incident, plan, try_, veto
 from resend.stores.transitions import GIVE_UP_TRIES
 
 _COUNTED = (TryOutcome.ACCEPTED, TryOutcome.DEFERRED, TryOutcome.REJECTED, TryOutcome.IN_DOUBT)
 _CHUNK = 10_000
+_COMMITTING = timedelta(minutes=1)  # from the time that a veto bears to its commit, and between clocks of hosts
 Faults = Select[Any]
 
 
 def check(conn: Connection) -> list[CheckResult]:
     """Every invariant, in a fixed order. Give it `Ledger.snapshot()`, or a run's changes look like faults."""
-    results = [_database(conn), _keys(conn), _incidents(conn)]
+    results = [_database(conn), _keys(conn), _incidents(conn), _vetoed(conn)]
     for name, query in _invariants():
         found = [str(row[0]) for row in conn.execute(query.limit(1000)).all()]
         results.append(CheckResult(invariant=name, ok=not found, detail=_detail(found)))
@@ -51,7 +64,7 @@ def _beside_tries(which: ColumnElement[bool], wrong: Callable[[ColumnElement[int
 
 def _invariants() -> Iterator[tuple[str, Faults]]:
     """Name and the query of what breaks it: ids of plans, batches, tries, or keys of mails."""
-    d, t, b, p = delivery.c, try_.c, batch.c, plan.c
+    d, t, b, p, v = delivery.c, try_.c, batch.c, plan.c, veto.c
     yield (
         "states, fates and outcomes are known",
         select(
@@ -60,7 +73,18 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
                 select(t.id).where(t.outcome.not_in(list(TryOutcome))),
                 select(p.id).where(p.state.not_in(list(PlanState))),
                 select(b.id).where(b.state.not_in(["open", "leased", "done"])),
+                select(v.subject).where(or_(v.kind.not_in(list(VetoKind)), v.reason.not_in(list(VetoReason)))),
             ).subquery()
+        ),
+    )
+    yield (
+        "a plan's times fit its state",
+        select(p.id).where(
+            or_(
+                and_(p.state == PlanState.READY, p.started_at.is_not(None)),
+                and_(p.state.in_((PlanState.STARTED, PlanState.FINISHED)), p.started_at.is_(None)),
+                and_(p.state.in_((PlanState.FINISHED, PlanState.CLOSED)), p.finished_at.is_(None)),
+            )
         ),
     )
     mails = select(func.count()).where(d.plan_id == p.id).scalar_subquery()
@@ -88,6 +112,24 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
         "the batches of a started plan add up to its total",
         select(p.id).where(p.started_at.is_not(None), sizes != p.total),
     )
+    yield "every batch has its plan", select(b.id).where(~exists().where(p.id == b.plan_id))
+    yield (
+        "a mail that waits is in a batch that will be sent",
+        select(d.key).where(
+            d.state == State.PLANNED,
+            exists().where(p.id == d.plan_id, p.state == PlanState.STARTED),
+            exists().where(b.id == d.batch_id, b.state == "done"),
+        ),
+    )
+    yield (
+        "epochs only rise: no try is ahead of its mail, no mail of its batch",
+        select(
+            union_all(
+                select(d.key).where(exists().where(b.id == d.batch_id, b.epoch < d.epoch)),
+                select(d.key).where(exists().where(t.id == d.try_id, t.delivery_key == d.key, t.epoch > d.epoch)),
+            ).subquery()
+        ),
+    )
     yield (
         "a leased mail is in a leased batch of its epoch",
         select(d.key).where(
@@ -112,8 +154,15 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
         "an accepted mail has its accepted try",
         select(d.key).where(
             d.state == State.ACCEPTED,
-            ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED),
+            or_(
+                d.accepted_at.is_(None),
+                ~exists().where(t.id == d.try_id, t.delivery_key == d.key, t.outcome == TryOutcome.ACCEPTED),
+            ),
         ),
+    )
+    yield (
+        "an accepted try has an answer that accepts, or evidence",
+        select(t.id).where(t.outcome == TryOutcome.ACCEPTED, t.code != 0, or_(t.code < 200, t.code > 299)),
     )
     yield (
         "no mail was accepted twice without a counted release",
@@ -162,6 +211,15 @@ def _invariants() -> Iterator[tuple[str, Faults]]:
     yield (
         "nothing of a finished plan waits to be sent",
         select(d.key).where(d.plan_id.in_(finished), d.state.in_(unsent)),
+    )
+    lower, next_lower = delivery.alias("lower"), delivery.alias("next_lower")
+    same = [(name.c.release == d.release, name.c.rcpt_key == d.rcpt_key) for name in (lower, next_lower)]
+    yield (
+        "generations of a mail have no gap",
+        select(d.key).where(
+            exists().where(*same[0], lower.c.generation < d.generation),
+            ~exists().where(*same[1], next_lower.c.generation == d.generation - 1),
+        ),
     )
     before = delivery.alias("before")
     yield (
@@ -214,6 +272,19 @@ def _incidents(conn: Connection) -> CheckResult:
         if sum(buckets.values()) != counts.get("affected", 0):
             wrong.append(f"{row.id} ({sum(buckets.values())} in buckets, {counts.get('affected')} affected)")
     return CheckResult(invariant="an incident's buckets add up", ok=not wrong, detail=_detail(wrong))
+
+
+def _vetoed(conn: Connection) -> CheckResult:
+    """No mail was armed while a veto on it stood. A hold that waited for the database may be older than its effect."""
+    stood = vetoes.matching().with_only_columns(func.min(veto.c.at)).scalar_subquery()
+    query = (
+        select(delivery.c.key, try_.c.armed_at, stood.label("stood"))
+        .join(try_, try_.c.delivery_key == delivery.c.key)
+        .where(try_.c.armed_at > stood)
+        .order_by(delivery.c.key)
+    )
+    wrong = [row.key for row in conn.execute(query) if from_text(row.armed_at) - from_text(row.stood) > _COMMITTING]
+    return CheckResult(invariant="nothing was sent against a veto", ok=not wrong, detail=_detail(wrong))
 
 
 def _counts(conn: Connection) -> Iterator[CheckResult]:

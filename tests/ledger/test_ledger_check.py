@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
+from resend.clock import to_text
 from resend.model import State
 from resend.stores.invariants import check
 from resend.stores.ledger import Ledger
-from resend.stores.tables import batch, delivery, incident, plan, try_
-from tests.ledger.world import World, arm, end, faults, send_all
+from resend.stores.tables import batch, delivery, incident, plan, try_, veto
+from tests.ledger.world import NOW, World, arm, end, faults, send_all
 
 KEY = World.rows(World(None, count=5))[0].key  # type: ignore[arg-type]
+FOLDED = World.rows(World(None, count=5))[0].rcpt_key  # type: ignore[arg-type]
 
 
 def _raw(**values: object) -> Callable[[Connection], object]:
@@ -34,12 +37,18 @@ def _second_try(conn: Connection) -> None:
     conn.execute(update(delivery).where(delivery.c.key == KEY).values(tries=2))
 
 
-def _again(conn: Connection) -> None:
-    """The same recipient once more as generation 1, though generation 0 was accepted."""
+def _veto(**values: str) -> Callable[[Connection], object]:
+    """A veto that stood an hour before anything was sent."""
+    row = {"scope": "", "evidence": "", "source": "catalog", "at": to_text(NOW - timedelta(hours=1)), **values}
+    return lambda conn: conn.execute(insert(veto).values(**row))
+
+
+def _again(conn: Connection, generation: int = 1) -> None:
+    """The same recipient once more as a later generation, though generation 0 was accepted."""
     from resend.model import delivery_key
 
     first = dict(conn.execute(delivery.select().where(delivery.c.key == KEY)).mappings().one())
-    first |= {"key": delivery_key(first["release"], first["rcpt_key"], 1), "generation": 1}
+    first |= {"key": delivery_key(first["release"], first["rcpt_key"], generation), "generation": generation}
     first |= {"state": State.PLANNED, "fate": "", "tries": 0, "try_id": ""}
     conn.execute(insert(delivery).values(**first))
     conn.execute(update(plan).values(total=plan.c.total + 1))
@@ -73,6 +82,23 @@ PLANTED: list[tuple[str, Callable[[Connection], object]]] = [
     ("nothing of a finished plan waits to be sent", _plan(state="finished")),
     ("a mail is planned again only after a final failure, or with a reason", _again),
     ("a mail's key is made of what it is", _raw(release="r9")),
+    ("states, fates and outcomes are known", _veto(kind="moon", subject="r1", reason="held")),
+    ("a plan's times fit its state", _plan(state="finished", finished_at=None)),
+    ("a plan's times fit its state", _plan(started_at=None)),
+    (
+        "a mail that waits is in a batch that will be sent",
+        lambda conn: (
+            conn.execute(update(delivery).where(delivery.c.state == "leased").values(state="planned"))
+            and conn.execute(update(batch).values(state="done"))
+        ),
+    ),
+    ("epochs only rise: no try is ahead of its mail, no mail of its batch", _try(epoch=7)),
+    ("epochs only rise: no try is ahead of its mail, no mail of its batch", _raw(epoch=7)),
+    ("an accepted mail has its accepted try", _raw(accepted_at=None)),
+    ("an accepted try has an answer that accepts, or evidence", _try(code=550)),
+    ("generations of a mail have no gap", lambda conn: _again(conn, 2)),
+    ("nothing was sent against a veto", _veto(kind="release", subject="r1", reason="withdrawn")),
+    ("nothing was sent against a veto", _veto(kind="address", subject=FOLDED, reason="suppressed", scope="release:r1")),
     (
         "an incident's buckets add up",
         lambda conn: conn.execute(update(incident).values(counts='{"affected": 5, "buckets": {"resend": 4}}')),
@@ -120,6 +146,9 @@ def test_a_try_without_its_mail_is_found_on_sqlite(ledger: Ledger) -> None:
         con.execute("DELETE FROM delivery WHERE key = ?", (KEY,))
     found = {result.invariant for result in faults(ledger)}
     assert {"every try has its mail", "the database is sound"} <= found
+    with sqlite3.connect(ledger.path) as con:
+        con.execute("DELETE FROM plan")
+    assert "every batch has its plan" in {result.invariant for result in faults(ledger)}
 
 
 def test_every_invariant_is_reported_also_when_it_holds(ledger: Ledger) -> None:
@@ -128,7 +157,11 @@ def test_every_invariant_is_reported_also_when_it_holds(ledger: Ledger) -> None:
     assert all(result.ok for result in results)
     names = [result.invariant for result in results]
     assert len(names) == len(set(names)) > 20
-    planted = {name for name, _ in PLANTED} | {"every arm of a mail has the same bytes", "every try has its mail"}
+    planted = {name for name, _ in PLANTED} | {
+        "every arm of a mail has the same bytes",
+        "every try has its mail",
+        "every batch has its plan",
+    }
     told = {name for name in names if name.endswith((" are counted", " are listed"))} - planted
     assert len(told) == 6, "not faults, but to be seen"
     assert set(names) - planted - told == {"the database is sound"}, "each has a planted fault"
