@@ -18,11 +18,14 @@ from pathlib import Path
 
 import duckdb
 
-from resend.collect.formats import Input, envelopes, formats
+from resend.collect.formats import Format, Input, envelopes, formats
+from resend.model import EventKind
 from resend.stores import sql
 from resend.stores.evidence import WITHOUT_NULL
 from resend.stores.home import private_opener
 
+USUAL_BYTES = 256 << 10  # of a block; fewer lines are read by the full query alone, as two cost more to plan
+ALL = 255  # class of a line for which the full query needs the whole block
 LINE_MAX = 1 << 20  # bytes; what is longer is no log line (Postfix ends them at 2,000) and is kept cut
 _MEMORY = "768MiB"
 _CONTROLS = bytes.maketrans(b"\x00\x01\x02\r", b"????")
@@ -76,22 +79,32 @@ class Parsed:
 def _connection() -> duckdb.DuckDBPyConnection:
     con = sql.connect(memory_limit=_MEMORY, threads=1)
     con.execute(f"SET disabled_optimizers = '{_KEEP_ORDER}'")
+    # A part's words are text all the same, but of an enum the writer need not look each one up.
+    con.execute(f"CREATE TYPE event_kind AS ENUM ({', '.join(sql.quote(kind) for kind in EventKind)})")
     return con
 
 
 @cache
 def _set_up() -> None:
     """The macros and views that formats share, once: they find `lines` and `params` by name when they are read."""
+    _connection().execute("CREATE TEMP TABLE IF NOT EXISTS lines (line UINTEGER, text VARCHAR)")
+    _as_read()
     for name in sql.names("collect/setup"):
         _connection().execute(sql.load(name))
 
 
 @cache
-def _events_of(format_: str) -> str:
-    """A view of a format: it finds `lines` and `params` by name, and its query is not parsed anew for each block."""
-    name = f"{format_}_event"
-    _connection().execute(f"CREATE OR REPLACE TEMP VIEW {name} AS ({sql.load(formats()[format_].query)})")
-    return f"FROM {name}"
+def _view(query: str) -> str:
+    """A view of a query of sql/: it finds its tables by name, and is not parsed anew for each block."""
+    name = query.replace("/", "_")
+    _connection().execute(f"CREATE OR REPLACE TEMP VIEW {name} AS ({sql.load(query)})")
+    return name
+
+
+@cache
+def _usual_ones() -> frozenset[str]:
+    """Formats whose lines of the usual shape have a query of their own, in sql/collect/usual."""
+    return frozenset(name.rpartition("/")[2] for name in sql.names("collect/usual"))
 
 
 @cache
@@ -102,6 +115,18 @@ def _scratch() -> tuple[int, str]:
         return descriptor, f"/proc/self/fd/{descriptor}"
     descriptor, name = tempfile.mkstemp(suffix=".log")
     return descriptor, name
+
+
+@cache
+def _as_read() -> None:
+    """A view of the lines in the scratch file."""
+    _, name = _scratch()
+    _connection().execute(
+        "CREATE OR REPLACE TEMP VIEW as_read AS SELECT row_number() OVER ()::UINTEGER AS line, text FROM read_csv("
+        f"{sql.quote(name)}, header = false, auto_detect = false, delim = chr(1), quote = '', escape = '',"
+        " comment = '', columns = {'text': 'VARCHAR'}, nullstr = chr(2), parallel = false, new_line = '\\n',"
+        " strict_mode = false, max_line_size = 16777216)"
+    )
 
 
 def clean(data: bytes) -> bytes:
@@ -146,18 +171,13 @@ def load(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
 
 def _read(con: duckdb.DuckDBPyConnection, data: bytes) -> tuple[int, int]:
     """Hand the bytes to DuckDB; lines, and bytes without their newlines, that it found."""
-    descriptor, name = _scratch()
+    descriptor, _ = _scratch()
     view = memoryview(data)
     at = 0
     while at < len(data):
         at += os.pwrite(descriptor, view[at:], at)
     os.ftruncate(descriptor, len(data))
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE lines AS SELECT row_number() OVER ()::UINTEGER AS line, text FROM read_csv("
-        f"{sql.quote(name)}, header = false, auto_detect = false, delim = chr(1), quote = '', escape = '',"
-        " comment = '', columns = {'text': 'VARCHAR'}, nullstr = chr(2), parallel = false, new_line = '\\n',"
-        " strict_mode = false, max_line_size = 16777216)"
-    )
+    con.execute("CREATE OR REPLACE TEMP TABLE lines AS FROM as_read")
     row = con.execute("SELECT count(*), coalesce(sum(strlen(text)), 0) FROM lines").fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
@@ -170,7 +190,6 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
         from resend.collect import mails  # a helper that reads logs starts without it
 
         data = mails.as_lines(data)
-    lines = load(con, data)
     con.execute(f"SET TimeZone = {sql.quote(how.zone)}")
     day = how.last_day
     values = {
@@ -182,9 +201,35 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
     }
     sql.set_params(con, values)
     _set_up()
+    lines = load(con, data)
     if how.envelope:
         con.execute(f"CREATE OR REPLACE TEMP TABLE lines AS ({sql.load(envelopes()[how.envelope].query)})")
-    return lines, _events_of(how.format)
+    elif how.format in _usual_ones() and len(data) >= USUAL_BYTES:
+        return lines, _by_shape(con, kind)
+    return lines, f"FROM {_view(kind.query)}"
+
+
+def _by_shape(con: duckdb.DuckDBPyConnection, kind: Format) -> str:
+    """The query of the events of a format whose lines of the usual shape have a query of their own; the others take its full one.
+
+    The query of shapes (sql/collect/shape) gives each line a class: 0 the full query's, ALL that of a line that says
+    something of others, so that the full query needs all.
+    """
+    con.execute(f"CREATE OR REPLACE TEMP TABLE shaped AS FROM {_view(f'collect/shape/{kind.name}')}")
+    row = con.execute("SELECT count(*) FILTER (class = 0), max(class) FROM shaped").fetchone()
+    odd, highest = row or (0, 0)
+    if kind.input is Input.SYSLOG and highest not in (None, ALL):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE moment AS FROM {_view('collect/moments')}")
+        if con.execute("SELECT count(*) FROM moment WHERE at_us IS NULL").fetchone() != (0,):
+            highest = ALL  # what has no time is rejected, whatever it says
+    full = f"FROM {_view(kind.query)}"
+    if highest == ALL:
+        return full
+    usual = f"FROM {_view(f'collect/usual/{kind.name}')}"
+    if odd == 0:
+        return usual
+    con.execute("CREATE OR REPLACE TEMP TABLE lines AS SELECT line, text FROM shaped WHERE class = 0")
+    return f"{usual} UNION ALL {full}"
 
 
 def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
@@ -192,13 +237,20 @@ def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
     con = _connection()
     lines, query = _prepare(con, data, how)
     with open(out, "wb", opener=private_opener) as handle:
-        con.execute(f"COPY ({query}) TO {sql.quote(out)} ({_PARQUET})")
+        con.execute(
+            f"COPY (SELECT * REPLACE (kind::event_kind AS kind) FROM ({query})) TO {sql.quote(out)} ({_PARQUET})"
+        )
         os.fsync(handle.fileno())
     row = con.execute(sql.load("collect/accounting"), [str(out)]).fetchone()
     assert row is not None
     parsed, rejected, lost, first_at, last_at, hosts = row
     losses = con.execute(sql.load("collect/losses"), [str(out)]).fetchall() if lost else []
     return Parsed(lines, parsed, rejected, first_at, last_at, tuple(hosts), tuple(losses))
+
+
+def query_of(data: bytes, how: Reading) -> str:
+    """The query that gives the events of a block, by the names of its views."""
+    return _prepare(_connection(), data, how)[1]
 
 
 def parse_lines(data: bytes, how: Reading) -> list[dict[str, object]]:

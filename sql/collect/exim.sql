@@ -243,19 +243,9 @@ hosted AS (
       WHEN via_ > 0 THEN substring(text, via_, told - via_ + 1)
       WHEN class = 2 THEN NULL
       WHEN class = 3 AND regexp_matches(rest, '^-?[0-9]+\)(?:: [A-Z][A-Za-z ]+)? H=') THEN substring(rest, position(' H=' IN rest) + 3)
-      WHEN contains(rest, ' [') THEN regexp_extract(
-        rest, '(?:[Rr]emote host|host|connected to|[Cc]onnect(?:ion)? to|^-?[0-9]+\):) ([^ \[\]]+ \[[0-9A-Fa-f.:]+\](?::[0-9]+)?)', 1
-      )
+      ELSE exim_host(rest)
     END AS via,
-    CASE
-      WHEN class = 2 THEN NULL
-      WHEN contains(rest, ' DT=') OR contains(rest, ' H=') THEN  -- what other selectors put before and behind the reason
-        regexp_replace(
-          regexp_replace(replace(told_why, '\n', ' '), '^([A-Z][A-Za-z ]+) H=[^ ]+ \[[^\]]+\](?::[0-9]+)?(?: I=[^ ]+)?(?: DT=[0-9a-z.]+)?(: |$)', '\1\2'),
-          '(?: (?:DT|QT)=[0-9a-z.]+)+$', ''
-        )
-      ELSE replace(told_why, '\n', ' ')
-    END AS reason
+    CASE WHEN class > 2 THEN exim_reason(rest, told_why) END AS reason
   FROM (
     SELECT
       *,
@@ -291,19 +281,16 @@ tried AS (
       WHEN unread THEN NULL
       WHEN class = 2 THEN 'sent'
       WHEN class = 3 THEN 'deferred'
-      WHEN suffix(reason, 'retry timeout exceeded') OR contains(reason, 'failing for a long time')
-        OR contains(reason, 'message timed out') OR contains(reason, 'delivery cancelled by administrator') THEN 'expired'
-      ELSE 'bounced'
+      ELSE exim_failed(reason)
     END AS status,
     CASE
       WHEN unread THEN NULL
       WHEN class = 2 THEN reply_code(opening)
-      ELSE TRY_CAST(nullif(regexp_extract(reason, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER)
+      ELSE exim_code(reason)
     END AS code,
     CASE
       WHEN unread THEN NULL
-      WHEN class > 2
-        THEN nullif(regexp_extract(reason, '(?:^|: )[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1), '')
+      WHEN class > 2 THEN exim_enhanced(reason)
       WHEN substring(text, told + 9, 6) LIKE '_._._ ' THEN substring(text, told + 9, 5)
     END AS enhanced,
     CASE WHEN NOT unread THEN units_us(took) END AS delay,

@@ -1,0 +1,34 @@
+-- Purpose: macros for what Exim says of a delivery that failed, shared by sql/collect/exim.sql and sql/collect/usual/exim.sql.
+--   exim_host(rest): `host [ip]:port` that the words of a failure name. exim_reason(rest, why): the reason without what other
+--   log selectors put before and behind it; rest is what it is cut from. exim_failed(reason): expired or bounced.
+--   exim_code(reason), exim_enhanced(reason): the codes of the receiver's reply, NULL where there is none.
+-- Each use of an argument is planned anew: arguments are columns.
+-- Parameters: none.
+-- Columns: none.
+CREATE OR REPLACE TEMP MACRO exim_host(rest) AS
+  CASE WHEN contains(rest, ' [') THEN regexp_extract(
+    rest, '(?:[Rr]emote host|host|connected to|[Cc]onnect(?:ion)? to|^-?[0-9]+\):) ([^ \[\]]+ \[[0-9A-Fa-f.:]+\](?::[0-9]+)?)', 1
+  ) END;
+
+CREATE OR REPLACE TEMP MACRO exim_reason(rest, why) AS
+  CASE
+    WHEN contains(rest, ' DT=') OR contains(rest, ' H=') THEN
+      regexp_replace(
+        regexp_replace(replace(why, '\n', ' '), '^([A-Z][A-Za-z ]+) H=[^ ]+ \[[^\]]+\](?::[0-9]+)?(?: I=[^ ]+)?(?: DT=[0-9a-z.]+)?(: |$)', '\1\2'),
+        '(?: (?:DT|QT)=[0-9a-z.]+)+$', ''
+      )
+    ELSE replace(why, '\n', ' ')
+  END;
+
+CREATE OR REPLACE TEMP MACRO exim_failed(reason) AS
+  CASE
+    WHEN suffix(reason, 'retry timeout exceeded') OR contains(reason, 'failing for a long time')
+      OR contains(reason, 'message timed out') OR contains(reason, 'delivery cancelled by administrator') THEN 'expired'
+    ELSE 'bounced'
+  END;
+
+CREATE OR REPLACE TEMP MACRO exim_code(reason) AS
+  TRY_CAST(nullif(regexp_extract(reason, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER);
+
+CREATE OR REPLACE TEMP MACRO exim_enhanced(reason) AS
+  nullif(regexp_extract(reason, '(?:^|: )[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1), '');
