@@ -210,10 +210,10 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
 
 
 def _by_shape(con: duckdb.DuckDBPyConnection, kind: Format) -> str:
-    """The query of the events of a format whose lines of the usual shape have a query of their own; the others take its full one.
+    """The query of a format whose lines of the usual shape have one of their own; the others take the full one.
 
-    The query of shapes (sql/collect/shape) gives each line a class: 0 the full query's, ALL that of a line that says
-    something of others, so that the full query needs all.
+    The query of shapes (sql/collect/shape) gives each line a class: 0 is the full query's, ALL that of a line that says
+    something of others, so that the full query needs all of them.
     """
     con.execute(f"CREATE OR REPLACE TEMP TABLE shaped AS FROM {_view(f'collect/shape/{kind.name}')}")
     row = con.execute("SELECT count(*) FILTER (class = 0), max(class) FROM shaped").fetchone()
@@ -237,9 +237,8 @@ def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
     con = _connection()
     lines, query = _prepare(con, data, how)
     with open(out, "wb", opener=private_opener) as handle:
-        con.execute(
-            f"COPY (SELECT * REPLACE (kind::event_kind AS kind) FROM ({query})) TO {sql.quote(out)} ({_PARQUET})"
-        )
+        events = f"SELECT * REPLACE (kind::event_kind AS kind) FROM ({query})"
+        con.execute(f"COPY ({events}) TO {sql.quote(out)} ({_PARQUET})")
         os.fsync(handle.fileno())
     row = con.execute(sql.load("collect/accounting"), [str(out)]).fetchone()
     assert row is not None
