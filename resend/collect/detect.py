@@ -20,7 +20,8 @@ SAMPLE_BYTES = 1 << 20
 _LINES = 2_000
 _LINE_CHARS = 16_384  # of a line; a webhook's is long and tells what it is at its beginning or end
 _SYSLOG = re.compile(  # a time, perhaps a host, perhaps facility and level
-    r"(?:(?:<\d{1,3}>)?[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d+| \d{4})?(?: <[a-z0-9.]+>)?"
+    r"(?:(?:<\d{1,3}>)?(?:[A-Za-z\u00c0-\u04ff]{3,5}\.?| ?\d{1,2}月)"
+    r" {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d+| \d{4})?(?: <[a-z0-9.]+>)?"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*|\d{10}\.\d+)"
     r" (?:(?![\w.-]+/\w+\[)\S+ )?(?:[a-z0-7]+\.(?:info|notice|warn|err|warning) )?",
     re.ASCII,

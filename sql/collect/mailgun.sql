@@ -6,6 +6,7 @@
 -- Version: 1
 -- Input: json
 -- Detect: "event-data"\s*:\s*\{
+-- Detect: "event"\s*:.*"delivery-status"\s*:\s*\{|"delivery-status"\s*:\s*\{.*"event"\s*:
 -- Detect: "log-level"\s*:.*"event"\s*:|"event"\s*:.*"log-level"\s*:
 -- Detect: "event"\s*:.*"token"\s*:.*"signature"\s*:|"token"\s*:.*"signature"\s*:.*"event"\s*:|"event"\s*:.*"signature"\s*:.*"token"\s*:
 -- Detect: "event"\s*:.*"message-headers"\s*:|"message-headers"\s*:.*"event"\s*:|"X-Mailgun-Sid"

@@ -4,7 +4,7 @@
 --   that as well is kept as `rejected` with its reason. Positions count from the start of the line: in a block of plain
 --   ASCII, DuckDB then cuts without looking at each character.
 -- Format: postfix, the log of Postfix
--- Version: 4
+-- Version: 5
 -- Input: syslog
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:retry|local|virtual|pipe|master|postfix-script|anvil|tlsmgr|tlsproxy)(?:\[|:)
@@ -33,7 +33,7 @@ sorted AS MATERIALIZED (
     colon,
     gap,
     colon + gap + 3 AS body,
-    CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 9 ELSE class END AS class
+    CASE WHEN at_us IS NULL AND class NOT IN (8, 9) THEN 9 ELSE class END AS class
   FROM (
     SELECT
       *,
@@ -49,6 +49,7 @@ sorted AS MATERIALIZED (
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'uid=') AND contains(text, ' from=<') THEN 5
         WHEN word = 'info: header' OR word = 'warning: hea' THEN 6
         WHEN starts_with(word, 'sender ') OR starts_with(word, 'postmaster n') THEN 7
+        WHEN gap = 8 AND substring(text, colon + 2, 8) = 'Requeue:' THEN 10
         WHEN contains(text, ' messages') THEN 8
         WHEN starts_with(substring(text, colon, 19), ': message repeated ') AND contains(text, ': to=') THEN 1
         ELSE 0
@@ -166,7 +167,7 @@ matched AS (
         'to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), '
         '(?:orig_to=(?:<((?:"(?:[^"\\]|\\.)*"(?:@[^>]*)?)|.*?)>|([^<,]*)), )?'
         '(?:relay=([^,<>]*), )?(?:conn_use=[0-9]+, )?(?:delay=([0-9.]+), )?(?:delays=[0-9./]+, )?(?:[a-z_]+=[^,<>]*, )*?'
-        '(?:dsn=([0-9.]+), )?status=([A-Za-z-]+)(?: ?\((.*))?$',
+        '(?:dsn=([0-9.]+), )?status=([A-Za-z-]+)(?:,? ?\(?(.*))?$',
         ['qid', 'to', 'bare', 'orig', 'orig_bare', 'relay', 'delay', 'dsn', 'status', 'reply']
       )
     END AS deep
@@ -232,10 +233,15 @@ rare AS (
       WHEN 6 THEN 'header'
       WHEN 7 THEN 'hop'
       WHEN 8 THEN 'loss'
+      WHEN 10 THEN 'requeue'
       ELSE 'rejected'
     END AS kind,
     CASE WHEN class = 9 THEN CASE WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END END AS reply,
-    CASE WHEN class = 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1) END AS next_qid
+    CASE class
+      WHEN 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1)
+      WHEN 10 THEN regexp_extract(substring(text, body), '^[0-9A-Za-z]+')
+    END AS next_qid,
+    CASE WHEN class = 10 THEN regexp_extract(substring(text, body), ' to ([0-9A-Za-z]+)', 1) END AS deep_qid
   FROM sorted
   WHERE class > 5
     AND CASE class
@@ -247,6 +253,8 @@ rare AS (
           OR regexp_matches(text, '[Ss]uppressed [0-9]+ messages')
           AND (contains(text, 'postfix') OR NOT contains(text, '.service'))
         )
+      -- MailScanner takes held mail out of the queue and puts it back: `Requeue: 4A0.A1B2C to 4A1`
+      WHEN 10 THEN regexp_matches(substring(text, body), '^[0-9A-Za-z]{5,30}[.][0-9A-Za-z]+ to [0-9A-Za-z]{5,30}(?: |$)')
       ELSE true
     END
 ),
@@ -267,13 +275,14 @@ SELECT
   coalesce(at_us, 0) AS at_us,
   CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL OR space = 0 THEN '' ELSE left(head, space - 1) END AS host,
   CASE
+    WHEN class = 10 THEN 'postfix'
     WHEN slash = 0 AND class < 8 THEN regexp_extract(substring(head, space + 1), '^[^[ ]+')
     WHEN slash < space THEN ''
     -- busybox says the priority between host and program
     WHEN contains(instance, ' ') THEN regexp_extract(instance, '[^ ]*$')
     ELSE instance
   END AS instance,
-  CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE qid END AS qid,
+  CASE WHEN class IN (8, 9) OR kind = 'rejected' THEN '' ELSE qid END AS qid,
   kind,
   line,
   sender,
@@ -295,7 +304,7 @@ SELECT
     WHEN kind = 'rejected' OR class = 8 THEN left(text, 2000)
     WHEN kind = 'header'  -- `info: header X: Y from a[192.0.2.1]; from=<b> ...` to `header X: Y`, as all formats have it
       THEN regexp_extract(substring(text, colon + gap + 3), '^[a-z]+: (header .*?)(?: from [^ ;]*; from=<.*)?$', 1)
-    WHEN class > 5 THEN substring(text, colon + gap + 3)
+    WHEN class IN (6, 7, 9) THEN substring(text, colon + gap + 3)
   END AS text
 FROM (
   SELECT

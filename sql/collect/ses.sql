@@ -4,7 +4,7 @@
 --   than its own came after a delivery. A complaint becomes a `complaint`; opens, clicks and subscriptions say nothing here.
 --   Headers are kept of mails that failed or took longer than a minute.
 -- Format: ses, events and notifications of Amazon SES
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "(?:eventType|notificationType)\\?"\s*:\s*\\?"(?:Bounce|Complaint|Delivery|Send|Reject|Open|Click|Rendering Failure|DeliveryDelay|Subscription)\\?"
 -- Detect: "TopicArn"\s*:\s*"arn:aws[\w-]*:sns:.*\\"mail\\"
@@ -123,10 +123,14 @@ event AS (
       moment_us(mail['timestamp']) AS begun_us,
       CASE WHEN type NOT IN ('Complaint', 'Send') AND mail['headers'] IS NOT NULL
         THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-') OR header['name'] = 'Subject') END AS headers,
-      coalesce(
-        mail['commonHeaders']['messageId'],
-        list_filter(mail['headers'], lambda header: lower(header['name']) = 'message-id')[1]['value']
-      ) AS named,
+      CASE
+        -- some events have their own id there
+        WHEN mail['commonHeaders']['messageId'] <> mail['messageId'] THEN mail['commonHeaders']['messageId']
+        ELSE coalesce(
+          list_filter(mail['headers'], lambda header: lower(header['name']) = 'message-id')[1]['value'],
+          mail['commonHeaders']['messageId']
+        )
+      END AS named,
       CASE type
         WHEN 'Bounce' THEN said['bounce']['timestamp']
         WHEN 'Delivery' THEN said['delivery']['timestamp']

@@ -13,6 +13,26 @@ WITH resend AS (
   JOIN own_resend ON own_resend.qid = message.qid
   WHERE message.arrived_at BETWEEN own_resend.at_us - 900000000 AND own_resend.at_us + 900000000
 ),
+former AS (
+  -- What is known of a mail that was put into the queue anew before anything was tried under its first queue id.
+  SELECT
+    message.life,
+    before.qid,
+    before.arrived_at,
+    before.message_id,
+    before.sender,
+    before.header,
+    before.subject,
+    row_number() OVER (
+      PARTITION BY message.life ORDER BY before.arrived_at DESC NULLS LAST, before.life ASC NULLS LAST
+    ) AS place
+  FROM message
+  JOIN message AS before ON before.host = message.host AND before.qid = message.origin
+  WHERE message.requeued = 1
+    AND before.life <> message.life
+    AND before.arrived_at <= message.arrived_at + 2000000
+    AND before.last_at <= message.arrived_at + 2000000
+),
 told AS (
   SELECT
     chain.chain,
@@ -23,14 +43,16 @@ told AS (
     message.instance,
     message.qid,
     message.epoch,
-    message.message_id,
-    message.sender,
+    CASE WHEN message.message_id IN ('', '<>') THEN coalesce(former.message_id, message.message_id) ELSE message.message_id END
+      AS message_id,
+    CASE WHEN message.sender = '' AND message.queued = 0 THEN coalesce(former.sender, '') ELSE message.sender END AS sender,
     message.queued,
-    message.header,
-    message.subject,
+    CASE WHEN message.header = '' THEN coalesce(former.header, '') ELSE message.header END AS header,
+    CASE WHEN message.subject = '' THEN coalesce(former.subject, '') ELSE message.subject END AS subject,
     message.notice,
+    CASE WHEN former.qid IS NOT NULL THEN concat(former.qid, '>') ELSE '' END AS former_qid,
     CASE WHEN resend.qid IS NOT NULL THEN 1 ELSE 0 END AS resent,
-    message.arrived_at,
+    coalesce(former.arrived_at, message.arrived_at) AS arrived_at,
     coalesce(child.host, message.host) AS end_host,
     coalesce(child.qid, message.qid) AS end_qid,
     CASE WHEN child.life IS NULL THEN message.expired_at ELSE child.expired_at END AS expired_at,
@@ -48,6 +70,7 @@ told AS (
   FROM chain
   JOIN leg ON leg.leg = chain.leg
   JOIN message ON message.life = leg.life
+  LEFT JOIN former ON former.life = message.life AND former.place = 1 AND chain.depth = 0
   LEFT JOIN step ON step.leg = leg.leg AND step.next_leg IS NULL AND chain.last = 1
   LEFT JOIN message AS child ON child.life = step.next_life
   LEFT JOIN own_host AS by_ip ON by_ip.address = leg.sent_ip
@@ -76,7 +99,9 @@ placed AS (
     ) AS identity,
     row_number() OVER (
       PARTITION BY chain
-      ORDER BY queued DESC NULLS LAST, depth ASC NULLS LAST, leg ASC NULLS LAST
+      ORDER BY queued DESC NULLS LAST,
+        CASE WHEN sender <> '' AND position('@' IN sender) = 0 THEN 1 ELSE 0 END ASC NULLS LAST,  -- before its domain was added
+        depth ASC NULLS LAST, leg ASC NULLS LAST
     ) AS envelope,
     row_number() OVER (
       PARTITION BY chain
@@ -125,7 +150,7 @@ folded AS (
     max(CASE WHEN depth = 0 AND queued = 1 AND sender = '' THEN 1 ELSE 0 END) AS null_sender,
     max(CASE WHEN last = 1 THEN end_host END) AS last_host,
     max(CASE WHEN last = 1 THEN end_qid END) AS last_qid,
-    max(CASE WHEN depth = 0 THEN qid ELSE '' END) AS q0,
+    max(CASE WHEN depth = 0 THEN concat(former_qid, qid) ELSE '' END) AS q0,
     max(CASE WHEN depth = 1 THEN concat('>', qid) ELSE '' END) AS q1,
     max(CASE WHEN depth = 2 THEN concat('>', qid) ELSE '' END) AS q2,
     max(CASE WHEN depth = 3 THEN concat('>', qid) ELSE '' END) AS q3,

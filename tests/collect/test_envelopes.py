@@ -41,6 +41,10 @@ def entry(**fields: object) -> str:
     return json.dumps(ENTRY | fields, ensure_ascii=False)
 
 
+def record(**fields: object) -> str:
+    return json.dumps(fields, ensure_ascii=False)
+
+
 def docker(text: str) -> str:
     return json.dumps({"log": f"{text}\n", "stream": "stdout", "time": "2026-12-07T04:28:01Z"}, separators=(",", ":"))
 
@@ -62,6 +66,29 @@ def docker(text: str) -> str:
         ("rfc5424", f'<22>1 2026-12-07T04:28:01Z mta1 postfix/smtp 7 ID1 [a@1 x="\\]"][b@2] \ufeff{BODY}'),
         ("rfc5424", f"312 <22>1 2026-12-07T04:28:01Z mta1 postfix/smtp - - - {BODY}"),
         ("rfc5424", f"<22>1 2026-12-07T04:28:01Z mta1 postfix 7 - - {BODY}"),
+        ("docker", f"\x1b[36mmail-1  |\x1b[0m {BSD}{LINE}"),
+        ("docker", f"{BSD}\x1b[01;31m\x1b[Kpostfix\x1b[m\x1b[K/smtp[7]: {BODY}"),
+        ("relayed", f"Dec  7 13:29:00 node1 docker[32]: {BSD}{LINE}"),
+        ("relayed", f"2026-12-07T13:29:00.5+09:00 node1 docker/mail[32]: {ISO}{LINE}"),
+        ("relayed", f"Dec  7 04:28:01 mta1 docker/mail[32]: {LINE}"),
+        ("relayed", f"<30>Dec  7 04:28:01 mta1 mail: {LINE}"),
+        ("record", record(message=BSD + LINE, **{"@timestamp": "2026-12-07T04:29:09Z"})),
+        ("record", record(ts="2026-12-07T04:28:01Z", line=BSD + LINE)),
+        (
+            "record",
+            record(time="2026-12-07T04:28:01Z", host="mta1", **{"syslog-tag": "postfix/smtp[7]:"}, message=f" {BODY}"),
+        ),
+        ("record", record(timestamp=AT_US // 1_000_000, host="mta1", short_message=LINE)),
+        ("record", record(ts=AT_US // 1000, hostname="mta1", program="postfix/smtp", pid=7, msg=BODY)),
+        (
+            "record",
+            record(
+                **{"@timestamp": "2026-12-07T04:28:01.000Z"},
+                host={"name": "mta1"},
+                process={"name": "postfix/smtp", "pid": 7},
+                message=BODY,
+            ),
+        ),
     ],
 )
 def test_the_line_inside(envelope: str, line: str) -> None:
@@ -69,6 +96,40 @@ def test_the_line_inside(envelope: str, line: str) -> None:
     (event,) = events([line], envelope)
     assert (event["at_us"], event["host"], event["instance"], event["qid"]) == (AT_US, "mta1", "postfix", "4A10000001")
     assert (event["status"], event["code"], event["reply"][-2:]) == ("deferred", 451, "混雑")
+
+
+def test_records_without_a_line_of_the_log_are_ignored_or_kept_as_they_are() -> None:
+    lines = [
+        record(message=BSD + LINE),
+        record(level="info"),
+        record(message="started"),
+        '{"message": "cut',
+        BSD + LINE,
+    ]
+    found = events(lines, "record")
+    assert [(event["line"], event["kind"]) for event in found] == [
+        (1, "attempt"),
+        (3, "rejected"),
+        (4, "rejected"),
+        (5, "attempt"),
+    ]
+
+
+def test_lines_beside_those_of_another_log_stay_as_they_are() -> None:
+    lines = [
+        f"Dec  7 13:29:00 node1 docker[32]: {BSD}{LINE}",
+        BSD + LINE,
+        "Dec  7 13:29:00 node1 cron[1]: at 04:28:01 done",
+    ]
+    assert [(event["line"], event["at_us"]) for event in events(lines, "relayed")] == [(1, AT_US), (2, AT_US)]
+
+
+def test_a_container_that_writes_exims_lines() -> None:
+    line = "2026-12-07 04:28:01 1sDAbc-0001Zz-9Q => u@b.example R=dnslookup T=remote_smtp H=mx.b.example [192.0.2.1]"
+    assert detect(f"mail-1  | {line}\n".encode(), where="x").envelope == "docker"
+    data = f"mail-1  | {line}\n".encode()
+    (event,) = parse.parse_lines(data, parse.Reading("exim", "UTC", date(2026, 12, 7), "", "docker"))
+    assert (event["at_us"], event["qid"], event["status"]) == (AT_US, "1sDAbc-0001Zz-9Q", "sent")
 
 
 def test_a_container_that_writes_no_time_and_no_host() -> None:

@@ -221,7 +221,7 @@ def test_why_finds_an_address_that_the_log_writes_with_quotes(told: Told) -> Non
     true = next(row for row in told.truth if ".." in row["recipient"] and row["status"] in ("bounced", "expired"))
     found = why(told.home, CONFIG, told.ledger, true["recipient"], now=END)
     assert true["message_id"] in {mail.outcome["message_id"] for mail in found}
-    with pytest.raises(InputError, match="not an address"):
+    with pytest.raises(UsageError, match="not an address"):
         why(told.home, CONFIG, told.ledger, "nobody", now=END)
     assert why(told.home, CONFIG, told.ledger, "nobody@example.jp", now=END) == []
 

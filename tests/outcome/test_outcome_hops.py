@@ -304,3 +304,38 @@ def test_silence_after_the_dot_stays_in_doubt_until_a_delivery() -> None:
     assert words(judge(rows)[0], "maybe_delivered", "status") == [(True, "bounced")]
     rows[-1] = tried(900, "A1", "a@example.net", "sent")
     assert words(judge(rows)[0], "maybe_delivered", "status") == [(False, "delivered")]
+
+
+def test_mail_that_was_put_back_before_its_first_try_is_one_mail() -> None:
+    """MailScanner scans held mail and queues it anew: only the first queue id tells the message-id and the arrival."""
+    suspects, _ = judge(
+        [
+            event(0, "A1", "begin"),
+            event(0, "A1", "message", message_id="<1@x>"),
+            event(0, "A1", "header", text="header X-Release-Id: 7"),
+            event(5000, "B1", "requeue", next_qid="A1"),
+            event(5000, "B1", "queued", sender="news@example.jp", size=4000, nrcpt=1),
+            tried(5001, "B1", "a@example.net", "sent", delay=5001),
+            gone(5001, "B1"),
+            *came(6000, "A1", "<2@x>", sender="others@example.jp"),
+            tried(6001, "A1", "b@example.net", "bounced", "no"),
+        ]
+    )
+    assert words(suspects, "message_id", "sender", "chain", "status", "header_value") == [
+        ("<1@x>", "news@example.jp", "A1>B1", "delivered_late", "X-Release-Id: 7"),
+        ("<2@x>", "others@example.jp", "A1", "bounced", ""),
+    ]
+    assert suspects[0]["arrived_at"] == START
+
+
+def test_a_sender_counts_with_the_domain_that_a_later_hop_adds() -> None:
+    suspects, _ = judge(
+        [
+            *came(0, "A1", "<1@x>", sender="app"),
+            tried(1, "A1", "a@example.net", "sent", next_qid="B1", **FILTER),
+            gone(1, "A1"),
+            *came(1, "B1", "<1@x>", sender="app@web1.example.jp"),
+            tried(2, "B1", "a@example.net", "bounced", "no"),
+        ]
+    )
+    assert words(suspects, "sender", "chain") == [("app@web1.example.jp", "A1>B1")]

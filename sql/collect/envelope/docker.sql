@@ -1,16 +1,26 @@
 -- Purpose: lines that docker's json-file driver kept, those of Kubernetes' log files, and what `docker logs -t`, `docker
 --   compose logs` and `kubectl logs --timestamps --prefix` put before a line, to the lines that the program wrote. One
---   that the program wrote without a time gets docker's. What is no such line stays as it is.
+--   that the program wrote without a time gets docker's. Colours are taken off. What is no such line stays as it is.
 -- Format: docker, logs of containers: docker's json-file, Kubernetes, docker compose
 -- Detect: ^\{"log":"
 -- Detect: ^\{.*"stream":"std(?:out|err)".*"time":"
 -- Detect: ^\d{4}-\d\d-\d\dT\S+ std(?:out|err) [FP] 
--- Detect: ^(?:[\w.-]+ +\| |\[pod/\S+\] )(?:\d{4}-\d\d-\d\dT\S+ )?(?:[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\dT|[\w.-]+/\w+\[)
+-- Detect: ^(?:[\w.-]+ +\| |\[pod/\S+\] )(?:\d{4}-\d\d-\d\dT\S+ )?(?:[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\d[T ]|[\w.-]+/\w+\[)
+-- Detect: \x1b\[[\d;]*[mK]
 -- Detect: ^\d{4}-\d\d-\d\dT\S+ (?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+ |[\w.-]+/\w+\[\d+\]: )
 -- Facts: docs.docker.com/engine/logging/drivers/json-file; the container runtime interface's log format.
 -- Parameters: host VARCHAR ('' unknown). Reads lines(line, text).
 -- Columns: line, text.
-WITH entry AS (
+WITH plain AS (
+  SELECT
+    line,
+    CASE
+      WHEN contains(text, chr(27)) THEN regexp_replace(text, concat(chr(27), '\[[0-9;]*[A-Za-z]'), '', 'g')
+      ELSE text
+    END AS text
+  FROM lines
+),
+entry AS (
   SELECT
     line,
     text,
@@ -20,7 +30,7 @@ WITH entry AS (
         log := CASE  -- a time before what is no log line is the line's own
           WHEN found['later'] = '' OR regexp_matches(
             found['log'],
-            '^(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} |[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+ |[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+[[:])'
+            '^(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} |[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8}[^ ]* |[A-Za-z0-9_.-]+/[A-Za-z0-9_./-]+[[:])'
           ) THEN found['log']
           ELSE text
         END,
@@ -38,7 +48,7 @@ WITH entry AS (
         '(.*)$',
         ['time', 'later', 'log']
       ) END AS found
-    FROM lines
+    FROM plain
   )
 ),
 told AS (

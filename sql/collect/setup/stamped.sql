@@ -1,12 +1,32 @@
 -- Purpose: makes the view `stamped`: what the lines of a syslog say first, their time and where the rest begins. It takes
 --   `Dec  7 13:28:01 mta1 `, the same with a year, a fraction or (FreeBSD) a priority behind it, `2026-12-07T13:28:01+09:00
---   mta1 `, `2026-12-07 13:28:01.5 mta1 ` and seconds since 1970 with a fraction (journalctl -o short-unix). Solaris'
+--   mta1 `, `2026-12-07 13:28:01.5 mta1 ` and seconds since 1970 with a fraction (journalctl -o short-unix).
+--   Months as journalctl writes them in other languages, too: `12月 07`, `Dez 07`, `déc. 07`. Solaris'
 --   `[ID 197553 mail.info]` before the message counts to the program.
 -- Parameters: ref_year, ref_month, ref_day BIGINT (the log's last day, in its zone, for times without a year). The
 --   session's TimeZone is the zone of times without an offset. Reads lines(line UINTEGER, text VARCHAR).
 --   stamped_unlike(usual) gives the same of the lines that are not LIKE `usual`, of all where that is NULL.
 -- Columns: line, text, start (where the host begins, NULL: no time stamp), at_us (microseconds UTC, NULL: no such time),
 --   colon (where `host program[1]` ends).
+-- Names of months as the C library of a language has them, which journalctl uses.
+CREATE OR REPLACE TEMP MACRO month_named(name) AS coalesce(
+  nullif((position(concat(lower(name), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4, 0),
+  MAP {
+    'ene': 1, 'gen': 1, 'janv': 1, 'sty': 1, 'янв': 1,
+    'fev': 2, 'févr': 2, 'lut': 2, 'фев': 2,
+    'mär': 3, 'mrz': 3, 'mars': 3, 'mrt': 3, 'мар': 3,
+    'avril': 4, 'avr': 4, 'abr': 4, 'kwi': 4, 'апр': 4,
+    'mai': 5, 'mag': 5, 'maj': 5, 'mei': 5, 'мая': 5, 'май': 5,
+    'juin': 6, 'giu': 6, 'cze': 6, 'июн': 6,
+    'juil': 7, 'lug': 7, 'lip': 7, 'июл': 7,
+    'août': 8, 'ago': 8, 'sie': 8, 'авг': 8,
+    'sept': 9, 'set': 9, 'wrz': 9, 'сен': 9,
+    'okt': 10, 'ott': 10, 'out': 10, 'paź': 10, 'окт': 10,
+    'lis': 11, 'ноя': 11,
+    'dez': 12, 'dic': 12, 'déc': 12, 'des': 12, 'gru': 12, 'дек': 12
+  }[rtrim(lower(name), '.')]
+);
+
 CREATE OR REPLACE TEMP MACRO stamped_unlike(usual) AS TABLE
 WITH cut_off AS (
   -- The beginning that says when: `Dec  7 13:28:01 mta1 `, `Apr 06 15:16:46 2016 `, `2026-12-07T`.
@@ -23,9 +43,11 @@ mark AS (
     regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2}T') AS iso,
     regexp_matches(mark, '^[0-9]{4}-[0-9]{2}-[0-9]{2} ') AS spaced,
     regexp_matches(mark, '^[0-9]{10}[.]') AS unix,
+    regexp_extract(mark, '^( ?([0-9]{1,2})月 {1,2}([0-9]{1,2}) )', ['whole', 'month', 'day']) AS eastern,
     regexp_extract(
       mark,
-      '^((?:<[0-9]{1,3}>)?([A-Z][a-z]{2}) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})(?: (?:((?:19|20)[0-9]{2}) )?(<)?|[.]))',
+      '^((?:<[0-9]{1,3}>)?(\p{L}{3,5}[.]?) {1,2}([0-9]{1,2}) ([0-9]{2}:[0-9]{2}:[0-9]{2})'
+      '(?: (?:((?:19|20)[0-9]{2}) )?(<)?|[.]))',
       ['whole', 'month', 'day', 'clock', 'year', 'priority']
     ) AS bsd
   FROM (SELECT DISTINCT mark FROM cut_off)
@@ -39,19 +61,20 @@ dated AS (
     spaced,
     unix,
     CASE
-      WHEN iso OR spaced OR unix THEN 0
+      WHEN iso OR spaced OR unix OR eastern['whole'] <> '' THEN 0
       WHEN bsd['whole'] = '' THEN NULL
       WHEN bsd['priority'] = '' AND suffix(bsd['whole'], ' ') THEN length(bsd['whole']) + 1
       ELSE 0
     END AS start,
-    CASE WHEN spaced THEN 11 ELSE length(bsd['whole']) END AS skip,
-    CASE WHEN suffix(bsd['whole'], '.') THEN true END AS precise,
+    CASE WHEN spaced THEN 11 ELSE length(bsd['whole']) + length(eastern['whole']) END AS skip,
+    CASE WHEN suffix(bsd['whole'], '.') AND length(bsd['whole']) = 16 THEN true END AS precise,
+    eastern['whole'] <> '' AS eastern,
     CASE
-      WHEN bsd['whole'] <> '' THEN epoch_us(coalesce(
-        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, bsd['clock']) AS TIMESTAMPTZ),
+      WHEN bsd['whole'] <> '' OR eastern['whole'] <> '' THEN epoch_us(coalesce(
+        TRY_CAST(printf('%04d-%02d-%02d %s', year, month, day, clock) AS TIMESTAMPTZ),
         CASE
           WHEN bsd['year'] = '' AND month = 2 AND day = 29
-            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, bsd['clock']) AS TIMESTAMPTZ)
+            THEN TRY_CAST(printf('%04d-02-29 %s', year - year % 4, clock) AS TIMESTAMPTZ)
         END
       ))
     END AS at_us
@@ -66,9 +89,9 @@ dated AS (
     FROM (
       SELECT
         *,
-        (position(concat(lower(bsd['month']), ' ') IN 'jan feb mar apr may jun jul aug sep oct nov dec ') + 3) // 4
-          AS month,
-        TRY_CAST(bsd['day'] AS BIGINT) AS day
+        coalesce(TRY_CAST(eastern['month'] AS BIGINT), month_named(bsd['month'])) AS month,
+        TRY_CAST(concat(eastern['day'], bsd['day']) AS BIGINT) AS day,
+        coalesce(nullif(bsd['clock'], ''), '00:00:00') AS clock  -- that of `12月 07 13:28:01` follows, line by line
       FROM mark
     )
     CROSS JOIN params
@@ -98,6 +121,7 @@ SELECT
     WHEN unix
       THEN TRY_CAST(left(text, 10) AS BIGINT) * 1000000 + TRY_CAST(rpad(substring(text, 12, least(start - 13, 6)), 6, '0') AS BIGINT)
     WHEN precise THEN at_us + TRY_CAST(rpad(substring(text, 17, least(start - 18, 6)), 6, '0') AS BIGINT)
+    WHEN eastern THEN at_us + epoch_us(TRY_CAST(split_part(left(text, start - 2), ' ', -1) AS TIME))
     ELSE at_us
   END AS at_us,
   CASE
