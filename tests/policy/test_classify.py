@@ -195,6 +195,23 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("<a@b.jp> のユーザーは登録されていません", {}, C.MAILBOX_GONE),
         ("550 送信先のメールアドレスが存在しません", {}, C.MAILBOX_GONE),
         ("送信先メールアドレスが見つかりませんでした。", {}, C.POLICY_REJECTED),  # au says so of a filter as well
+        # an address does not take the word after it
+        ("550 5.1.1 taro@b.jp...User unknown here", {}, C.MAILBOX_GONE),
+        ("550 5.1.1 <taro@b.jp>...User unknown here", {}, C.MAILBOX_GONE),
+        # brackets around an address are told from none: docomo writes none
+        ("550 unknown user <taro@b.jp>", {}, C.MAILBOX_GONE),
+        ("550 unknown user taro@b.jp", {}, C.POLICY_REJECTED),
+        # our own address, and nothing about who should get the mail
+        ("550 sorry, your envelope sender stands in our badmailfrom", {}, C.SENDER_BLOCKED),
+        ("550 this mailbox takes no mail from this sender", {}, C.SENDER_BLOCKED),
+        ("501 <news@mail>: not a valid address (in reply to MAIL FROM command)", {}, C.AUTH_FAILED),
+        ("550 Invalid Domain [news.example.jp; LIB_420]", {}, C.AUTH_FAILED),
+        ("invalid domain name", {}, C.UNKNOWN),  # ours in HELO, the sender's, the recipient's
+        ("501 5.5.4 invalid domain name", {}, C.AUTH_FAILED),
+        ("550 5.1.2 invalid domain", {}, C.BAD_DOMAIN),
+        # gateways
+        ("The gateway held it back for policy reasons", {}, C.POLICY_REJECTED),
+        ("554 held by local policy", {}, C.POLICY_REJECTED),
     ],
 )  # fmt: skip
 def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], expected: CauseClass) -> None:
@@ -220,6 +237,10 @@ def test_the_order_of_evidence_and_the_traps(text: str, known: dict[str, str], e
         "550 送信者ドメインのアドレスが存在しません",
         "550 your account has been suspended",
         "550 5.1.8 no such user",
+        "550 Rule imposed on this mailbox for news@example.jp: user invalid",
+        "550 invalid domain name",
+        "550 is not a valid RFC 5321 address",
+        "550 invalid address",
         "554 5.7.1 mail for this user is in quarantine, mailbox not found there",
         "550-Postmaster verification failed while checking <a@b.jp> 550-Response: 550 <postmaster@b.jp>: User unknown",
     ],

@@ -34,7 +34,11 @@ AROUND_MAX = 32 << 10  # characters of what is said about several addresses toge
 _LEAD = r"^(?:[>*•・\-–+]{1,4}\s{1,20}|\d{1,3}[.)]\s{1,20})?"
 _AT_START = re.compile(_LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:)?({ADDRESS})["'>\])]{{0,2}}(.*)$""")
 _ALONE = re.compile(rf"^<{ADDRESS}>:$")
-_NAMED = re.compile(rf"^[^<>@:\n]{{1,80}}<(?:mailto:)?({ADDRESS})>\s{{0,9}}[:：]?$")
+_NAMED = re.compile(
+    rf"^[^<>@:\n]{{1,80}}(?:<(?:mailto:)?|[\[(](?:smtp|rfc822|internet) ?: ?)({ADDRESS})[>\])]"
+    r"(?:\s{0,9}[:：]?| on \d.{0,40})$",
+    re.IGNORECASE,
+)
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
