@@ -107,7 +107,8 @@ class Evidence:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        replace_file(self._manifest_path, manifest.to_json().encode())
+        # A file name that is no UTF-8 has surrogates, which stand in JSON as escapes and come back from them.
+        replace_file(self._manifest_path, manifest.to_json().encode("utf-8", "backslashreplace"))
         failpoint("collect.manifest")
 
     def _sweep(self, manifest: Manifest) -> None:

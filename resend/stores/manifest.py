@@ -114,7 +114,7 @@ class Manifest:
         lines += [f"pruned {name}" for name in sorted(self.pruned)]
         lines += sorted(f"source {source.path} {source.blocks}" for source in self.sources.values())
         lines += [f"snapshot {name} {info.taken_at}" for name, info in sorted(self.snapshots.items())]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "backslashreplace")).hexdigest()
 
     def put(self, source: Source) -> None:
         """Add a file as it is now. What the same name held before is kept unless this file holds it, too."""

@@ -54,6 +54,7 @@ def connect(*, memory_limit: str = "2GiB", threads: int = 2, temp_dir: Path | No
         config["temp_directory"] = str(temp_dir)
     con = duckdb.connect(":memory:", config=config)
     con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # else a process without a __file__ (a helper) draws one on stdout
     return con
 
 

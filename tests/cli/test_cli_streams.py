@@ -97,3 +97,24 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(place, monkeypatch):
         replace_file(place / "manifest.json", b"x" * 100)
     assert raised.value.filename == str(place / "manifest.json")
     assert not list(place.iterdir())
+
+
+def test_no_helper_draws_a_progress_bar_on_stdout():
+    """DuckDB takes a process whose `__main__` has no file, as helpers of a pool are, for a person at a prompt."""
+    code = (
+        "from resend.stores import sql\n"
+        "print(sql.connect().execute(\"SELECT current_setting('enable_progress_bar')\").fetchone())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(False,)\n"
+
+
+def test_a_log_whose_name_is_no_utf8(cli, place):
+    name = os.fsdecode(b"mail\xff.log")
+    (place / name).write_text(LOG.replace("4ABC", "4A1B2C3D4E"))
+    done = cli("collect", name, "--json")
+    assert done.exit == 0, done.err
+    assert done.of("source")[0]["path"].endswith("mail\udcff.log")
+    assert cli("collect", name).exit == 0, "it is known again"
+    assert cli("sources").exit == 0
+    assert cli("outcomes", "--json").exit == 0
