@@ -5,9 +5,11 @@ Composes linker, planner and the stores. Sends nothing. Raises UsageError, Stale
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -87,7 +89,8 @@ def make_plan(
     """
     record = find_incident(ledger, incident)
     bodies = StoredBodies(home, load_signer(config))
-    made, buckets, accepted, evidence = _draft(home, config, ledger, record.id, bodies, options, now)
+    with _nothing_collected():
+        made, buckets, accepted, evidence = _draft(home, config, ledger, record.id, bodies, options, now)
     if not made.rows:
         raise UsageError(
             "nothing is to be resent",
@@ -137,6 +140,18 @@ def make_plan(
         warnings=told,
         preflight=tuple(found),
     )
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No garbage collector: it would look through millions of tuples, none of which ever refers to itself."""
+    wanted = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wanted:
+            gc.enable()
 
 
 def _doors(rows: Sequence[PlanRow]) -> Iterator[Door]:

@@ -31,6 +31,7 @@ from resend.stores.content import Content
 from resend.stores.plans import PlanRow
 
 RENDERED_PER_RELEASE = 20  # a plan renders this many mails of each release in full, and checks the variables of all
+_SECONDS = [f":{second // 60:02d}:{second % 60:02d}.000000Z" for second in range(3_600)]  # of an hour, as text
 _BATCH_SECONDS = 60  # a batch is about a minute of work, so that a lease is short ...
 _BATCH_MAX = 500  # ... and its rows few, whatever the rate
 
@@ -153,7 +154,8 @@ def draft(
     like `hours` and `now`.
     """
     candidates = sorted(candidates, key=itemgetter(0))  # the place of each is its number below
-    doors = routes.choose((candidate.provider, candidate.rcpt_key) for candidate in candidates)
+    pairs = [(candidate.provider, candidate.rcpt_key) for candidate in candidates]
+    doors = routes.choose(pairs if routes.egresses else set(pairs))  # without weights nothing is dealt out
     mails = list(_mails(candidates, doors, profiles))
     contents, identities, troubled = _contents(candidates, bodies, options.identity)
     own = {
@@ -272,7 +274,7 @@ def _date(micros: int) -> str:
     '2026-01-13T04:00:05.000000Z'
     """
     hour, second = divmod(micros // 1_000_000, 3_600)
-    return f"{_hour(hour)}:{second // 60:02d}:{second % 60:02d}.000000Z"
+    return _hour(hour) + _SECONDS[second]
 
 
 @lru_cache(maxsize=1_024)

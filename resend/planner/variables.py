@@ -49,18 +49,30 @@ class Texts:
         self._shape = lru_cache(maxsize=_REMEMBERED)(self._shaped)
         self._layout = lru_cache(maxsize=_REMEMBERED)(self._laid_out)
 
-    def of(self, values: Sequence[str], *, attrs: str, delayed: str, frozen: Mapping[str, str]) -> Variables:
-        """Of one mail. `values`: those of GIVEN; `attrs`: a JSON object or ""; `delayed`: the line of a late mail.
+    def of(
+        self,
+        values: Sequence[Sequence[str]],
+        *,
+        attrs: Sequence[str],
+        delayed: Sequence[str],
+        frozen: Sequence[Mapping[str, str]],
+    ) -> list[Variables]:
+        """Of many mails, given as columns: those of GIVEN in its order, then for each mail a JSON object or "", the
+        line of a late mail, and what is frozen beside the variables.
 
-        >>> given = ("c1", "", "ja", "山田", "a@example.jp", "7", "r1", "News")
-        >>> Texts(sorry=False).of(given, attrs='{"outlet":"A"}', delayed="", frozen={}).text[:61]
+        >>> given = [["c1"], [""], ["ja"], ["山田"], ["a@example.jp"], ["7"], ["r1"], ["News"]]
+        >>> made = Texts(sorry=False).of(given, attrs=['{"outlet":"A"}'], delayed=[""], frozen=[{}])
+        >>> made[0].text[:61]
         '{"attr":{"outlet":"A"},"customer":"c1","customer_name":"","de'
         """
-        shape = self._shape(attrs, bool(frozen))
-        ours = (quoted(delayed), canonical(frozen) if frozen else "")
-        text = shape.form % shape.pick((*map(quoted, values), *ours, *shape.own))
-        sound = "\\" not in text and text.isprintable()  # quick, and true of most
-        return Variables(text, shape.plain if sound or not _RISKY.search(text) else frozenset())
+        encoded = [list(map(quoted, column)) for column in (*values, delayed)]
+        found = []
+        for own, beside, *ours in zip(attrs, frozen, *encoded, strict=True):
+            shape = self._shape(own, bool(beside))
+            text = shape.form % shape.pick((*ours, canonical(beside) if beside else "", *shape.own))
+            sound = "\\" not in text and text.isprintable()  # quick, and true of most
+            found.append(Variables(text, shape.plain if sound or not _RISKY.search(text) else frozenset()))
+        return found
 
     def _shaped(self, attrs: str, frozen: bool) -> _Shape:
         found: dict[str, Any] = json.loads(attrs) if attrs else {}

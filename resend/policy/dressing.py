@@ -49,6 +49,8 @@ class Dressing:
 
     def frozen(self, *, recipient: str, release: str) -> dict[str, str]:
         """What a mail's bytes depend on beside its content."""
+        if not self.list_unsubscribe and self.signer is None:
+            return {}  # asked for every mail of a plan
         url = ""
         if self.list_unsubscribe:
             url = unsubscribe.address(self.list_unsubscribe, recipient=recipient, release=release)

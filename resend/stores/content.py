@@ -165,8 +165,7 @@ class ContentStore:
 
     def body(self, release: str, message_id: str) -> Content | None:
         """What the mail is made of: kept bytes, else the release's template, else the release's mail."""
-        data = self.kept(message_id)
-        if data is not None:
+        if self._kept_names and (data := self.kept(message_id)) is not None:
             return _described("kept", data)
         return self._of_release(release)
 
