@@ -56,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:
+        if _stopped(error):
+            return _interrupted(screen)
         outside = _environment(error)
         return _defect(screen, error) if outside is None else _failed(screen, outside)
     try:
@@ -103,6 +105,13 @@ def _usage(message: str, path: str) -> UsageError:
     help_ = f"run '{path} --help'"
     next_step = f"did you mean {hint} see '{path} --help'" if hint else help_
     return UsageError(words[:1].lower() + words[1:], where=path, next_step=next_step)
+
+
+def _stopped(error: Exception) -> bool:
+    """Whether Ctrl-C met DuckDB at work, which says so in its own ways."""
+    return (isinstance(error, RuntimeError) and "Query interrupted" in str(error)) or (
+        type(error).__name__ == "InterruptException"
+    )
 
 
 def _environment(error: Exception) -> StoreError | None:

@@ -118,3 +118,23 @@ def test_a_log_whose_name_is_no_utf8(cli, place):
     assert cli("collect", name).exit == 0, "it is known again"
     assert cli("sources").exit == 0
     assert cli("outcomes", "--json").exit == 0
+
+
+def test_ctrl_c_in_the_middle_of_a_query_is_an_interruption(cli, place, monkeypatch):
+    import signal
+    import threading
+
+    from resend.stores import sql
+
+    def long_query(*_: object, **__: object) -> None:
+        with sql.connect() as con:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            con.execute("SELECT count(*) FROM range(100000) AS a, range(1000000) AS b WHERE a.range % 7 = b.range % 11")
+
+    (place / "r.csv").write_text("id,customer,title,sender\nr1,c1,One,news@example.jp\n")
+    monkeypatch.setattr("resend.stores.catalog_load._write", long_query)
+    done = cli("catalog", "load", "--releases", "r.csv", "--json")
+    assert done.exit == 130, done.err
+    assert done.rows[-1]["code"] == 130 and done.rows[-1]["where"] == "resend catalog load"
+    assert "error: interrupted" in done.err
+    assert not list(place.glob("**/traceback-*"))
