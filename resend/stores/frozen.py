@@ -31,6 +31,7 @@ class FrozenRow(NamedTuple):
     rcpt: str
     title: str
     variables: str
+    file_row_number: int
 
 
 class PlannedMail(NamedTuple):
@@ -82,23 +83,45 @@ class FrozenMails(PlanFile):
         )
         self._places: dict[str, tuple[int, int]] = {batch: (first, last) for batch, first, last in places.fetchall()}
         self._rows: dict[str, FrozenRow] = {}
+        self._keys: dict[int, str] = {}  # of `_rows`, by their place in the file
 
     def row(self, key: str, batch_id: str) -> FrozenRow | None:
         """The row of a mail; None where the plan has none."""
-        found = self._rows.pop(key, None)
+        found = self._take(key)
         if found is None:
             if len(self._rows) > _KEPT:
                 self._rows.clear()
+                self._keys.clear()
             if batch_id in self._places:
                 first, last = self._places[batch_id]
                 self._read("file_row_number BETWEEN ? AND ?", [first, max(last, first + _STEP - 1)])
-                found = self._rows.pop(key, None)
+                found = self._take(key)
         if found is None:
             self._read("key IN (SELECT unnest(?))", [list({key, *self._batch_keys(batch_id)})])
-            found = self._rows.pop(key, None)
+            found = self._take(key)
+        return found
+
+    def behind(self, row: FrozenRow, batch_id: str) -> FrozenRow | None:
+        """The next row of a batch, where it has been read and not been handed out; it is, by that."""
+        number = row.file_row_number + 1
+        if number > self._places.get(batch_id, (0, -1))[1] or number not in self._keys:
+            return None
+        return self._take(self._keys[number])
+
+    def put_back(self, row: FrozenRow) -> None:
+        """A row that was not needed after all."""
+        self._rows[row.key] = row
+        self._keys[row.file_row_number] = row.key
+
+    def _take(self, key: str) -> FrozenRow | None:
+        found = self._rows.pop(key, None)
+        if found is not None:
+            del self._keys[found.file_row_number]
         return found
 
     def _read(self, condition: str, values: list[object]) -> None:
         rows = self._run(f"{self._columns} WHERE {condition}", [str(self._path), *values])
         while chunk := rows.fetchmany(2_048):
-            self._rows.update((row[0], FrozenRow._make(row)) for row in chunk)
+            made = [FrozenRow._make(row) for row in chunk]
+            self._rows.update((row.key, row) for row in made)
+            self._keys.update((row.file_row_number, row.key) for row in made)
