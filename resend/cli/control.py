@@ -147,9 +147,9 @@ def _hold(ctx: typer.Context, named: tuple[VetoKind, str], reason: str, *, on: b
         mails = act(conn, kind, subject, reason=reason, who=operator(), now=datetime.now(UTC))
     shown = screen.address(subject) if kind is VetoKind.ADDRESS else subject
     verb = "is held" if on else "is no longer held"
-    screen.line(f"{kind} {shown} {verb}: {render.some(mails, 'mail')} of started plans")
+    screen.prose(f"{kind} {shown} {verb}: {render.some(mails, 'mail')} of started plans")
     if on and not mails:
-        screen.line("nothing of a started plan is meant now; what comes later is held, and 'resend unhold' ends it")
+        screen.prose("nothing of a started plan is meant now; what comes later is held, and 'resend unhold' ends it")
     return Done(summary={"kind": kind, "subject": shown, "held": on, "mails": mails})
 
 

@@ -119,7 +119,7 @@ def _compared(screen: Screen, found: Mapping[tuple[str, str], tuple[int, Mapping
             for (egress, provider), (mails, spans) in found.items()
         ],
     )
-    screen.line("nothing was written; the slowest one decides. 'as your log': what it took while it throttled you")
+    screen.prose("nothing was written; the slowest one decides. 'as your log': what it took while it throttled you")
     whole = {name: round(max(spans.get(name, 0.0) for _, spans in found.values())) for name in scenarios}
     return Done(summary={"mails": sum(mails for mails, _ in found.values()), "eta": whole})
 

@@ -85,7 +85,7 @@ def preview(
     if resend:
         screen.line(f"next: resend plan make {found.about.id}")
     else:
-        screen.line("nothing to resend as things stand; what a person may decide: resend plan make --help, --include")
+        screen.prose("nothing to resend as things stand; what a person may decide: resend plan make --help, --include")
     return Done(
         summary={
             "id": found.about.id,

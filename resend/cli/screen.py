@@ -61,6 +61,11 @@ class Screen:
         if not self.options.json:
             self._print(render.clean(text))
 
+    def prose(self, text: str, indent: int = 0) -> None:
+        """A sentence for people on stdout, broken where the screen ends; not for what is copied, as commands are."""
+        for number, line in enumerate(render.wrap(text, self.columns - indent)):
+            self.line(f"{' ' * indent if number else ''}{line}")
+
     def heading(self, text: str) -> None:
         """An empty line and a heading, bold at a terminal that wants colour."""
         if not self.options.json:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import loaded, screen_of
@@ -51,9 +52,11 @@ def doctor(ctx: typer.Context) -> Done:
     for finding in examine(screen):
         worst = max(worst, finding.state, key=list(State).index)
         screen.row("doctor", check=finding.check, state=finding.state, detail=finding.detail, next=finding.next_step)
-        screen.line(f"{finding.state.upper():4}  {finding.check:9}  {finding.detail}")
-        if finding.next_step:
-            screen.line(f"{'':17}{finding.next_step}")
+        head = f"{finding.state.upper():4}  {finding.check:9}  "
+        for text in filter(None, (finding.detail, finding.next_step)):
+            for line in render.wrap(text, screen.columns - 17):
+                screen.line(head + line)
+                head = " " * 17
     return Done(Exit.ERROR if worst is State.FAIL else Exit.DONE, {"worst": worst})
 
 
@@ -65,8 +68,6 @@ def _config() -> None:
 @config_app.command("show")
 def config_show(ctx: typer.Context) -> Done:
     """Show each value and where it came from. Passwords are never shown."""
-    from resend.cli import render
-
     screen = screen_of(ctx)
     found = loaded(screen)
     rows = [("home", str(found.home), found.origins.get("home", "default"))]

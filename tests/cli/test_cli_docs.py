@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from resend.config import CatchupConfig, Config, EgressConfig, ProviderConfig
 
+from .test_cli_border import every_command
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -55,3 +57,14 @@ def test_the_smallest_example_of_a_catalog_loads(cli, place):
 def test_the_index_names_every_page():
     text = (DOCS / "README.md").read_text(encoding="utf-8")
     assert not [path.name for path in DOCS.glob("*.md") if path.name != "README.md" and f"({path.name}" not in text]
+
+
+def test_every_option_stands_under_its_command_in_the_docs(cli):
+    text = (DOCS / "commands.md").read_text()
+    sections = dict(re.findall(r"^### resend ([^\n]+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL))
+    lacking = []
+    for path in every_command():
+        name = " ".join(path)
+        options = set(re.findall(r"^ +(--[a-z-]+)", cli(*path, "--help").out, re.MULTILINE))
+        lacking += [f"{name} {option}" for option in sorted(options) if option not in sections[name]]
+    assert lacking == []

@@ -47,3 +47,12 @@ def test_control_characters_do_not_reach_the_terminal(evil):
     cleaned = render.clean(evil)
     assert cleaned.isprintable()
     assert evil not in cleaned
+
+
+def test_sentences_are_broken_where_the_screen_ends(capsys):
+    screen = Screen(Options())
+    screen.prose(
+        "nothing of a started plan is meant now; what comes later is held, and 'resend unhold' ends it", indent=2
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(len(line) <= 80 for line in lines) and lines[1].startswith("  ")
