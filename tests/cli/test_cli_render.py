@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resend.cli import render
+from resend.cli.options import Options
+from resend.cli.screen import Screen
 
 TITLE = "【プレスリリース】株式会社サンプル、次世代クラウド配信基盤「リセンド」の提供を2026年11月24日に開始いたします"
 
