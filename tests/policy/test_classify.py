@@ -209,6 +209,11 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("invalid domain name", {}, C.UNKNOWN),  # ours in HELO, the sender's, the recipient's
         ("501 5.5.4 invalid domain name", {}, C.AUTH_FAILED),
         ("550 5.1.2 invalid domain", {}, C.BAD_DOMAIN),
+        ("552 this user has exceeded his quota", {}, C.MAILBOX_TEMPORARY),
+        ("552 user has exceeded the hourly quota", {}, C.THROTTLED),
+        ("550 aradığınız kullanıcı bulunamadı", {}, C.MAILBOX_GONE),
+        ("552 pełna: skrzynka jest pełna", {}, C.MAILBOX_TEMPORARY),
+        ("550 пользователь не найден", {}, C.MAILBOX_GONE),
         # gateways
         ("The gateway held it back for policy reasons", {}, C.POLICY_REJECTED),
         ("554 held by local policy", {}, C.POLICY_REJECTED),

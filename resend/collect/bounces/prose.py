@@ -49,6 +49,7 @@ _AFTER = re.compile(rf"^(?:<(?:mailto:)?[^<>]{{1,340}}>|\((?:mailto:)?{ADDRESS}\
 _NEXT = re.compile(rf"[,;]\s{{0,20}}[\"'<(]{{0,2}}({ADDRESS})[\"'>)]{{0,2}}\s{{0,20}}")
 _NAME_ON = re.compile(r"^\s{2,40}[^@<>:]{1,80} on \d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}\b")  # Exchange 2000 and 2003
 _LEADS_ON = re.compile(r"(?:[:：]|\b(?:to|for|address|recipients?))\s*$", re.IGNORECASE)  # to what comes next
+_TELLS_NEXT = re.compile(r"(?::|\b(?:following|these) (?:error|reason|problem)s?\.|\bas follows\.)\s*$", re.IGNORECASE)
 _INTRODUCES = re.compile(
     r"(?:recipient|address)[^:：]{0,80}[:：]\s*$|(?:宛先|受信者)[^:：]{0,80}[:：]\s*$", re.IGNORECASE
 )
@@ -58,6 +59,11 @@ _CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no pa
 _RCPT = re.compile(rf"^\s*(?:[\w ]{{0,12}}(?:>>>|:|->)\s*)RCPT TO:\s*<?({ADDRESS})", re.IGNORECASE)
 _REFUSED = re.compile(r"^\s*[\w ]{0,12}(?:<<<|:|<-)\s*[45][0-5]\d[ -]", re.IGNORECASE)
 _RECEIVED = re.compile(r"^[ \t]{0,40}[\w ]{0,12}(?:<<<|>>>)[ \t]{0,9}([45][0-5]\d[ -].{0,999})", re.MULTILINE)
+_LOGGED = re.compile(
+    r"^[ \t]{0,40}(?:(?:\w{3},? )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?: )?(<--|-->)[ \t]{1,9}"
+    r"(?=\d{3}[ -]|(?:mail|rcpt) |data|quit|rset|[eh][eh]lo )",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(
     rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
     re.IGNORECASE,
@@ -74,7 +80,7 @@ class Record:
 
 def read_records(text: str, aside: frozenset[str]) -> list[Record]:
     """Addresses that the text says something about, each once. `aside` holds those that it is from or to."""
-    lines = [line[:LINE_MAX] for line in text.split("\n")[:LINES_MAX]]
+    lines = [_logged(line[:LINE_MAX]) for line in text.split("\n")[:LINES_MAX]]
     found = _by_line(lines, aside)
     if not found:
         found = _by_code(lines, aside)
@@ -85,6 +91,14 @@ def read_records(text: str, aside: frozenset[str]) -> list[Record]:
     if not found:
         found = _by_sentence(text, aside)
     return _merged(found)
+
+
+def _logged(line: str) -> str:
+    """A line of a session's log as others write it: what was received after `<<<`, what was sent after `>>>`."""
+    match = _LOGGED.match(line) if "--" in line else None
+    if match is None:
+        return line
+    return f"{'<<<' if match.group(1) == '<--' else '>>>'} {line[match.end() :]}"
 
 
 def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
@@ -218,7 +232,7 @@ def _body(lines: list[str], start: int, end: int) -> list[str]:
         else:
             following = next((text for text in lines[at + 1 : at + 3] if text.strip()), "")
             if not (
-                (found and found[-1].rstrip().endswith(":"))
+                (found and _TELLS_NEXT.search(found[-1]))
                 or EXPLAINS.search(following[:200])
                 or (not found and FAILS.search(_paragraph(lines, at + 1)))
                 or _CODE.search(following[:60])
@@ -239,11 +253,11 @@ def _paragraph(lines: list[str], at: int) -> str:
 
 def _is_rule(line: str) -> bool:
     """Whether a line parts a text: dashes alone, or around a heading."""
-    bare = line.strip()
+    bare = line.strip().strip("|")
     if len(bare) >= 5 and not bare.strip("-_=*#"):
         return True
     if bare[:2] in _DASHES and bare[-2:] in _DASHES and len(bare) > 3:
-        return True
+        return "@" not in bare and not bare.rstrip("-_=*# ").endswith((".", "!"))  # a sentence is no heading
     heading = bare.lstrip("-")
     return len(bare) - len(heading) > 2 and 0 < len(heading) <= 60 and heading.replace(" ", "").isalnum()
 
