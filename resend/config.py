@@ -278,7 +278,7 @@ def _read_toml(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
         if not path.is_file():
             continue
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows write a mark first
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"not valid TOML: {error}", where=str(path), next_step="mend the file") from None
         except OSError as error:

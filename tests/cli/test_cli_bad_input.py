@@ -450,3 +450,9 @@ def test_mail_never_leaves_the_machine_to_a_relay_without_tls(cli, place, table,
     for host in ("127.0.0.1", "127.0.1.9", "::1", "localhost"):
         (place / "resend.toml").write_text(f'[relay]\nhost = "{host}"\ntls = "none"\n')
         assert cli("config", "show").exit == 0
+
+
+def test_a_configuration_with_a_byte_order_mark_is_read(cli, place):
+    (place / "resend.toml").write_bytes(b'\xef\xbb\xbfhome = "b"\r\ntz = "Asia/Tokyo"\r\n')
+    rows = {row["key"]: row["value"] for row in cli("config", "show", "--json", home="").of("setting")}
+    assert (rows["home"], rows["tz"]) == (str(place / "b"), "Asia/Tokyo")
