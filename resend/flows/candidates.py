@@ -13,7 +13,7 @@ from typing import Any
 from resend.config import Config
 from resend.linker.buckets import Affected
 from resend.planner.draft import Candidate, Standing
-from resend.planner.variables import GIVEN, Texts, Variables
+from resend.planner.variables import GIVEN, Texts
 from resend.policy.dressing import Dressing
 from resend.stores import sql
 
@@ -41,18 +41,20 @@ def candidates(
     for columns in _chunks(affected, standing):
         columns |= {name: list(map(share, columns[name], columns[name])) for name in _SHARED}
         domains = [key.rpartition("@")[2] for key in columns["rcpt_key"]]
-        variables = _variables(texts, dressing, columns, now_us)
+        made, plain = _variables(texts, dressing, columns, now_us)
         columns |= {
             "incident_id": repeat(incident_id),
             "domain": list(map(share, domains, domains)),
-            "variables": [each.text for each in variables],
-            "plain": [each.plain for each in variables],
+            "variables": made,
+            "plain": plain,
             "zone": ["" if zone == config.tz else share(zone, zone) for zone in columns["tz"]],
         }
         yield from map(Candidate._make, zip(*(columns[name] for name in Candidate._fields), strict=False))
 
 
-def _variables(texts: Texts, dressing: Dressing, columns: Mapping[str, Sequence[Any]], now_us: int) -> list[Variables]:
+def _variables(
+    texts: Texts, dressing: Dressing, columns: Mapping[str, Sequence[Any]], now_us: int
+) -> tuple[list[str], list[frozenset[str]]]:
     sent = zip(columns["sent_at"], columns["arrived_at"], strict=True)
     delayed = [
         dressing.delayed(locale=locale, sent_us=arrived if sent_at is None else sent_at, now_us=now_us)

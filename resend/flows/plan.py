@@ -151,7 +151,9 @@ def _nothing_collected() -> Iterator[None]:
         yield
     finally:
         if wanted:
+            gc.freeze()  # what was made is not new any more: the collector need not go through it now
             gc.enable()
+            gc.unfreeze()
 
 
 def _doors(rows: Sequence[PlanRow]) -> Iterator[Door]:

@@ -21,15 +21,9 @@ from resend.policy.dressing import FROZEN
 GIVEN = ("customer", "customer_name", "locale", "name", "rcpt", "recipient", "release", "title")
 _DELAYED, _ATTR = "delayed", "attr"
 _REMEMBERED = 16_384  # attributes of recipients, whose mails do not come one after the other
+_NONE: frozenset[str] = frozenset()
 # What a mail's text or header refuses, and the backslash by which JSON writes the rest of it.
 _RISKY = re.compile("[\\\\\x7f-\x9f\u2028\u2029\ufdd0-\ufdef\ud800-\udfff]")
-
-
-class Variables(NamedTuple):
-    """`text`: the canonical JSON. `plain`: names of those that are text without anything that a mail might refuse."""
-
-    text: str
-    plain: frozenset[str]
 
 
 class _Shape(NamedTuple):
@@ -56,23 +50,27 @@ class Texts:
         attrs: Sequence[str],
         delayed: Sequence[str],
         frozen: Sequence[Mapping[str, str]],
-    ) -> list[Variables]:
-        """Of many mails, given as columns: those of GIVEN in its order, then for each mail a JSON object or "", the
-        line of a late mail, and what is frozen beside the variables.
+    ) -> tuple[list[str], list[frozenset[str]]]:
+        """Canonical JSON, and the names of what is text without anything that a mail might refuse, for many mails.
+
+        Given as columns: those of GIVEN in its order, then for each mail a JSON object or "", the line of a late mail,
+        and what is frozen beside the variables.
 
         >>> given = [["c1"], [""], ["ja"], ["山田"], ["a@example.jp"], ["7"], ["r1"], ["News"]]
-        >>> made = Texts(sorry=False).of(given, attrs=['{"outlet":"A"}'], delayed=[""], frozen=[{}])
-        >>> made[0].text[:61]
+        >>> (made,), _ = Texts(sorry=False).of(given, attrs=['{"outlet":"A"}'], delayed=[""], frozen=[{}])
+        >>> made[:61]
         '{"attr":{"outlet":"A"},"customer":"c1","customer_name":"","de'
         """
         encoded = [list(map(quoted, column)) for column in (*values, delayed)]
-        found = []
+        made: list[str] = []
+        plain: list[frozenset[str]] = []
         for own, beside, *ours in zip(attrs, frozen, *encoded, strict=True):
             shape = self._shape(own, bool(beside))
             text = shape.form % shape.pick((*ours, canonical(beside) if beside else "", *shape.own))
             sound = "\\" not in text and text.isprintable()  # quick, and true of most
-            found.append(Variables(text, shape.plain if sound or not _RISKY.search(text) else frozenset()))
-        return found
+            made.append(text)
+            plain.append(shape.plain if sound or not _RISKY.search(text) else _NONE)
+        return made, plain
 
     def _shaped(self, attrs: str, frozen: bool) -> _Shape:
         found: dict[str, Any] = json.loads(attrs) if attrs else {}
@@ -80,7 +78,7 @@ class Texts:
         form, pick, free = self._layout(names, frozen)
         own = tuple(_value(found[name]) for name in free)
         text = all(isinstance(value, str) for value in found.values())
-        plain = frozenset({*GIVEN, _DELAYED, *names} - {_ATTR, FROZEN}) if text else frozenset()
+        plain = frozenset({*GIVEN, _DELAYED, *names} - {_ATTR, FROZEN}) if text else _NONE
         return _Shape(form, pick, (canonical(found), *own), plain)
 
     def _laid_out(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resend.flows.bodies import StoredBodies
 from resend.planner.draft import Candidate
-from resend.planner.variables import GIVEN, Texts, Variables
+from resend.planner.variables import GIVEN, Texts
 from resend.policy.content import ContentError, canonical, validate
 from resend.policy.dressing import FROZEN
 from resend.stores.content import Content
@@ -28,10 +28,15 @@ VALUES = TEXT | st.none() | st.booleans() | st.integers() | st.lists(TEXT, max_s
 DRESSED = st.sampled_from([{}, {"dkim": "k1"}, {"unsubscribe": "https://example.jp/u/%s", "dkim": "k"}])
 
 
-def one(texts: Texts, given: tuple[str, ...], *, attrs: str, delayed: str, frozen: dict[str, str]) -> Variables:
+class Made(NamedTuple):
+    text: str
+    plain: frozenset[str]
+
+
+def one(texts: Texts, given: tuple[str, ...], *, attrs: str, delayed: str, frozen: dict[str, str]) -> Made:
     """Of one mail; that it does not hang on others is shown by giving the maker several."""
-    (made,) = texts.of([[value] for value in given], attrs=[attrs], delayed=[delayed], frozen=[frozen])
-    return made
+    (text,), (plain,) = texts.of([[value] for value in given], attrs=[attrs], delayed=[delayed], frozen=[frozen])
+    return Made(text, plain)
 
 
 def whole(given: tuple[str, ...], attrs: dict[str, Any], delayed: str, frozen: dict[str, str], sorry: bool) -> str:
