@@ -73,9 +73,9 @@ _DIGIT = re.compile(r"\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?")
 _REPLY_CODE = re.compile(r"(?:[24][0-5]|5[0-579])\d")
 _ID = re.compile(
-    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?!(?:[RB]L0\d{5}|SMTPUTF8|8BITMIME)\b)[0-9A-Za-z]{8,}"
+    r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?!(?:[RB]L0\d{5}|IPBL[01]{4}|SMTPUTF8|8BITMIME)\b)[0-9A-Za-z]{8,}"
     r"(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
-)  # RL000001 and BL000001 are codes, 2821 to 5322 standards of mail
+)  # RL000001, BL000001 and IPBL0001 are codes, 2821 to 5322 standards of mail
 _WAIT = re.compile(
     r"(\d{1,6})(?::(\d\d):(\d\d)(?![\d:.])|"
     r"[ -]?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|秒|分|時間|日)(?:\(s\))?(?![a-z\d]))"

@@ -214,6 +214,12 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         ("550 aradığınız kullanıcı bulunamadı", {}, C.MAILBOX_GONE),
         ("552 pełna: skrzynka jest pełna", {}, C.MAILBOX_TEMPORARY),
         ("550 пользователь не найден", {}, C.MAILBOX_GONE),
+        # codes in brackets say more than the words around them
+        ("550 5.7.1 refused, the DMARC policy of news.example.jp says so LPN007_517", {}, C.AUTH_FAILED),
+        ("550 5.1.0 <news@example.jp> sender rejected, see AUP#CXSNDR", {}, C.AUTH_FAILED),
+        ("554 too many bad commands from 192.0.2.1, see CXBL", {}, C.SENDER_BLOCKED),
+        ("553 Relaying disallowed as news@example.jp", {}, C.LOCAL_CONFIG),
+        ("451 4.7.1 this sender is not authorized, please try again", {}, C.GREYLISTED),
         # gateways
         ("The gateway held it back for policy reasons", {}, C.POLICY_REJECTED),
         ("554 held by local policy", {}, C.POLICY_REJECTED),
