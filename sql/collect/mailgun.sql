@@ -40,7 +40,7 @@ WITH document AS (
               'sender': form_field(text, 'sender'), 'message-headers': form_field(text, 'message-headers'),
               'Message-Id': coalesce(form_field(text, 'Message-Id'), form_field(text, 'message-id'))
             }), ']')
-            WHEN contains(text, 'log-level"') THEN listed_in(text, 'items')
+            WHEN contains(text, 'log-level"') OR contains(text, 'delivery-status"') THEN listed_in(text, 'items')
             ELSE listed_in(replace(text, '"message-id":', '"Message-Id":'), 'items')
           END,
           '[{

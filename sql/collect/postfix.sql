@@ -97,13 +97,13 @@ queued AS (
   SELECT
     line, text, start, at_us, colon, gap, class,
     CASE
-      WHEN plain OR contains(tail, ', size=') AND contains(tail, ', nrcpt=') THEN 'queued'
+      WHEN plain OR contains(tail, ', nrcpt=') THEN 'queued'
       WHEN contains(tail, ', status=expired') OR contains(tail, ', status=force-expired') THEN 'expired'
       WHEN contains(substring(text, start, colon - start), '/qmgr[') THEN 'rejected'
     END AS kind,
     CASE
       WHEN plain THEN substring(text, body + 6, size_ - 7)
-      ELSE regexp_extract(tail, '^from=<?(.*?)>?, (?:size|status)=', 1)
+      ELSE regexp_extract(tail, '^from=<?(.*?)>?, (?:size|nrcpt|status)=', 1)
     END AS sender,
     CASE WHEN NOT plain THEN nullif(regexp_extract(tail, ', status=([a-z-]+)', 1), '') END AS status,
     TRY_CAST(left(numbers, position(',' IN numbers) - 1) AS BIGINT) AS size,

@@ -4,7 +4,8 @@
 --   there are delivery lines only, a delay that reaches back less far than the line before tells of another mail; a source
 --   without delays (a service's webhooks) does not use its ids again.
 --   Lines of one second come in any order: they are put in the order of a mail's life, unless in that second one life ends
---   and the next begins. A message-id soon after another one is the same mail's: it has two such headers.
+--   and the next begins. A message-id soon after another one is the same mail's: it has two such headers; so is one that
+--   was logged a little later than the mail's `queue active`.
 -- Parameters: none. Reads seen (events of the queue ids to look at), part_order(part, base: place of its first line among
 --   all lines).
 -- Columns: host, instance, qid, epoch, kind, at_us, turn, place, part, line, sender, recipient, orig_to, relay, relay_ip,
@@ -115,6 +116,10 @@ stepped AS (
       PARTITION BY host, instance, qid, CASE WHEN step = '' THEN 1 ELSE 0 END
       ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
     ) AS before,
+    lag(step, 2) OVER (
+      PARTITION BY host, instance, qid, CASE WHEN step = '' THEN 1 ELSE 0 END
+      ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
+    ) AS earlier_step,
     lag(at_us) OVER (
       PARTITION BY host, instance, qid, CASE WHEN step = '' THEN 1 ELSE 0 END
       ORDER BY at_us ASC NULLS LAST, turn ASC NULLS LAST, place ASC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
@@ -127,7 +132,10 @@ started AS (
     CASE
       WHEN step IN ('begin', 'requeue') THEN 1
       WHEN step = 'message' AND coalesce(before, '') NOT IN ('begin', 'requeue')
-        AND NOT (coalesce(before, '') = 'message' AND at_us - before_us <= 10000000) THEN 1
+        AND NOT (coalesce(before, '') = 'message' AND at_us - before_us <= 10000000)
+        AND NOT (
+          coalesce(before, '') = 'queued' AND coalesce(earlier_step, '') IN ('begin', 'requeue') AND at_us - before_us <= 10000000
+        ) THEN 1
       WHEN step = 'queued' AND before = 'removed' THEN 1
       WHEN step = 'attempt' AND (before = 'removed' OR (before = 'attempt' AND marked = 0))
         AND at_us - delay * 1.1 - 5000000 > before_us THEN 1

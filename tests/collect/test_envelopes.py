@@ -72,6 +72,8 @@ def docker(text: str) -> str:
         ("relayed", f"2026-12-07T13:29:00.5+09:00 node1 docker/mail[32]: {ISO}{LINE}"),
         ("relayed", f"Dec  7 04:28:01 mta1 docker/mail[32]: {LINE}"),
         ("relayed", f"<30>Dec  7 04:28:01 mta1 mail: {LINE}"),
+        ("relayed", f"    {BSD}{LINE}"),
+        ("relayed", f"{ISO}{LINE}".replace(" ", "\t", 2)),
         ("record", record(message=BSD + LINE, **{"@timestamp": "2026-12-07T04:29:09Z"})),
         ("record", record(ts="2026-12-07T04:28:01Z", line=BSD + LINE)),
         (

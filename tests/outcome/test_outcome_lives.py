@@ -241,3 +241,14 @@ def test_every_mail_has_one_last_word_in_whatever_order_a_second_is_logged(
     again, totals_again = judge(shuffled, until=max(row["at_us"] for row in rows) + SECOND)
     assert [{**row, "evidence": ""} for row in again] == [{**row, "evidence": ""} for row in suspects]
     assert totals_again == totals
+
+
+def test_a_message_id_may_be_logged_after_the_mail_was_queued() -> None:
+    """Programs write at once, and what they write may be stamped a second apart in the other order."""
+    begun = [event(0, "A1", "begin"), event(0, "A1", "queued", sender="news@example.jp", size=4000, nrcpt=1)]
+    end = [tried(2, "A1", "a@example.net", "bounced", "no such user"), gone(2, "A1")]
+    late = event(1, "A1", "message", message_id="<1@x>")
+    assert words(judge([*begun, late, *end])[0]) == [("<1@x>", "news@example.jp", "a@example.net", "bounced")]
+    another = event(3600, "A1", "message", message_id="<2@x>")
+    later = tried(3601, "A1", "b@example.net", "bounced", "no such user")
+    assert words(judge([*begun, another, later])[0]) == [("<2@x>", "", "b@example.net", "bounced")]

@@ -1,13 +1,26 @@
 -- Purpose: lines of a system log within those of another one, as a container's log driver or a forwarder writes them
 --   (`May  2 22:56:18 node docker[32360]: May  2 20:56:17 mta1 postfix/smtp[30]: ...`), to the lines inside. One that is
 --   inside without a time of its own (`docker/mail[900]: postfix/smtp[30]: ...`) keeps that of the outer one, and its host.
---   What is no such line stays as it is.
+--   Lines that are set in, or have tabs for spaces at their beginning, are put right. What is no such line stays as it is.
 -- Format: relayed, a system log within another one
 -- Detect: ^(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) \S+ [^\s:]+: (?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:]{8}\S*) 
 -- Detect: ^(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) \S+ [^\s:]+: [\w.-]+(?:/[\w.-]+)*/[a-z-]+\[\d+\]: 
+-- Detect: ^[ \t]+(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*) \S
+-- Detect: ^(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*)\t\S
 -- Facts: docs.docker.com/engine/logging/drivers/syslog: the driver writes the container's line behind its own tag.
 -- Parameters: none. Reads lines(line, text).
 -- Columns: line, text.
+WITH begun AS (
+  SELECT
+    line,
+    CASE
+      WHEN contains(left(text, 100), chr(9))
+        THEN concat(ltrim(replace(left(text, 100), chr(9), ' ')), substring(text, 101))
+      WHEN starts_with(text, ' ') THEN ltrim(text)
+      ELSE text
+    END AS text
+  FROM lines
+)
 SELECT
   line,
   CASE
@@ -24,4 +37,4 @@ SELECT
     )
     ELSE text
   END AS text
-FROM lines
+FROM begun
