@@ -61,6 +61,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unhold": ("control", "take a hold back"),
     },
 }
+_LATER = ("watch", "probe", "purge", "serve")  # of the contract; a near name of another command would mislead
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
@@ -80,6 +81,8 @@ class LazyGroup(TyperGroup):
         return typer.main.get_group(module.app).commands[cmd_name]
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        if args[0] in _LATER:
+            raise UsageError(f"'resend {args[0]}' is not built yet", next_step="'resend --help' lists what is")
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean 'resend {near[0]}'?" if near else "run 'resend --help'"

@@ -91,6 +91,7 @@ def test_home_needs_a_directory(argv):
     ("argv", "says"),
     [
         (["statu"], "did you mean 'resend status'?"),
+        (["purge", "--older-than", "1d"], "not built yet"),
         (["--nonsense"], "run 'resend --help'"),
         (["plan"], "run 'resend plan --help'"),
         (["plan", "mak"], "no such command"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
 from resend.clock import to_text
 from resend.model import State
+from resend.stores.filechecks import check_files
+from resend.stores.home import Home
 from resend.stores.invariants import check
 from resend.stores.ledger import Ledger
 from resend.stores.tables import batch, delivery, incident, plan, try_, veto
@@ -165,6 +168,21 @@ def test_every_invariant_is_reported_also_when_it_holds(ledger: Ledger) -> None:
     told = {name for name in names if name.endswith((" are counted", " are listed"))} - planted
     assert len(told) == 6, "not faults, but to be seen"
     assert set(names) - planted - told == {"the database is sound"}, "each has a planted fault"
+
+
+def test_files_are_missed_where_the_ledger_is_their_own(ledger: Ledger, tmp_path: Path) -> None:
+    """Of several hosts on PostgreSQL not each has every file: that is told, and is no fault."""
+    World(ledger, count=5).start()
+    with ledger.snapshot() as conn:
+        found = {result.invariant: result for result in check_files(conn, Home(tmp_path / "elsewhere"))}
+    lacking = {name for name, result in found.items() if result.detail}
+    assert lacking == {
+        "every incident's frozen file is there and whole",
+        "every plan's frozen file is what was confirmed",
+    }
+    for name in lacking:
+        assert found[name].ok == (ledger.path is None)
+        assert ("is gone" if found[name].ok is False else "not on this host") in found[name].detail
 
 
 def test_check_of_many_mails_takes_seconds(ledger: Ledger) -> None:
