@@ -286,11 +286,11 @@ tried AS (
     CASE
       WHEN unread THEN NULL
       WHEN class = 2 THEN reply_code(opening)
-      ELSE exim_code(reason)
+      ELSE exim_code(reason, told_reply)
     END AS code,
     CASE
       WHEN unread THEN NULL
-      WHEN class > 2 THEN exim_enhanced(reason)
+      WHEN class > 2 THEN exim_enhanced(reason, told_reply)
       WHEN substring(text, told + 9, 6) LIKE '_._._ ' THEN substring(text, told + 9, 5)
     END AS enhanced,
     CASE WHEN NOT unread THEN units_us(took) END AS delay,
@@ -311,7 +311,8 @@ tried AS (
           ELSE name
         END AS address,
         position(' [' IN via) AS open,
-        position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close
+        position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close,
+        CASE WHEN contains(reason, ': ') THEN substring(reason, position(': ' IN reason) + 2, 20) END AS told_reply
       FROM hosted
     )
   )

@@ -1,7 +1,7 @@
 -- Purpose: macros for what Exim says of a delivery that failed, shared by sql/collect/exim.sql and sql/collect/usual/exim.sql.
 --   exim_host(rest): `host [ip]:port` that the words of a failure name. exim_reason(rest, why): the reason without what other
 --   log selectors put before and behind it; rest is what it is cut from. exim_failed(reason): expired or bounced.
---   exim_code(reason), exim_enhanced(reason): the codes of the receiver's reply, NULL where there is none.
+--   exim_code(reason, told), exim_enhanced(reason, told): the codes of the receiver's reply, NULL where there is none.
 -- Each use of an argument is planned anew: arguments are columns.
 -- Parameters: none.
 -- Columns: none.
@@ -12,7 +12,7 @@ CREATE OR REPLACE TEMP MACRO exim_host(rest) AS
 
 CREATE OR REPLACE TEMP MACRO exim_reason(rest, why) AS
   CASE
-    WHEN contains(rest, ' DT=') OR contains(rest, ' H=') THEN
+    WHEN (contains(rest, ' DT=') OR contains(rest, ' H=')) AND (contains(why, 'H=') OR contains(why, 'DT=') OR contains(why, 'QT=')) THEN
       regexp_replace(
         regexp_replace(replace(why, '\n', ' '), '^([A-Z][A-Za-z ]+) H=[^ ]+ \[[^\]]+\](?::[0-9]+)?(?: I=[^ ]+)?(?: DT=[0-9a-z.]+)?(: |$)', '\1\2'),
         '(?: (?:DT|QT)=[0-9a-z.]+)+$', ''
@@ -27,8 +27,19 @@ CREATE OR REPLACE TEMP MACRO exim_failed(reason) AS
     ELSE 'bounced'
   END;
 
-CREATE OR REPLACE TEMP MACRO exim_code(reason) AS
-  TRY_CAST(nullif(regexp_extract(reason, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER);
+-- told: what stands behind the first `: `, where most reasons have the reply.
+CREATE OR REPLACE TEMP MACRO exim_code(reason, told) AS
+  CASE
+    WHEN NOT ascii(reason) BETWEEN 48 AND 57 AND regexp_full_match(left(told, 4), '[245][0-9][0-9][ -]') THEN left(told, 3)::INTEGER
+    ELSE TRY_CAST(nullif(regexp_extract(reason, '(?:^|: )([245][0-9][0-9])(?:[ -]|$)', 1), '') AS INTEGER)
+  END;
 
-CREATE OR REPLACE TEMP MACRO exim_enhanced(reason) AS
-  nullif(regexp_extract(reason, '(?:^|: )[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1), '');
+CREATE OR REPLACE TEMP MACRO exim_enhanced(reason, told) AS
+  coalesce(
+    CASE WHEN NOT ascii(reason) BETWEEN 48 AND 57 THEN nullif(regexp_extract(
+      left(told, 20), '^[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1
+    ), '') END,
+    nullif(regexp_extract(
+      reason, '(?:^|: )[245][0-9][0-9][ -]#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[^0-9.]|$|\.(?:[^0-9]|$))', 1
+    ), '')
+  );

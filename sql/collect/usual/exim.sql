@@ -112,37 +112,40 @@ failed AS (
         THEN TRY_CAST(regexp_extract(substring(via, close + 2, 6), '^[0-9]+') AS INTEGER)
     END AS relay_port,
     CASE WHEN class = 3 THEN 'deferred' ELSE exim_failed(reason) END AS status,
-    exim_code(reason) AS code,
-    exim_enhanced(reason) AS enhanced,
+    exim_code(reason, told_reply) AS code,
+    exim_enhanced(reason, told_reply) AS enhanced,
     nullif(reason, '') AS reply
   FROM (
     SELECT
       *,
       position(' [' IN via) AS open,
       position(']' IN substring(via, position(' [' IN via) + 1)) + position(' [' IN via) AS close,
-      exim_reason(rest, why) AS reason
+      CASE WHEN contains(reason, ': ') THEN substring(reason, position(': ' IN reason) + 2, 20) END AS told_reply
     FROM (
-      SELECT
-        *,
-        CASE
-          WHEN via_ > 0 THEN substring(text, via_, told - via_ + 1)
-          WHEN class = 3 AND regexp_matches(rest, '^-?[0-9]+\)(?:: [A-Z][A-Za-z ]+)? H=') THEN substring(rest, position(' H=' IN rest) + 3)
-          ELSE exim_host(rest)
-        END AS via,
-        CASE WHEN class = 3 THEN trim(substring(rest, position(': ' IN rest) + 2)) ELSE trim(rest) END AS why
+      SELECT *, exim_reason(rest, why) AS reason
       FROM (
         SELECT
           *,
-          CASE WHEN host_ BETWEEN 1 AND told - 2 THEN host_ + 3 ELSE 0 END AS via_,
-          substring(text, told + CASE WHEN class = 3 THEN 9 ELSE 3 END) AS rest
+          CASE
+            WHEN via_ > 0 THEN substring(text, via_, told - via_ + 1)
+            WHEN class = 3 AND regexp_matches(rest, '^-?[0-9]+\)(?:: [A-Z][A-Za-z ]+)? H=') THEN substring(rest, position(' H=' IN rest) + 3)
+            ELSE exim_host(rest)
+          END AS via,
+          CASE WHEN class = 3 THEN trim(substring(rest, position(': ' IN rest) + 2)) ELSE trim(rest) END AS why
         FROM (
           SELECT
             *,
-            substring(text, body, gap - 1) AS recipient,
-            CASE WHEN class = 3 THEN place(' defer (', text, body) ELSE place(': ', text, body) END - 1 AS told,
-            spaced('H=', text, body) AS host_
-          FROM shaped
-          WHERE class IN (3, 4)
+            CASE WHEN host_ BETWEEN 1 AND told - 2 THEN host_ + 3 ELSE 0 END AS via_,
+            substring(text, told + CASE WHEN class = 3 THEN 9 ELSE 3 END) AS rest
+          FROM (
+            SELECT
+              *,
+              substring(text, body, gap - 1) AS recipient,
+              CASE WHEN class = 3 THEN place(' defer (', text, body) ELSE place(': ', text, body) END - 1 AS told,
+              spaced('H=', text, body) AS host_
+            FROM shaped
+            WHERE class IN (3, 4)
+          )
         )
       )
     )
