@@ -118,7 +118,7 @@ def reply_in(text: str) -> tuple[int, int, str]:
 
 def without_original(text: str) -> str:
     """The text of a bounce without the mail that it quotes."""
-    lowered = text.lower()
+    lowered = text.lower().replace("original message is:", "original-message is:")  # Exchange tells its number
     marks = [mark for common, marks in _ORIGINAL.items() if common in lowered for mark in marks]
     ends = [place for mark in marks if (place := lowered.find(mark, _ORIGINAL_FROM)) > 0]
     return text[: min(ends)] if ends else text

@@ -169,7 +169,8 @@ ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re
 REPORT_SUBJECT = _any(
     r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
     r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
-    r"\berror (?:sending|delivering)|niet te leveren|niet (?:afgeleverd|bezorgd)|toimittaminen epäonnistui",
+    r"^\W{0,3}bounced?\b|\berror (?:sending|delivering)|toimittaminen epäonnistui",
+    r"niet te leveren|niet (?:afgeleverd|bezorgd)",
     r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
     r"message (?:not|you sent)|rejected|could not be delivered",
     r"\bblocked your\b|has (?:been )?blocked|\bnon remis|non distribu|échec|no se puede entregar|no entregado",
