@@ -6,12 +6,14 @@ Catches everything. A ResendError is one line; anything else is a defect of ours
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,10 +85,10 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
 
     from resend.cli.app import root
 
+    words = args or ["--help"]
     try:
-        result = typer.main.get_command(root).main(
-            args or ["--help"], prog_name="resend", standalone_mode=False, obj=screen
-        )
+        with _help_as_row(screen, words):
+            result = typer.main.get_command(root).main(words, prog_name="resend", standalone_mode=False, obj=screen)
     except TyperException as error:  # typer's word for a wrong command line
         ctx = getattr(error, "ctx", None)
         raise _usage(error.format_message(), ctx.command_path if ctx else f"resend {args[0]}") from None
@@ -95,6 +97,18 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
     if isinstance(result, Done):
         return result
     return Done(Exit(int(result or 0)))  # --help, or typer's own end
+
+
+@contextmanager
+def _help_as_row(screen: Screen, words: list[str]) -> Iterator[None]:
+    """With --json each line on stdout is JSON; the text of a help page, which typer prints by itself, too."""
+    asked = words[: words.index("--")] if "--" in words else words
+    if not (screen.json and {"--help", "-h"} & set(asked)):
+        yield
+        return
+    with redirect_stdout(io.StringIO()) as page:
+        yield
+    screen.row("help", text=page.getvalue().strip())
 
 
 def _usage(message: str, path: str) -> UsageError:

@@ -53,6 +53,13 @@ def test_help_names_every_command(cli):
         assert what[:40] in out
 
 
+@pytest.mark.parametrize("argv", [[], ["--help"], ["status", "-h"], ["plan", "make", "--help"]])
+def test_help_in_json_is_json(cli, argv):
+    help_, summary = cli(*argv, "--json", home="").rows
+    assert help_["type"] == "help" and help_["text"].startswith("Usage: resend")
+    assert summary["type"] == "summary" and summary["exit"] == 0
+
+
 def test_no_arguments_is_help(cli):
     assert cli(home="").out == cli("--help").out
 
