@@ -24,6 +24,7 @@ from resend.stores import sql
 from resend.stores.evidence import WITHOUT_NULL
 from resend.stores.home import private_opener
 
+_LOGS = (Input.SYSLOG, Input.LINES)
 USUAL_BYTES = 256 << 10  # of a block; fewer lines are read by the full query alone, as two cost more to plan
 ALL = 255  # class of a line for which the full query needs the whole block
 LINE_MAX = 1 << 20  # bytes; what is longer is no log line (Postfix ends them at 2,000) and is kept cut
@@ -33,6 +34,9 @@ _BOM = b"\xef\xbb\xbf"
 # Filters pushed below the cheap words would compute those words once for each filter (measured: 40 % slower); a list of
 # words made a join costs more than looking through the list (a quarter of a delivery table's time).
 _KEEP_ORDER = "filter_pushdown,cte_filter_pusher,in_clause"
+# In queries of logs the smaller side of a join is the right one. The optimizer takes the distinct times for as many
+# as the lines, and puts the lines in the hash table (measured: a tenth of Postfix's time, a twelfth of OpenSMTPD's).
+_KEEP_SIDES = f"{_KEEP_ORDER},build_side_probe_side"
 # Queue ids and addresses hardly repeat: no large dictionaries, no Bloom filters, zstd at its fastest.
 _PARQUET = (
     "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 1000,"
@@ -78,7 +82,6 @@ class Parsed:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     con = sql.connect(memory_limit=_MEMORY, threads=1)
-    con.execute(f"SET disabled_optimizers = '{_KEEP_ORDER}'")
     # A part's words are text all the same, but of an enum the writer need not look each one up.
     con.execute(f"CREATE TYPE event_kind AS ENUM ({', '.join(sql.quote(kind) for kind in EventKind)})")
     return con
@@ -191,6 +194,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, data: bytes, how: Reading) -> tuple
 
         data = mails.as_lines(data)
     con.execute(f"SET TimeZone = {sql.quote(how.zone)}")
+    con.execute(f"SET disabled_optimizers = '{_KEEP_SIDES if kind.input in _LOGS else _KEEP_ORDER}'")
     day = how.last_day
     values = {
         "ref_year": day.year,

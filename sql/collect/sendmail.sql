@@ -64,8 +64,9 @@ entering AS (
   SELECT
     split_off.line, sorted.text, sorted.start, split_off.at_us, sorted.colon, sorted.gap, sorted.from_, sorted.class,
     sorted.body, split_off.qid
-  FROM split_off
-  JOIN sorted ON sorted.class = 2 AND substring(sorted.text, sorted.from_, sorted.gap - 1) = split_off.parent
+  FROM sorted
+  JOIN split_off ON split_off.parent = substring(sorted.text, sorted.from_, sorted.gap - 1)
+  WHERE sorted.class = 2
 ),
 -- from=<a@b>, size=5938, class=0, nrcpts=7, msgid=<1@c>, proto=ESMTP, daemon=MTA, relay=[192.0.2.1]
 arrived AS (
