@@ -198,6 +198,11 @@ def test_codes_are_read_where_they_stand(text: str, expected: tuple[int, str]) -
         # an address does not take the word after it
         ("550 5.1.1 taro@b.jp...User unknown here", {}, C.MAILBOX_GONE),
         ("550 5.1.1 <taro@b.jp>...User unknown here", {}, C.MAILBOX_GONE),
+        # an address is a person that is missed, with brackets or without
+        ("550 <taro@b.jp> does not exist", {}, C.MAILBOX_GONE),
+        ("550 taro@b.jp does not exist", {}, C.MAILBOX_GONE),
+        ("550 5.1.1 invalid address", {}, C.MAILBOX_GONE),
+        ("550 5.1.7 invalid address", {}, C.AUTH_FAILED),
         # brackets around an address are told from none: docomo writes none
         ("550 unknown user <taro@b.jp>", {}, C.MAILBOX_GONE),
         ("550 unknown user taro@b.jp", {}, C.POLICY_REJECTED),
