@@ -1,11 +1,13 @@
 """The options that every command knows, accepted before the command and after it.
 
 They are read here, once, before typer sees the rest. Raises UsageError for a `--home` without its directory, and for
-an empty argument.
+an argument that is empty or no UTF-8.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ HELP = (
     ("--version", "print the version"),
     ("--help", "help of a command"),
 )
+_FILES = ("--home", "--out", "--html", "--csv", "--keep", "--queue", "--follow")
+_SURROGATE = re.compile("[\udc80-\udcff]")  # a byte that is no UTF-8
 _FLAGS = {
     "--json": "json",
     "--unmask": "unmask",
@@ -52,7 +56,7 @@ def take(argv: Sequence[str]) -> tuple[Options, list[str]]:
     words = iter(argv)
     before = ""
     for word in words:
-        _not_empty(before, word)
+        _check(before, word)
         before = word
         if word == "--":
             rest += [word, *words]
@@ -71,10 +75,15 @@ def take(argv: Sequence[str]) -> tuple[Options, list[str]]:
     return Options(home=home, **flags), rest
 
 
-def _not_empty(before: str, word: str) -> None:
-    """Raise UsageError for `--release ""`: an unset variable of a script, which would mean no filter and no reason."""
+def _check(before: str, word: str) -> None:
+    """Raise UsageError for `--release ""` and for text that is no UTF-8, which no store could keep.
+
+    Empty is an unset variable of a script, and would mean no filter or no reason. Names of files are any bytes.
+    """
     option, sign, value = word.partition("=")
-    if word.strip() and not (option.startswith("--") and sign and not value.strip()):
-        return
-    where = option if sign else before if before.startswith("--") else ""
-    raise UsageError("the value is empty", where=where, next_step="leave it out, or see that its variable is set")
+    if not (option.startswith("--") and sign):
+        option, value = before if before.startswith("--") else "", word
+    if not value.strip():
+        raise UsageError("the value is empty", where=option, next_step="leave it out, or see that its variable is set")
+    if not value.isascii() and _SURROGATE.search(value) and option not in _FILES and not os.path.lexists(value):
+        raise UsageError("the value is not UTF-8", where=option, next_step="see the character set of your terminal")

@@ -125,7 +125,8 @@ def _commit(home: Home, new: Mapping[str, Snapshot]) -> None:
     before = Catalog(home).snapshots()
     after = {**before, **new}
     document = {"kinds": {kind: asdict(snapshot) for kind, snapshot in after.items()}}
-    replace_file(home.catalog / "catalog.json", json.dumps(document, ensure_ascii=False, indent=1).encode())
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    replace_file(home.catalog / "catalog.json", text.encode("utf-8", "backslashreplace"))  # file names are any bytes
     named = {snapshot.file for snapshot in (*before.values(), *after.values())}
     for path in home.catalog.glob("*.parquet"):
         if path.name not in named:

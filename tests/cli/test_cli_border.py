@@ -154,6 +154,34 @@ def sqlite_of(cli) -> None:
     open_ledger("", Home(Path("home")), create=True).close()
 
 
+NO_UTF8 = os.fsdecode(b"x\xff")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["hold", "--release", NO_UTF8],
+        ["unhold", f"--release={NO_UTF8}"],
+        ["outcomes", "--message-id", NO_UTF8],
+        ["incident", "open", "x", "--release", NO_UTF8],
+        ["plan", "make", "x", "--reason", NO_UTF8],
+        ["collect", "mail.log", "--host", NO_UTF8],
+        ["why", NO_UTF8],
+    ],
+)
+def test_text_that_no_store_could_keep_is_refused(cli, place, argv):
+    (place / "home").mkdir()
+    sqlite_of(cli)
+    result = cli(*argv)
+    assert result.exit == 2 and "the value is not UTF-8" in result.one_error()
+
+
+def test_a_file_may_have_any_name(cli, place):
+    (place / NO_UTF8).write_text("id,customer,title,sender\nr1,c1,One,news@example.jp\n")
+    assert cli("catalog", "load", "--releases", NO_UTF8).exit == 0
+    assert cli("catalog", "load", "--recipients", NO_UTF8 + ".csv").exit == 2
+
+
 def test_the_package_is_the_command_line(process):
     done = subprocess.run([sys.executable, "-m", "resend", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, process("--version").out)
