@@ -137,13 +137,17 @@ class Guard:
         """Parked until a person resumes it."""
         return bool(self.parked) and self.cooldown_until is None
 
+    def silent(self, now: datetime) -> bool:
+        """Whether nobody told for a whole round what came of the probes."""
+        return self.waits and self._round_at is not None and now - self._round_at >= _ROUND_TIME
+
     def leaves(self) -> None:
         """A mail is on its way."""
         if self.half_open:
             self.probes_left -= 1
 
     def probes_elsewhere(self, now: datetime) -> None:
-        """Another host sends the probes; should it die, this one begins again."""
+        """Another host sends the probes; should it die, one of the others begins again."""
         self.half_open, self.probes_left, self._round_at = True, 0, now
 
     def try_again(self, now: datetime) -> None:
@@ -226,7 +230,7 @@ class Guard:
         if self.parked:
             return self._reopen(now)
         if self.half_open:
-            if self.probes_left <= 0 and self._round_at is not None and now - self._round_at >= _ROUND_TIME:
+            if self.silent(now):
                 self._begin_round(now, 1)
             return None
         if not self.canary_done:

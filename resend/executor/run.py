@@ -28,7 +28,7 @@ from resend.executor.pacer import Pacer
 from resend.executor.relaywatch import RelayWatch
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
-from resend.executor.standing import recollected, standing
+from resend.executor.standing import recollected, standing, take_over
 from resend.executor.stay import LOOK_S, stay
 from resend.model import Fate
 from resend.policy.classify import Rules
@@ -282,9 +282,10 @@ class Run:
                 place = (item.egress, item.provider)
                 profile = profiles[place]
                 start, top = min(profile.start, profile.rate), profile.rate
-                found[place] = control.ensure_rate(
-                    conn, egress=item.egress, provider=item.provider, start=start, ceiling=top
-                )
+                found[place] = control.begin_rate(
+                    conn, egress=item.egress, provider=item.provider, start=start, ceiling=top,
+                    plan_id=self.plan_id, now=self.clock.now(),
+                )  # fmt: skip
             return found
 
         rates = await self.writer.call(remembered)
@@ -337,6 +338,7 @@ class Run:
             if mono - looked >= LOOK_S:
                 looked = mono
                 for lane in list(self.lanes.values()):
+                    await take_over(lane)
                     await lane.tick()
                 if self.options.shared_pace:
                     await self._live.exchange()

@@ -164,12 +164,13 @@ def adopt(lane: Lane, known: Rate) -> None:
     guard.rate, guard.ceiling, guard.bound, guard.live = known.rate, known.ceiling, known.bound, known.live
     if guard.pace != pace:
         lane.pacer.change(guard.pace, to_micros(lane.run.clock.now()))
+    anew = known.half_open and known.cooldown_until != guard.cooldown_until  # another host took over the probes
     guard.capped, guard.capped_until = known.capped, known.capped_until
     guard.cooldown_until, guard.clean_since = known.cooldown_until, known.clean_since
     guard.parked, lane.paused = known.parked, known.paused
     guard.next_cooldown, guard.cap_for = timedelta(seconds=known.next_cooldown_s), timedelta(seconds=known.cap_for_s)
     guard.limits = _limits(known)
-    if known.half_open and not guard.half_open:
+    if known.half_open and (anew or not guard.half_open):
         guard.probes_elsewhere(lane.run.clock.now())
     elif not known.half_open:
         guard.half_open = False
@@ -191,6 +192,21 @@ async def reopen(lane: Lane) -> None:
         if guard.half_open:  # the ledger's word was heard before ours
             guard.try_again(now)
     lane.decide(guard.tick(now))
+
+
+async def take_over(lane: Lane) -> None:
+    """Where the host that sent the probes tells nothing any more, one of the others goes on with a single mail."""
+    guard, run = lane.guard, lane.run
+    if not (run.options.shared_pace and guard.silent(run.clock.now())):
+        return
+    place = {"egress": lane.egress, "provider": lane.provider}
+    first = partial(control.probe_next, **place, before=guard.cooldown_until, now=run.clock.now())
+    since = await run.writer.call(first)
+    if since is None:
+        guard.probes_elsewhere(run.clock.now())
+    elif guard.half_open:
+        guard.cooldown_until = since
+        guard.try_again(run.clock.now())
 
 
 def claim(lane: Lane, conn: Connection) -> Batch | None:

@@ -9,16 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Float, case, cast, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Float,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
-from resend.clock import from_text, to_micros, to_text
+from resend.clock import format_rate, from_text, to_micros, to_text
 from resend.model import ControlKind
 from resend.stores.engine import is_sqlite
 from resend.stores.rows import Control, Rate, Reserved
 from resend.stores.setwise import clean
 from resend.stores.tables import audit, control, provider_rate, try_
 
+CEILING_TOLD = "ceiling_told"  # the audit's word for what a run was told by the config or by its plan
 _SLOWEST = 1 / 3600  # mails per second; no pace is none at all
 
 
@@ -106,6 +120,41 @@ def ensure_rate(conn: Connection, *, egress: str, provider: str, start: float, c
     return _rate(conn.execute(select(provider_rate).where(*here)).one())
 
 
+def begin_rate(
+    conn: Connection, *, egress: str, provider: str, start: float, ceiling: float, plan_id: str, now: datetime
+) -> Rate:
+    """`ensure_rate` for a run that begins: `ceiling`, by the config or the plan, counts where it was another last time.
+
+    Else the last word does, which may be an operator's. What was learned of the receiver stays: a rate that was
+    below the old ceiling stays as it is, one that had reached it goes on from `start` at least.
+    """
+    rate = ensure_rate(conn, egress=egress, provider=provider, start=start, ceiling=ceiling)
+    here = (audit.c.egress == egress, audit.c.provider == provider)
+    told = format_rate(ceiling)
+    last = select(audit.c.value).where(audit.c.what == CEILING_TOLD, *here).order_by(audit.c.id.desc()).limit(1)
+    before = conn.execute(last).scalar()
+    if before == told:
+        return rate
+    conn.execute(
+        insert(audit).values(
+            what=CEILING_TOLD, egress=egress, provider=provider, plan_id=plan_id, value=told, at=to_text(now),
+            who="config", reason=f"it was {before}" if before else "",
+        )
+    )  # fmt: skip
+    spoken = (
+        before is None
+        and conn.execute(  # by an older version, which did not keep what the config said
+            select(audit.c.id).where(audit.c.what == ControlKind.RATE, *here).limit(1)
+        ).scalar()
+    )
+    if rate.ceiling == ceiling or spoken:
+        return rate
+    own = min(max(rate.rate, start), ceiling) if rate.rate >= rate.ceiling else min(rate.rate, ceiling)
+    place = (provider_rate.c.egress == egress, provider_rate.c.provider == provider)
+    conn.execute(update(provider_rate).where(*place).values(ceiling=ceiling, rate=own))
+    return _rate(conn.execute(select(provider_rate).where(*place)).one())
+
+
 def rates(conn: Connection) -> list[Rate]:
     """The state of every (egress, provider) that ever sent."""
     query = select(provider_rate).order_by(provider_rate.c.egress, provider_rate.c.provider)
@@ -154,6 +203,24 @@ def reopen(conn: Connection, *, egress: str, provider: str) -> bool:
         provider_rate.c.cooldown_until.is_not(None),
     )
     return conn.execute(done.values(parked="", half_open=1)).rowcount == 1
+
+
+def probe_next(
+    conn: Connection, *, egress: str, provider: str, before: datetime | None, now: datetime
+) -> datetime | None:
+    """Take over the probes of a host that died: the cool-down's new end, which tells all others; None: one was first.
+
+    `before`: the cool-down's end as this host knows it.
+    """
+    known = null() if before is None else literal(to_text(before))
+    at = to_text(now)
+    done = update(provider_rate).where(
+        provider_rate.c.egress == egress,
+        provider_rate.c.provider == provider,
+        provider_rate.c.half_open == 1,
+        provider_rate.c.cooldown_until.is_not_distinct_from(known),
+    )
+    return from_text(at) if conn.execute(done.values(cooldown_until=at)).rowcount == 1 else None
 
 
 def last_mail_at(conn: Connection) -> dict[tuple[str, str], datetime]:

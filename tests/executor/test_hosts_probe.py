@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from resend.clock import to_text
 from resend.errors import Exit
+from resend.executor import guard
 from resend.lab.behaviour import Fault, Pool
 from resend.model import State
 from resend.policy.hours import ALWAYS
@@ -47,3 +48,20 @@ def test_one_of_two_hosts_sends_one_mail_then_two_then_four(make: Make) -> None:
         (rate,) = control.rates(conn)
     assert said.count("half_open") == said.count("reopened") == 1
     assert not rate.half_open and not rate.parked and rate.next_cooldown_s == 0
+
+
+def test_where_the_probing_host_died_one_of_the_others_takes_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both others wait a round for its word, and then only one of them sends a mail."""
+    monkeypatch.setattr(guard, "_ROUND_TIME", timedelta(seconds=2))
+    hosts = make(tokyo("24T12:00"), count=30)
+    slow = Fault(do="slow", at="dot", name="slow", ms=1_500)
+    hosts.pool = Pool(name="p", listen=("127.0.1.46:0",), faults=(slow,))
+    with hosts.ledger.write() as conn:
+        control.ensure_rate(conn, egress="direct", provider="p", start=100.0, ceiling=100.0)
+        over = to_text(hosts.clock.now() - timedelta(seconds=9))
+        conn.execute(update(provider_rate).values(half_open=1, cooldown_until=over, canary_done=1))
+    assert {summary.exit for summary in hosts.together(ALWAYS, wait_s=8)} == {Exit.DONE}
+    assert hosts.states() == {State.ACCEPTED: 30}
+    at = sorted(when for when, _ in hosts.mails())
+    answered = at[0] + timedelta(seconds=1.4)
+    assert sum(when < answered for when in at) == 1, at[:8]

@@ -152,6 +152,60 @@ def test_a_rate_goes_on_where_it_stood_and_every_change_has_its_reason(ledger: L
         ledger.apply([RateChange(**place, what="x", reason="r", at=NOW, fields={"speed": 1})])
 
 
+def test_a_ceiling_that_the_config_changed_counts_and_what_was_said_or_learned_since_stays(ledger: Ledger) -> None:
+    place = {"egress": "direct", "provider": "p"}
+
+    def begin(ceiling: float) -> tuple[float, float]:
+        with ledger.write() as conn:
+            rate = control.begin_rate(conn, **place, start=ceiling / 5, ceiling=ceiling, plan_id="a" * 64, now=NOW)
+        return rate.rate, rate.ceiling
+
+    def decide(what: str, **fields: float) -> None:
+        assert ledger.apply([RateChange(**place, what=what, reason="r", at=NOW, fields=fields)])[0].ok
+
+    assert begin(5.0) == begin(5.0) == (1.0, 5.0)
+    decide("raised", rate=5.0)
+    assert begin(50.0) == (10.0, 50.0), "it had reached the old ceiling: on from the new start"
+    decide("halved", rate=4.0, capped=4.25)
+    assert begin(100.0) == (4.0, 100.0), "what was learned stays"
+    assert begin(2.0) == (2.0, 2.0)
+    decide("rate", rate=3.0, ceiling=3.0)
+    assert begin(2.0) == (3.0, 3.0), "an operator's word holds while the config says what it said before"
+    assert begin(8.0) == (3.0, 8.0), "until it says something else"
+    with ledger.read() as conn:
+        told = [(item.value, item.reason) for item in decisions(conn, what=control.CEILING_TOLD)]
+    assert told[-2:] == [("50/s", "it was 5/s"), ("5/s", "")]
+
+
+def test_a_ledger_that_does_not_know_what_the_config_said_keeps_to_an_operators_word(ledger: Ledger) -> None:
+    with ledger.write() as conn:
+        for provider in ("said", "not"):
+            control.ensure_rate(conn, egress="direct", provider=provider, start=1.0, ceiling=5.0)
+    fields = {"rate": 2.0, "ceiling": 2.0}
+    ledger.apply([RateChange(egress="direct", provider="said", what="rate", reason="r", at=NOW, fields=fields)])
+    with ledger.write() as conn:
+        found = {
+            provider: control.begin_rate(
+                conn, egress="direct", provider=provider, start=1.0, ceiling=3.0, plan_id="", now=NOW
+            ).ceiling
+            for provider in ("said", "not")
+        }
+    assert found == {"said": 2.0, "not": 3.0}
+
+
+def test_of_several_that_would_take_over_the_probes_one_does(ledger: Ledger) -> None:
+    place = {"egress": "direct", "provider": "p"}
+    ended = NOW - timedelta(minutes=1)
+    with ledger.write() as conn:
+        control.ensure_rate(conn, **place, start=1.0, ceiling=5.0)
+        assert control.probe_next(conn, **place, before=None, now=NOW) is None, "nobody probes"
+    ledger.apply([RateChange(**place, what="x", reason="r", at=NOW, fields={"half_open": 1, "cooldown_until": ended})])
+    with ledger.write() as conn:
+        assert control.probe_next(conn, **place, before=ended, now=NOW) == NOW
+        assert control.probe_next(conn, **place, before=ended, now=NOW) is None
+        assert control.probe_next(conn, **place, before=NOW, now=NOW + timedelta(minutes=1)) is not None
+
+
 def test_reserved_send_times_keep_the_rate_and_never_overlap(ledger: Ledger) -> None:
     with ledger.write() as conn:
         control.ensure_rate(conn, egress="direct", provider="p", start=10.0, ceiling=10.0)
