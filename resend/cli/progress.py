@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -34,16 +35,20 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def __call__(self, done: int, total: int = 0, detail: str = "") -> None:
         if self._off:
             return
-        if self._terminal:
-            self._draw(done, total, detail)
-        elif time.monotonic() >= self._due:
-            self._due = time.monotonic() + _EVERY_S
-            self.say(done, total, detail)
+        try:
+            if self._terminal:
+                self._draw(done, total, detail)
+            elif time.monotonic() >= self._due:
+                self._due = time.monotonic() + _EVERY_S
+                self.say(done, total, detail)
+        except OSError:  # who looked at it has gone; the work goes on
+            self._off = True
 
     def say(self, done: int, total: int = 0, detail: str = "") -> None:
         """One plain line of where things stand."""

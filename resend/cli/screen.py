@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from resend.cli import render
@@ -80,9 +81,10 @@ class Screen:
             self.line(more)
 
     def note(self, text: str) -> None:
-        """A message for people on stderr; nothing with --quiet."""
+        """A message for people on stderr; nothing with --quiet. That nobody reads it ends no work."""
         if not self.options.quiet:
-            print(text, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
 
     def address(self, address: str) -> str:
         """An address as logs, reports and exports show it: masked, unless --unmask."""

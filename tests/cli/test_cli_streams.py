@@ -138,3 +138,22 @@ def test_ctrl_c_in_the_middle_of_a_query_is_an_interruption(cli, place, monkeypa
     assert done.rows[-1]["code"] == 130 and done.rows[-1]["where"] == "resend catalog load"
     assert "error: interrupted" in done.err
     assert not list(place.glob("**/traceback-*"))
+
+
+def test_work_goes_on_when_nobody_reads_its_progress(monkeypatch):
+    """`resend run ... 2>&1 >/dev/null | head -1` must not end a run in the middle."""
+    from resend.cli import progress
+    from resend.cli.options import Options
+    from resend.cli.screen import Screen
+
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.0)
+    with os.fdopen(write, "w") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        screen = Screen(Options())
+        with progress.Progress(screen, "run", "mails") as shown:
+            for done in range(3):
+                shown(done, 3)
+        screen.note("said to nobody")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())  # what is left in its buffer goes there
