@@ -3,7 +3,7 @@
 --   `failed` is a deferral while it is temporary. A complaint or an unsubscription becomes a `complaint`; opens and clicks
 --   say nothing here. Variables that the sender gave along are headers.
 -- Format: mailgun, Mailgun's webhooks and events
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "event-data"\s*:\s*\{
 -- Detect: "event"\s*:.*"delivery-status"\s*:\s*\{|"delivery-status"\s*:\s*\{.*"event"\s*:

@@ -33,7 +33,7 @@ sorted AS MATERIALIZED (
     colon,
     gap,
     colon + gap + 3 AS body,
-    CASE WHEN at_us IS NULL AND class NOT IN (8, 9) THEN 9 ELSE class END AS class
+    CASE WHEN at_us IS NULL AND class BETWEEN 1 AND 7 THEN 9 ELSE class END AS class
   FROM (
     SELECT
       *,
@@ -49,7 +49,7 @@ sorted AS MATERIALIZED (
         WHEN gap BETWEEN 6 AND 31 AND starts_with(word, 'uid=') AND contains(text, ' from=<') THEN 5
         WHEN word = 'info: header' OR word = 'warning: hea' THEN 6
         WHEN starts_with(word, 'sender ') OR starts_with(word, 'postmaster n') THEN 7
-        WHEN gap = 8 AND substring(text, colon + 2, 8) = 'Requeue:' THEN 10
+        WHEN gap = 8 AND substring(text, colon + 2, 8) = 'Requeue:' THEN 7
         WHEN contains(text, ' messages') THEN 8
         WHEN starts_with(substring(text, colon, 19), ': message repeated ') AND contains(text, ': to=') THEN 1
         ELSE 0
@@ -231,21 +231,23 @@ rare AS (
     line, text, start, at_us, colon, gap, class,
     CASE class
       WHEN 6 THEN 'header'
-      WHEN 7 THEN 'hop'
+      WHEN 7 THEN CASE WHEN starts_with(substring(text, colon), ': Requeue: ') THEN 'requeue' ELSE 'hop' END
       WHEN 8 THEN 'loss'
-      WHEN 10 THEN 'requeue'
       ELSE 'rejected'
     END AS kind,
     CASE WHEN class = 9 THEN CASE WHEN start IS NULL THEN 'no time stamp' ELSE 'no such time' END END AS reply,
-    CASE class
-      WHEN 7 THEN regexp_extract(text, 'notification: ([0-9A-Za-z]+)$', 1)
-      WHEN 10 THEN regexp_extract(substring(text, body), '^[0-9A-Za-z]+')
+    -- MailScanner takes held mail out of the queue and puts it back: `Requeue: 4A0.A1B2C to 4A1`
+    CASE
+      WHEN class = 7
+        THEN regexp_extract(text, '(?:notification: |: Requeue: )([0-9A-Za-z]+)(?:$|[.][0-9A-Za-z]+ to [0-9A-Za-z]+$)', 1)
     END AS next_qid,
-    CASE WHEN class = 10 THEN regexp_extract(substring(text, body), ' to ([0-9A-Za-z]+)', 1) END AS deep_qid
+    CASE WHEN class = 7 THEN nullif(regexp_extract(text, ': Requeue: [0-9A-Za-z.]+ to ([0-9A-Za-z]+)$', 1), '') END AS deep_qid
   FROM sorted
   WHERE class > 5
     AND CASE class
-      WHEN 7 THEN regexp_matches(text, ' notification: [0-9A-Za-z]+$')
+      WHEN 7 THEN regexp_matches(
+        text, ' notification: [0-9A-Za-z]+$|: Requeue: [0-9A-Za-z]{5,30}[.][0-9A-Za-z]+ to [0-9A-Za-z]{5,30}$'
+      )
       WHEN 8 THEN regexp_matches(substring(text, start, colon - start), 'journal|syslog')
         AND (
           regexp_matches(text, 'lost [0-9]+ messages|[0-9]+ messages lost|begins? to drop messages')
@@ -253,8 +255,6 @@ rare AS (
           OR regexp_matches(text, '[Ss]uppressed [0-9]+ messages')
           AND (contains(text, 'postfix') OR NOT contains(text, '.service'))
         )
-      -- MailScanner takes held mail out of the queue and puts it back: `Requeue: 4A0.A1B2C to 4A1`
-      WHEN 10 THEN regexp_matches(substring(text, body), '^[0-9A-Za-z]{5,30}[.][0-9A-Za-z]+ to [0-9A-Za-z]{5,30}(?: |$)')
       ELSE true
     END
 ),
@@ -275,14 +275,13 @@ SELECT
   coalesce(at_us, 0) AS at_us,
   CASE WHEN params.host <> '' THEN params.host WHEN start IS NULL OR space = 0 THEN '' ELSE left(head, space - 1) END AS host,
   CASE
-    WHEN class = 10 THEN 'postfix'
-    WHEN slash = 0 AND class < 8 THEN regexp_extract(substring(head, space + 1), '^[^[ ]+')
-    WHEN slash < space THEN ''
+    WHEN slash = 0 AND class < 8
+      THEN CASE WHEN kind = 'requeue' THEN 'postfix' ELSE regexp_extract(substring(head, space + 1), '^[^[ ]+') END
     -- busybox says the priority between host and program
     WHEN contains(instance, ' ') THEN regexp_extract(instance, '[^ ]*$')
     ELSE instance
   END AS instance,
-  CASE WHEN class IN (8, 9) OR kind = 'rejected' THEN '' ELSE qid END AS qid,
+  CASE WHEN class > 7 OR kind = 'rejected' THEN '' ELSE qid END AS qid,
   kind,
   line,
   sender,
@@ -304,17 +303,28 @@ SELECT
     WHEN kind = 'rejected' OR class = 8 THEN left(text, 2000)
     WHEN kind = 'header'  -- `info: header X: Y from a[192.0.2.1]; from=<b> ...` to `header X: Y`, as all formats have it
       THEN regexp_extract(substring(text, colon + gap + 3), '^[a-z]+: (header .*?)(?: from [^ ;]*; from=<.*)?$', 1)
-    WHEN class IN (6, 7, 9) THEN substring(text, colon + gap + 3)
+    WHEN class > 5 AND kind <> 'requeue' THEN substring(text, colon + gap + 3)
   END AS text
 FROM (
   SELECT
     *,
-    position(' ' IN head) AS space,
-    position('/' IN head) AS slash,
-    substring(head, position(' ' IN head) + 1, position('/' IN head) - position(' ' IN head) - 1) AS instance,
+    substring(head, space + 1, slash - space - 1) AS instance,
     coalesce(deep_qid, substring(text, colon + 2, gap - 1)) AS qid
-  FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
+  FROM (
+    SELECT
+      *,
+      CASE
+        WHEN position('/' IN head) > space THEN position('/' IN head)
+        -- a host with a slash, as syslog-ng writes a chain of hosts
+        ELSE coalesce(nullif(position('/' IN substring(head, space + 1)), 0) + space, 0)
+      END AS slash
+    FROM (
+      SELECT *, position(' ' IN head) AS space
+      FROM (SELECT *, substring(text, start, colon - start) AS head FROM united)
+    )
+  )
 )
 CROSS JOIN params
 WHERE class > 7
-  OR (slash > space OR (slash = 0 AND starts_with(substring(head, space + 1, 7), 'postfix'))) AND NOT contains(qid, ' ')
+  OR (slash > space OR (slash = 0 AND (starts_with(substring(head, space + 1, 7), 'postfix') OR kind = 'requeue')))
+    AND NOT contains(qid, ' ')
