@@ -456,3 +456,12 @@ def test_a_configuration_with_a_byte_order_mark_is_read(cli, place):
     (place / "resend.toml").write_bytes(b'\xef\xbb\xbfhome = "b"\r\ntz = "Asia/Tokyo"\r\n')
     rows = {row["key"]: row["value"] for row in cli("config", "show", "--json", home="").of("setting")}
     assert (rows["home"], rows["tz"]) == (str(place / "b"), "Asia/Tokyo")
+
+
+@pytest.mark.parametrize(("said", "known"), [("@EXAMPLE.JP", "example.jp"), ("例え.jp", "xn--r8jz45g.jp")])
+def test_a_domain_is_held_as_mails_to_it_know_it(cli, place, said, known):
+    from resend.stores.home import Home
+    from resend.stores.ledger import open_ledger
+
+    open_ledger("", Home(place / "home"), create=True).close()
+    assert cli("hold", "--domain", said, "--json").summary["subject"] == known
