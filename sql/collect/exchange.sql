@@ -56,7 +56,10 @@ record AS (
     TRY_CAST(fields[size_place] AS BIGINT) AS size,
     field_text(fields[id_place]) AS message_id,
     field_text(fields[trace_place]) AS trace
-  FROM (SELECT line, text, csv_cut(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
+  FROM (
+    SELECT line, text, csv_cut(text, pieces) AS fields
+    FROM (SELECT line, text, string_split(text, '"') AS pieces FROM lines WHERE filled(text) AND left(text, 1) <> '#')
+  )
   CROSS JOIN place
   WHERE text <> heading
 ),

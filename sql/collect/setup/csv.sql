@@ -1,7 +1,8 @@
 -- Purpose: macros for records of CSV (RFC 4180). csv_fields(text): its fields, without their quotes; a record without
---   quotes is only split. csv_cut(text): the same, faster where there are quotes, but with chr(1) for a comma within them;
---   csv_text(field), field_text(field) put that right, the latter gives NULL where a field is empty. csv_names(heading):
---   the names of a heading, in lower case, as a list, to find a column's place with list_position.
+--   quotes is only split. csv_cut(text, pieces): the same, faster where there are quotes, but with chr(1) for a comma within
+--   them; pieces, a column, is the text split at its quotes. csv_text(field), field_text(field) put the commas right, the
+--   latter gives NULL where a field is empty. csv_names(heading): the names of a heading, in lower case, as a list, to find a
+--   column's place with list_position.
 -- Parameters: none.
 -- Columns: none.
 -- Between quotes, the pieces with even places, commas are hidden; a piece of nothing between two of them was a doubled quote.
@@ -16,14 +17,14 @@ CREATE OR REPLACE TEMP MACRO csv_hidden(pieces) AS
       END), '')
   END;
 
-CREATE OR REPLACE TEMP MACRO csv_cut(value) AS
-  string_split(CASE WHEN contains(value, '"') THEN csv_hidden(string_split(value, '"')) ELSE value END, ',');
+CREATE OR REPLACE TEMP MACRO csv_cut(value, pieces) AS
+  string_split(CASE WHEN len(pieces) = 1 THEN value ELSE csv_hidden(pieces) END, ',');
 
 CREATE OR REPLACE TEMP MACRO csv_text(value) AS
   CASE WHEN contains(value, chr(1)) THEN replace(value, chr(1), ',') ELSE value END;
 
 CREATE OR REPLACE TEMP MACRO csv_fields(value) AS
-  CASE WHEN contains(value, '"') THEN list_transform(csv_cut(value), lambda field: csv_text(field)) ELSE string_split(value, ',') END;
+  CASE WHEN contains(value, '"') THEN list_transform(csv_cut(value, string_split(value, '"')), lambda field: csv_text(field)) ELSE string_split(value, ',') END;
 
 CREATE OR REPLACE TEMP MACRO csv_names(heading) AS
   list_transform(csv_fields(heading), lambda name: lower(trim(name, ' ?')));
