@@ -22,6 +22,7 @@ from resend.policy.providers import Profile
 from resend.policy.reactions import Act
 from resend.stores import claims, control
 from resend.stores.history import fates_since, replies_since
+from resend.stores.status import decisions
 from resend.stores.transitions import RateChange
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from resend.stores.rows import Batch, Rate
 
 _HOUR = timedelta(hours=1)
+WAITS = "waits_for_connection"  # the audit's word for it
+_SAID_AGAIN = timedelta(minutes=5)
 _VERDICT = timedelta(seconds=3)  # the host that sent the canary says within this time what came of it
 
 
@@ -199,8 +202,8 @@ async def take_over(lane: Lane) -> None:
     guard, run = lane.guard, lane.run
     if not (run.options.shared_pace and guard.silent(run.clock.now())):
         return
-    place = {"egress": lane.egress, "provider": lane.provider}
-    first = partial(control.probe_next, **place, before=guard.cooldown_until, now=run.clock.now())
+    before, now = guard.cooldown_until, run.clock.now()
+    first = partial(control.probe_next, egress=lane.egress, provider=lane.provider, before=before, now=now)
     since = await run.writer.call(first)
     if since is None:
         guard.probes_elsewhere(run.clock.now())
@@ -234,4 +237,23 @@ def claim(lane: Lane, conn: Connection) -> Batch | None:
     found = retry()
     if found is not None or run.options.due_only:
         return found
-    return claims.claim_batch(*retry.args, **retry.keywords)
+    found = claims.claim_batch(*retry.args, **retry.keywords)
+    if found is None and run.options.shared_pace and not lane.leases.slots:
+        _waits(lane, conn)
+    return found
+
+
+def _waits(lane: Lane, conn: Connection) -> None:
+    """Say once in a while that other hosts have all connections: this one is not idle for want of mails."""
+    run, now = lane.run, lane.run.clock.now()
+    place = {"egress": lane.egress, "provider": lane.provider}
+    known = decisions(conn, what=WAITS, **place, who=run.worker, limit=1)
+    if known and now - known[0].at < _SAID_AGAIN:
+        return
+    held = claims.held_elsewhere(
+        conn, **place, owner=run.worker, connections=lane.profile.connections, plan_id=run.plan_id
+    )
+    if held:
+        others = ", ".join(f"{owner} has {count}" for owner, count in held.items())
+        reason = f"all {sum(held.values())} connections are in use: {others}; it goes on when one of them ends a batch"
+        control.note(conn, WAITS, plan_id=run.plan_id, **place, reason=reason, who=run.worker, now=now)

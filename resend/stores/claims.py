@@ -182,6 +182,29 @@ def next_due(conn: Connection, *, plan_id: str = "") -> dict[tuple[str, str], da
     return {(egress, provider): from_text(due) for egress, provider, due in rows if due}
 
 
+def held_elsewhere(
+    conn: Connection, *, egress: str, provider: str, owner: str, connections: int, plan_id: str = ""
+) -> dict[str, int]:
+    """Who has how many connections, where mails wait and others have all of them; empty else."""
+    slots = (
+        select(provider_slot.c.owner, func.count())
+        .where(provider_slot.c.egress == egress, provider_slot.c.provider == provider, provider_slot.c.n < connections)
+        .group_by(provider_slot.c.owner)
+        .order_by(provider_slot.c.owner)
+    )
+    found = {name: int(count) for name, count in conn.execute(slots)}
+    if not found or "" in found or owner in found:
+        return {}
+    ready = (
+        exists()
+        .where(batch.c.egress == egress, batch.c.provider == provider, batch.c.state == OPEN)
+        .where(batch.c.plan_id == plan.c.id, plan.c.state == PlanState.STARTED)
+    )
+    if plan_id:
+        ready = ready.where(batch.c.plan_id == plan_id)
+    return found if conn.execute(select(ready)).scalar() else {}
+
+
 def batch_keys(conn: Connection, batch_id: str) -> list[str]:
     """Keys of the mails of a batch."""
     return list(conn.scalars(select(delivery.c.key).where(delivery.c.batch_id == batch_id)))

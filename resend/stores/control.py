@@ -52,17 +52,18 @@ def note(
     what: str,
     *,
     plan_id: str = "",
+    egress: str = "",
     provider: str = "",
     value: str = "",
     reason: str = "",
     who: str,
     now: datetime,
 ) -> None:
-    """One row of the audit: what an operator allowed, and why."""
+    """One row of the audit: what an operator allowed, or what a host met, and why."""
     conn.execute(
         insert(audit).values(
-            what=what, plan_id=plan_id, provider=provider, value=clean(value), reason=clean(reason), who=clean(who),
-            at=to_text(now),
+            what=what, plan_id=plan_id, egress=egress, provider=provider, value=clean(value), reason=clean(reason),
+            who=clean(who), at=to_text(now),
         )
     )  # fmt: skip
 

@@ -116,11 +116,23 @@ def holders(conn: Connection) -> list[Holder]:
 
 
 def decisions(
-    conn: Connection, *, limit: int | None = None, plan_id: str = "", what: str = "", subject: str = ""
+    conn: Connection,
+    *,
+    limit: int | None = None,
+    plan_id: str = "",
+    what: str = "",
+    subject: str = "",
+    egress: str = "",
+    provider: str = "",
+    who: str = "",
 ) -> list[Decision]:
     """Rows of the audit, newest first."""
     query = select(audit).order_by(audit.c.id.desc())
-    for column, value in ((audit.c.plan_id, plan_id), (audit.c.what, what), (audit.c.subject, subject)):
+    for name, value in (
+        ("plan_id", plan_id), ("what", what), ("subject", subject), ("egress", egress), ("provider", provider),
+        ("who", who),
+    ):  # fmt: skip
+        column = audit.c[name]
         if value:
             query = query.where(column == value)
     if limit is not None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from resend.clock import to_text
 from resend.errors import Exit
-from resend.executor import guard
+from resend.executor import guard, standing
+from resend.executor.run import Options
 from resend.lab.behaviour import Fault, Pool
-from resend.model import State
+from resend.model import PlanState, State
 from resend.policy.hours import ALWAYS
-from resend.stores import control
+from resend.stores import claims, control
 from resend.stores.status import decisions
-from resend.stores.tables import provider_rate
+from resend.stores.tables import plan, provider_rate, provider_slot
 from tests.executor.test_hosts_hours import Make, make
 from tests.executor.test_run_hours import tokyo
 
@@ -65,3 +68,34 @@ def test_where_the_probing_host_died_one_of_the_others_takes_over(make: Make, mo
     at = sorted(when for when, _ in hosts.mails())
     answered = at[0] + timedelta(seconds=1.4)
     assert sum(when < answered for when in at) == 1, at[:8]
+
+
+def test_a_host_that_finds_all_connections_in_use_says_who_has_them(make: Make) -> None:
+    hosts = make(tokyo("24T12:00"), count=30)
+    profile = SimpleNamespace(connections=2)
+    run = SimpleNamespace(worker="late:1", plan_id="", clock=hosts.clock, options=Options(shared_pace=True))
+    lane: Any = SimpleNamespace(run=run, egress="direct", provider="p", profile=profile)
+    lane.hours = SimpleNamespace(limits=lambda conn: ([], None))
+    lane.leases = SimpleNamespace(slots=())
+    until = to_text(hosts.clock.now() + timedelta(minutes=1))
+
+    def look() -> list[str]:
+        with hosts.ledger.write() as conn:
+            assert standing.claim(lane, conn) is None
+            return [item.reason for item in decisions(conn, what=standing.WAITS, who="late:1")]
+
+    with hosts.ledger.write() as conn:
+        for number in range(2):
+            slot = {"egress": "direct", "provider": "p", "n": number, "owner": f"first:{number}", "lease_until": until}
+            conn.execute(insert(provider_slot).values(**slot))
+    said = "all 2 connections are in use: first:0 has 1, first:1 has 1; it goes on when one of them ends a batch"
+    assert look() == look() == [said]
+    hosts.clock.set(hosts.clock.now() + timedelta(minutes=6))
+    with hosts.ledger.write() as conn:
+        conn.execute(update(provider_slot).values(lease_until=to_text(hosts.clock.now() + timedelta(minutes=1))))
+    assert look() == [said, said]
+    with hosts.ledger.write() as conn:
+        conn.execute(update(plan).values(state=PlanState.FINISHED))
+        assert standing.claim(lane, conn) is None
+        held = claims.held_elsewhere(conn, egress="direct", provider="p", owner="late:1", connections=2)
+    assert held == {}, "nothing waits"
