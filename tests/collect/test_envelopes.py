@@ -49,6 +49,13 @@ def docker(text: str) -> str:
     return json.dumps({"log": f"{text}\n", "stream": "stdout", "time": "2026-12-07T04:28:01Z"}, separators=(",", ":"))
 
 
+@pytest.mark.parametrize("level", ["mail.info", "mail:info", "mail.warn"])
+def test_a_level_between_host_and_program(level: str) -> None:
+    line = f"{BSD}{level} {LINE}"
+    assert detect(line.encode() + b"\n", where="x").format == "postfix"
+    assert [(event["host"], event["instance"]) for event in events([line], "")] == [("mta1", "postfix")]
+
+
 @pytest.mark.parametrize(
     ("envelope", "line"),
     [
@@ -82,6 +89,13 @@ def docker(text: str) -> str:
         ("relayed", f"{ISO}{LINE}".replace(" ", "\t", 2)),
         ("record", record(message=BSD + LINE, **{"@timestamp": "2026-12-07T04:29:09Z"})),
         ("record", record(ts="2026-12-07T04:28:01Z", line=BSD + LINE)),
+        (
+            "record",
+            record(_index="mail", _source={"@timestamp": "2026-12-07T04:28:01Z", "host": "mta1", "message": LINE}),
+        ),
+        ("record", record(preview=False, result={"_raw": ISO + LINE, "_time": "2026-12-07 04:28:01"})),
+        ("record", record(textPayload=BSD + LINE, timestamp="2026-12-07T04:28:02Z")),
+        ("record", record(jsonPayload={"message": LINE, "host": "mta1"}, timestamp="2026-12-07T04:28:01Z")),
         (
             "record",
             record(time="2026-12-07T04:28:01Z", host="mta1", **{"syslog-tag": "postfix/smtp[7]:"}, message=f" {BODY}"),

@@ -1,13 +1,16 @@
 -- Purpose: lines of JSON that log shippers and collectors write (Fluentd, Filebeat, Vector, Loki, Graylog, rsyslog
---   templates): a line of the log is one of their values, whole or as message beside time, host and program. What is no
+--   templates, exports of Elasticsearch, Splunk and cloud consoles): a line of the log is one of their values, whole or as message beside time, host and program. What is no
 --   such line stays as it is; a record without a message becomes an empty line, which is ignored.
 -- Format: record, JSON records of log shippers
--- Detect: ^\{.*"(?:message|msg|log|line|MESSAGE|short_message|full_message|_raw|original)"\s*:\s*"(?:[^"\\]|\\.){0,80}?(?:[\w.-]+/\w+\[\d+\]: |\b[0-9A-Za-z]{5,20}: (?:to=|from=|client=|uid=|message-id=|removed"))
+-- Detect: ^\{.*"(?:message|msg|log|line|MESSAGE|short_message|full_message|_raw|original|textPayload)"\s*:\s*"(?:[^"\\]|\\.){0,80}?(?:[\w.-]+/\w+\[\d+\]: |\b[0-9A-Za-z]{5,20}: (?:to=|from=|client=|uid=|message-id=|removed"))
 -- Facts: fields of the Elastic Common Schema, GELF, rsyslog's properties, RFC 5424's names.
 -- Parameters: host VARCHAR ('' unknown). Reads lines(line, text).
 -- Columns: line, text.
 WITH entry AS (
-  SELECT line, text, CASE WHEN starts_with(text, '{') AND json_valid(text) THEN text END AS json FROM lines
+  SELECT line, text, coalesce(json -> '$._source', json -> '$.result', json -> '$.jsonPayload', json) AS json, json AS whole
+  FROM (
+    SELECT line, text, CASE WHEN starts_with(text, '{') AND json_valid(text) THEN text::JSON END AS json FROM lines
+  )
 ),
 told AS (
   SELECT
@@ -16,11 +19,12 @@ told AS (
     json,
     ltrim(translate(coalesce(
       json ->> '$.message', json ->> '$.msg', json ->> '$.log', json ->> '$.line', json ->> '$.MESSAGE',
-      json ->> '$.full_message', json ->> '$.short_message', json ->> '$._raw', json ->> '$.event.original'
+      json ->> '$.full_message', json ->> '$.short_message', json ->> '$._raw', json ->> '$.event.original',
+      json ->> '$.textPayload'
     ), chr(10) || chr(13), '  ')) AS message,
     coalesce(
       json ->> '$."@timestamp"', json ->> '$.timestamp', json ->> '$.time', json ->> '$.ts', json ->> '$.timereported',
-      json ->> '$.date', json ->> '$._time'
+      json ->> '$.date', json ->> '$._time', whole ->> '$.timestamp', whole ->> '$.receiveTimestamp'
     ) AS said_at,
     coalesce(
       CASE WHEN json_type(json, '$.host') = 'VARCHAR' THEN json ->> '$.host' END, json ->> '$.hostname',
