@@ -1,8 +1,8 @@
 """Writes rows of Python into a Parquet file while they are made: text through a pipe, which DuckDB reads in a thread.
 
 DuckDB lets Python go on while it reads, compresses and writes, so that both cores work and no second copy of the rows
-is kept. Text, because DuckDB takes rows one by one slowly, and pandas or pyarrow are no dependencies of ours. Raises
-what making the rows raises, and DuckDB's error; the file is then not whole.
+is kept. Text, because DuckDB takes rows one by one slowly, and pandas or pyarrow are no dependencies of ours. The pipe
+is named by /dev/fd. Raises what making the rows raises, and DuckDB's error; the file is then not whole.
 """
 
 from __future__ import annotations
