@@ -6,7 +6,8 @@ service, a part of it deferred), the patterns that a script of an afternoon woul
 matches wins, and how the group `at` is written. Both sides end with an event a line, of the same values: the time in
 microseconds UTC, numbers as numbers, host names in lower case, message-ids in brackets, text without escapes. Ours
 also accounts for every line and writes the part. The ratio is of processor seconds, so that neighbours on the machine
-do not count.
+do not count. Both sides are warm, and blocks cost the same each: five times as many lines give the same ratios (Exim's
+8 % better).
 
 Beside it, at the full size, stands what a user waits for: `collect` of the same lines in a file, with its worker
 processes, its start and its manifest, against the same loop, both by the clock on the wall.

@@ -2,6 +2,7 @@
 --   the message-id and (where Exim logs it) the subject as a `header`; a delivery line gives an `attempt` for its address.
 --   `sorted` finds the message id and the flag behind it; each kind then cuts its own lines with cheap string functions,
 --   and only addresses in quotes, in lists of parents or without a domain take patterns. Positions count from the start of the line.
+--   Of a whole block it reads the lines whose shape sql/collect/shape/exim.sql does not know; sql/collect/usual/exim.sql the others.
 -- Format: exim, the main log of Exim
 -- Version: 1
 -- Input: lines
