@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -185,7 +186,7 @@ def unhold(conn: Connection, kind: VetoKind, subject: str, *, reason: str, who: 
 
 
 def _put(conn: Connection, rows: Sequence[dict[str, str]], at: str, who: str) -> int:
-    columns = dict.fromkeys(("kind", "subject", "reason", "scope", "evidence", "source", "at"), str)
+    columns: dict[str, Any] = dict.fromkeys(("kind", "subject", "reason", "scope", "evidence", "source", "at"), str)
     given = json_rows(conn.dialect.name, "given", **columns)
     told = {(row["kind"], row["subject"], row["reason"], row["scope"]): row for row in rows}
     parameter = {"given": dump([row[name] for name in columns] for row in told.values())}
