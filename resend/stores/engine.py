@@ -125,18 +125,26 @@ def _prepare_postgres(raw: Any, _: object) -> None:
     raw.commit()
 
 
-def _begin_postgres(conn: Connection) -> None:
-    """A host that is stopped in the middle of a write holds locks that all others wait for: the server ends that.
+def for_keys(conn: Connection) -> None:
+    """Set up a connection that is kept for writing rows by their keys, and for nothing else.
 
-    With the option `by_key` PostgreSQL looks up each given row by its key: it knows too little of a table that grows as
-    it is written to, and would read all that is leased, or every try. One statement for both: it is a round trip.
+    PostgreSQL then looks up each row by its key, by a plan that it makes once: it knows too little of a table that
+    grows as it is written to, and would read all that is leased, or every try. Set for good, it costs no round trip.
     """
+    conn.execution_options(ledger_write=True, settled=True)
+    if not is_sqlite(conn):
+        given = {"idle_in_transaction_session_timeout": str(_IDLE_MS), "plan_cache_mode": "force_generic_plan"}
+        given |= dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+        with conn.begin():
+            for name, value in given.items():
+                conn.exec_driver_sql(f"SET {name} TO '{value}'")
+
+
+def _begin_postgres(conn: Connection) -> None:
+    """A host that is stopped in the middle of a write holds locks that all others wait for: the server ends that."""
     options = conn.get_execution_options()
-    if options.get("ledger_write"):
-        given = [("idle_in_transaction_session_timeout", str(_IDLE_MS))]
-        if options.get("by_key"):
-            given += [(name, "off") for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")]
-        conn.exec_driver_sql("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in given))
+    if options.get("ledger_write") and not options.get("settled"):
+        conn.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout TO '{_IDLE_MS}'")
 
 
 def _begin(conn: Connection) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from resend.errors import StoreError
 from resend.stores import apply, registry
-from resend.stores.engine import APPLICATION_ID, postgres_engine, sqlite_engine, store_error
+from resend.stores.engine import APPLICATION_ID, for_keys, postgres_engine, sqlite_engine, store_error
 from resend.stores.failpoints import failpoint
 from resend.stores.home import Home, private_opener
 from resend.stores.rows import IncidentRecord, PlanRecord
@@ -68,8 +68,9 @@ class Ledger:
         self.path = path  # of the SQLite file, None on PostgreSQL
         self._engine = engine
         self._writing = engine.execution_options(ledger_write=True)
-        self._applying = engine.execution_options(ledger_write=True, by_key=True)
         self._thread_lock = threading.Lock()  # flock does not keep threads that share a descriptor apart
+        self._kept_lock = threading.Lock()
+        self._kept: Connection | None = None  # what transitions are applied over; on SQLite whatever is written
         self._lock_fd = -1
         if path is not None:
             self._lock_fd = private_opener(str(path.with_name("ledger.write")), os.O_RDWR | os.O_CREAT)
@@ -108,14 +109,32 @@ class Ledger:
             raise store_error(error, self.where) from error
 
     @contextmanager
-    def transaction(self, *, by_key: bool = False) -> Iterator[Connection]:
-        """As `write`, with the database's own errors: for LedgerWriter, which must tell them apart.
-
-        `by_key`: rows are looked up by their keys only (stores/engine).
-        """
-        with self.writers_turn(), (self._applying if by_key else self._writing).begin() as conn:
+    def transaction(self) -> Iterator[Connection]:
+        """As `write`, with the database's own errors: for LedgerWriter, which must tell them apart."""
+        if self.path is not None:  # what one connection writes, the others have to read anew
+            with self._applying() as conn:
+                yield conn
+            return
+        with self._writing.begin() as conn:
             yield conn
             failpoint("ledger.mid_commit")
+
+    @contextmanager
+    def _applying(self) -> Iterator[Connection]:
+        """As `transaction`, over one connection that is kept and set up for rows by their keys (stores/engine)."""
+        with self._kept_lock, self.writers_turn():
+            if self._kept is None or self._kept.invalidated:
+                self._let_go()
+                self._kept = self._engine.connect()
+                for_keys(self._kept)
+            with self._kept.begin():
+                yield self._kept
+                failpoint("ledger.mid_commit")
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     @contextmanager
     def writers_turn(self) -> Iterator[None]:
@@ -140,10 +159,10 @@ class Ledger:
     def apply_raw(self, transitions: Sequence[Transition]) -> list[Result]:
         """As `apply`, with the database's own errors."""
         try:
-            with self.transaction(by_key=True) as conn:
+            with self._applying() as conn:
                 return apply.set_wise(conn, transitions)
         except apply.Unexpected:  # some row is not where its transition wants it: find out which, one by one
-            with self.transaction(by_key=True) as conn:
+            with self._applying() as conn:
                 return apply.one_by_one(conn, transitions)
 
     def incidents(self) -> list[IncidentRecord]:
@@ -214,6 +233,7 @@ class Ledger:
             if self.wal_bytes():
                 self.checkpoint()
             with self.writers_turn():  # SQLite checkpoints when its last connection closes
+                self._let_go()
                 self._engine.dispose()
         except SQLAlchemyError as error:
             raise store_error(error, self.where) from error

@@ -41,8 +41,12 @@ _GIVEN = "given_"  # before the names of the parameters that are cells of a row
 DB_NOW_TEXT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
-def json_rows(dialect: str, name: str, **columns: type) -> Subquery:
-    """A table `name` with these columns (str, int or float), read from the parameter `name` that `dump` makes."""
+def json_rows(dialect: str, name: str, *, few: bool = False, **columns: type) -> Subquery:
+    """A table `name` with these columns (str, int or float), read from the parameter `name` that `dump` makes.
+
+    `few`: so few rows that PostgreSQL shall look up what belongs to each by its key. It guesses a hundred, for which it
+    reads a whole table that was small when the statement was planned.
+    """
     parameter = bindparam(name, type_=Text)
     if dialect == "sqlite":
         source = func.json_each(parameter).table_valued(column("value", Text), name=f"{name}_json")
@@ -60,7 +64,11 @@ def json_rows(dialect: str, name: str, **columns: type) -> Subquery:
             cast(source.c.value.op("->>")(literal_column(str(index))), _TYPES[kind]).label(label)
             for index, (label, kind) in enumerate(columns.items())
         ]
-    return select(*cells).select_from(source).subquery(name)
+    rows = select(*cells).select_from(source)
+    if few and dialect != "sqlite":  # a comparison of which it knows nothing: it then expects one row
+        first = source.c.value.op("->>")(literal_column("0"))
+        rows = rows.where(first.concat(literal_column("''")) == first)
+    return rows.subquery(name)
 
 
 Row = Sequence[str | int | float | None]
@@ -117,7 +125,7 @@ class Setwise:
 
     def _compile_json(self, dialect: Dialect) -> tuple[str, dict[str, Any]]:
         """The text where the rows are one JSON parameter, and its constants by name."""
-        given = json_rows(dialect.name, self._name, **self._columns)
+        given = json_rows(dialect.name, self._name, few=True, **self._columns)
         made = self._build(dialect.name, given).compile(dialect=dialect, compile_kwargs=_WHOLE)
         named = {name: _plain(value) for name, value in made.params.items() if name != self._name}
         self._at_once = str(made), named
