@@ -8,6 +8,7 @@ the file is not a ledger, or lies on a network file system.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,19 @@ def _begin_postgres(conn: Connection) -> None:
 
 
 def _begin(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("ledger_write") else "BEGIN")
+    on_driver(conn, "BEGIN IMMEDIATE" if conn.get_execution_options().get("ledger_write") else "BEGIN")
+
+
+def on_driver(conn: Connection, told: str, rows: Iterable[Sequence[Any]] | None = None) -> Any:
+    """Run SQLite's own text on its driver, once or for each of the rows; the driver's cursor.
+
+    What SQLAlchemy does around a statement of every mail takes longer than the statement. Raises what it would raise.
+    """
+    raw: Any = conn.connection.dbapi_connection
+    try:
+        return raw.execute(told) if rows is None else raw.executemany(told, rows)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(told, None, error, sqlite3.Error, dialect=conn.dialect) from error
 
 
 def _refuse_network(path: Path, mounts: Path = MOUNTS) -> None:

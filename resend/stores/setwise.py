@@ -35,6 +35,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from resend.stores.engine import on_driver
+
 _TYPES: dict[type, type[Text] | type[Integer] | type[Float[float]]] = {str: Text, int: Integer, float: Float}
 _WHOLE = {"render_postcompile": True}  # lists of constants written out
 _GIVEN = "given_"  # before the names of the parameters that are cells of a row
@@ -115,7 +117,7 @@ class Setwise:
         """Run it; how many rows of the database it changed."""
         if conn.dialect.name == "sqlite":
             told, cells = self._by_row or self._compile_row(conn.dialect)
-            return conn.exec_driver_sql(told, [tuple(cells(row)) for row in rows]).rowcount
+            return int(on_driver(conn, told, map(cells, rows)).rowcount)
         told, named = self._at_once or self._compile_json(conn.dialect)
         return conn.exec_driver_sql(told, {**named, self._name: dump(rows)}).rowcount
 

@@ -30,6 +30,7 @@ from resend.stores.transitions import Result, Transition
 T = TypeVar("T")
 _CHECKPOINT_JOBS = 3000  # about 16 MiB of write-ahead log: the file keeps its size, so it does not tell what is in it
 _CALL_JOBS = 50  # a claim writes about as much as so many transitions
+_TURNS = 20  # of the loop that a writer waits at most while each brings something: less than a commit takes
 _IDLE_S = 1.0  # idle this long: a checkpoint, so that the log does not stay big
 _CONTENTION_S = 30.0
 
@@ -76,6 +77,7 @@ class LedgerWriter:
         self._queue: deque[_Job] = deque()  # the loop appends, the thread pops: both atomic
         self._wake = threading.Event()
         self._waking = False
+        self._seen = self._turns = 0  # how much was queued a turn ago, and how many turns the writer has waited
         self._closing = False
         self._broken: StoreError | None = None
         self._unfolded = 0  # written since the last checkpoint
@@ -126,8 +128,18 @@ class LedgerWriter:
                 self._loop.call_soon(self._wake_up)
 
     def _wake_up(self) -> None:
-        """Once per turn of the loop: what is submitted in one turn goes into one transaction."""
+        """What is submitted in one turn of the loop goes into one transaction, and what more the next turns bring.
+
+        A commit costs the disk's time whatever is in it. A turn that brings nothing ends the wait.
+        """
+        queued = len(self._queue)
+        if queued > self._seen and self._turns < _TURNS:
+            self._seen = queued
+            self._turns += 1
+            self._loop.call_soon(self._wake_up)
+            return
         self._waking = False
+        self._seen = self._turns = 0
         self._wake.set()
 
     def _run(self) -> None:
