@@ -24,6 +24,7 @@ _SPAN = re.compile(
 _BETWEEN = re.compile(r",\s+|,(?=\d)")  # a comma between spans; the days of one span are joined without a space
 _DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
 _TURNED = timedelta(hours=4)  # no clock is turned by more, but for zones that changed their date
+_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,20 @@ class Windows:
         """The next moment, `at` or later, at which it is open; aware UTC, to the minute."""
         if self.is_open(at, zone):
             return at
+        # A window of one day a week is left out where the clock skips all of it: then it opens a week later.
+        for first in range(-1, 4 * _WEEK, _WEEK + 2):
+            found = self._found(at, zone, range(first, first + _WEEK + 2))
+            if found:
+                return min(found)
+        raise ValueError(f"it never opens: {self.text!r}")
+
+    def _found(self, at: datetime, zone: str, days: range) -> list[datetime]:
+        """Moments behind `at` at which it opens, of the windows that begin so many days from it."""
         where = ZoneInfo(zone)
         local = at.astimezone(where)
         minute = at.astimezone(UTC).replace(second=0, microsecond=0)
         found = []
-        for ahead in range(-1, 9):
+        for ahead in days:
             day = (local + ahead * _DAY).date()
             for span in self.spans:
                 if day.weekday() not in span.days:
@@ -94,7 +104,7 @@ class Windows:
                         tried += _MINUTE
                     if tried <= begin + _TURNED:
                         found.append(tried)
-        return min(found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,20 @@ def test_a_start_that_the_clock_skips() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "zone", "at", "opens"),
+    [
+        # All of it is skipped that Sunday: it opens on the next one.
+        ("sun 02:10-02:20", BERLIN, "2026-03-23T12:00", "2026-04-05T02:10"),
+        ("sun 02:10-02:20", BERLIN, "2026-03-22T02:20", "2026-04-05T02:10"),
+        ("02:10-02:20", BERLIN, "2026-03-28T12:00", "2026-03-30T02:10"),
+        ("fri 09:00-10:00", "Pacific/Apia", "2011-12-24T12:00", "2012-01-06T09:00"),  # Samoa had no 30 December
+    ],
+)
+def test_a_window_that_the_clock_skips_opens_the_next_time(text: str, zone: str, at: str, opens: str) -> None:
+    assert Windows.parse(text).opens(local(at, zone), zone) == local(opens, zone)
+
+
+@pytest.mark.parametrize(
     "text", ["8-21", "08:00", "25:00-26:00", "08:60-09:00", "24:00-01:00", "mom 08:00-09:00", "08:00-09:00 5/s", "a, b"]
 )
 def test_what_is_no_window_is_refused(text: str) -> None:
