@@ -14,7 +14,7 @@ from email.message import Message
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from resend.policy import headers
@@ -23,6 +23,8 @@ from resend.policy.message import ContentError
 _DEPTH_MAX = 5
 _BODY_BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _PLAIN = "text/plain; charset=UTF-8"
+_CALL = "()"  # behind the name of a method that a template calls
+_PLACE = "\ufffc"  # stands for a variable where only constant text is looked at
 _CODECS = {"iso-2022-jp": "iso2022_jp", "iso2022-jp": "iso2022_jp"}
 
 
@@ -31,9 +33,10 @@ def _checked(value: object) -> str:
         return ""
     if isinstance(value, (str, int, float)):
         return str(value)
-    if isinstance(value, (Mapping, list, tuple)):
-        raise ContentError(f"a variable that is no text: {type(value).__name__}")
-    return str(value)  # StrictUndefined says here that it does not exist
+    if isinstance(value, Undefined):
+        return str(value)  # StrictUndefined says here that it does not exist
+    # Not even as Python writes it: of most objects that is a place in memory, another one at the next try.
+    raise ContentError(f"a variable that is no text: {getattr(value, '__name__', type(value).__name__)}")
 
 
 def _in_header(value: object) -> str:
@@ -48,8 +51,30 @@ def _in_body(value: object) -> Any:
     return value if hasattr(value, "__html__") else text
 
 
+class _Environment(SandboxedEnvironment):
+    """What stands behind a dot is data: a method is found where it is called, and nowhere else.
+
+    Else `attr.items` and `recipient.title` are methods of Python's, whatever the catalog has under that name.
+    """
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if attribute.endswith(_CALL):
+            return super().getattr(obj, attribute.removesuffix(_CALL))
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return self._data(super().getattr(obj, attribute), obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return self._data(super().getitem(obj, argument), obj, argument)
+
+    def _data(self, found: Any, obj: Any, name: Any) -> Any:
+        if callable(found) and not isinstance(found, Undefined):
+            return self.undefined(f"{name!r} is undefined", obj=obj, name=name)
+        return found
+
+
 def _environment(finalize: Callable[[Any], Any], *, html: bool = False) -> SandboxedEnvironment:
-    made = SandboxedEnvironment(
+    made = _Environment(
         undefined=StrictUndefined,
         autoescape=html,
         finalize=finalize,
@@ -96,8 +121,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
+    """`settled`: which fields the head has is the same for all, and was looked at."""
+
     head: Compiled
     part: Part
+    settled: bool
 
 
 def codec_of(charset: str) -> str:
@@ -110,7 +138,22 @@ def compile_mail(source: str) -> Mail:
     """A template taken apart; remembered. Raises ContentError."""
     head, body = _halves(source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
     static = {name.lower(): value for name, value in fields_of(_without_blocks(head))}
-    return Mail(_compiled(head, _HEADER), _part(static, (), body, 0))
+    compiled, part, names = _compiled(head, _HEADER), _part(static, (), body, 0), _field_names(head)
+    if names is not None:
+        headers.refuse_misplaced(names)
+    return Mail(compiled, part, names is not None)
+
+
+def _field_names(head: str) -> list[str] | None:
+    """Names of the header fields in lower case, None where they depend on variables: no variable has a line break."""
+    text = ""
+    for statement in _parsed(head, _HEADER).body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        text += "".join([node.data if isinstance(node, nodes.TemplateData) else _PLACE for node in statement.nodes])
+    lines = [line for line in text.split("\n") if line.strip() and line[0] not in " \t"]
+    names = [line.partition(":")[0].strip().lower() for line in lines]
+    return None if any(_PLACE in name for name in names) else names
 
 
 def _halves(text: str) -> tuple[str, str]:
@@ -180,17 +223,26 @@ def _inner(text: str, depth: int) -> Part:
 
 def _compiled(source: str, environment: SandboxedEnvironment) -> Compiled:
     try:
-        tree = environment.parse(source)
+        tree = _parsed(source, environment)
         names, finalize = _names(tree), environment.finalize or str
         full = _loaded(tree, environment)
         if names is not None:
             return Compiled(full, full, names, finalize)
-        bare = environment.parse(source)
+        bare = _parsed(source, environment)
         for node in bare.find_all(nodes.TemplateData):
             node.data = ""
         return Compiled(full, _loaded(bare, environment), None, finalize)
     except TemplateSyntaxError as error:
         raise ContentError(f"line {error.lineno} of its part: {error.message}") from None
+
+
+def _parsed(source: str, environment: SandboxedEnvironment) -> nodes.Template:
+    """A template's tree, in which methods that are called have a mark behind their names."""
+    tree = environment.parse(source)
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Getattr):
+            call.node.attr += _CALL
+    return tree
 
 
 def _names(tree: nodes.Template) -> frozenset[str] | None:

@@ -7,6 +7,7 @@ quote stays a name: structure comes from the template alone. Pure. Raises Conten
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from email.charset import Charset
 from email.errors import MessageError
 from email.header import Header
@@ -17,6 +18,9 @@ from resend.clock import from_text
 from resend.policy.address import validate_rcpt
 from resend.policy.message import ContentError
 
+_ONCE = frozenset(  # RFC 5322 3.6
+    ["date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject"]
+)
 ADDRESSES = frozenset({"from", "to", "cc", "reply-to", "sender", "resent-from", "resent-to", "resent-sender"})
 _LINE = 76  # characters (RFC 2047 2)
 _LINE_MAX = 998
@@ -37,6 +41,20 @@ def hide(value: str) -> str:
     if bad:
         raise ContentError(f"a control character in a header: U+{ord(bad.group()):04X} in {value[:60]!r}")
     return _HAS_SPECIAL.sub(lambda match: _HIDE[match.group()], value) if _HAS_SPECIAL.search(value) else value
+
+
+def refuse_misplaced(names: Iterable[str]) -> None:
+    """Raise ContentError where one mail has these fields, of names in lower case, but must not (RFC 5322 3.6).
+
+    Receivers refuse a second To or From, or show one of the two. A Bcc would tell every recipient of another one.
+    """
+    seen = set()
+    for name in names:
+        if name == "bcc":
+            raise ContentError("Bcc in a template: each mail has one recipient, and none is told of another")
+        if name in seen and name in _ONCE:
+            raise ContentError(f"{name.title().replace('-Id', '-ID')} stands twice in the header")
+        seen.add(name)
 
 
 def show(text: str) -> str:

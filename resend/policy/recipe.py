@@ -116,7 +116,7 @@ def _place(node: nodes.Expr) -> Place | None:
     owner, name = node.node.name, node.attr
     if owner == "recipient" and name in _OF_RECIPIENT:
         return (owner, name)
-    if owner == "attr" and not name.startswith("_") and not hasattr(dict, name):
+    if owner == "attr" and not name.startswith("_"):
         return (owner, name)
     return None
 

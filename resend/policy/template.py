@@ -14,10 +14,11 @@ A template is one whole mail as a person reads it, in UTF-8, with Jinja2 in it: 
 - multipart/*: parts stand between lines `--boundary` as in any mail, each with its own fields; boundaries are replaced.
   The text of a text/* part is written plainly; a part of another type holds its base64 text as it is.
 - Date and Message-ID are always those of the plan. From, To and Subject are the catalog's where there are none.
-  Return-Path and signatures are dropped.
+  Return-Path and signatures are dropped. Bcc is an error, and so is a field twice that a mail has once (RFC 5322 3.6).
 - Variables: recipient (its id; also .id .name .address), attr.KEY (also plain KEY), rcpt, title, sender, envelope_from,
   date, message_id, and what the plan gives besides (name, locale, tz, release, customer). One that does not exist is an
-  error. In text/html they are escaped.
+  error, and so is one that is no text or number; `attr.items` is an attribute of that name, never a method. In
+  text/html they are escaped.
   In a header a line break or another control character is an error; commas and quotes of a name stay a name.
 - A block of Jinja2 begins and ends in the same part; the fields of the mail are one part, each body is one.
 
@@ -80,10 +81,11 @@ def render(
     charset = mail.part.charset
     given = {"date": date, "message-id": message_id}
     wire: list[bytes] = []
-    seen = set()
-    for name, value in fields_of(text):
-        lowered = name.lower()
-        seen.add(lowered)
+    found = [(name, name.lower(), value) for name, value in fields_of(text)]
+    seen = {lowered for _, lowered, _ in found}
+    if not mail.settled:
+        headers.refuse_misplaced(lowered for _, lowered, _ in found)
+    for name, lowered, value in found:
         if lowered not in _OURS and lowered not in given:
             wire.append(headers.field(name, value, charset))
     for name, value in (("From", sender), ("To", rcpt), ("Subject", title)):
@@ -99,7 +101,11 @@ def validate(template: str, variables: Mapping[str, Any], *, rcpt: str = "", tit
     mail = compile_mail(template)
     fixed = {"message_id": "", "date": "", "sender": sender, "envelope_from": "", "rcpt": rcpt, "title": title}
     context = _context(variables, fixed)
-    _fits(mail.head, context)
+    if mail.settled:
+        _fits(mail.head, context)
+    else:
+        text = "".join(_pieces(mail.head.full, context))
+        headers.refuse_misplaced(name.lower() for name, _ in fields_of(text))
     for part in _leaves(mail.part):
         if part.body is not None:
             _fits(part.body, context)

@@ -18,6 +18,7 @@ PLACES = [
     "{{ rcpt }}",
     "{{ title }}",
     "{{ attr.outlet }}",
+    "{{ attr.items }}",
     "{{ outlet }}",
     "{{ recipient }}",
     "{{ recipient.id }}",
@@ -71,7 +72,6 @@ HEADS = [
     "Date: {{ date }}",
     "Message-ID: <@>",
     "X-Campaign: @/@",
-    "Bcc: {{ rcpt }}",
     "Return-Path: <@>",
     "List-Unsubscribe: <https://example.jp/u?id={{ recipient }}>",
     "{{ name }}: text",
@@ -114,9 +114,14 @@ def texts(draw: st.DrawFn, more: list[str]) -> str:
     return "".join(draw(st.lists(st.sampled_from([*TEXTS, *PLACES, *more]), max_size=6)))
 
 
+def _field(line: str) -> str:
+    return line.partition(":")[0].strip().lower()
+
+
 @st.composite
 def heads(draw: st.DrawFn, more: list[str]) -> str:
-    lines = draw(st.lists(st.sampled_from(HEADS), max_size=6))
+    once = draw(st.sampled_from([True, True, True, False]))
+    lines = draw(st.lists(st.sampled_from(HEADS), max_size=6, unique_by=_field if once else None))
     return "".join(line.replace("@", draw(st.sampled_from([*PLACES, *more]))) + "\n" for line in lines)
 
 
@@ -201,8 +206,10 @@ HEAD = "From: 広報 <pr@example.jp>\nTo: {{ name }} <{{ rcpt }}>\nSubject: {{ t
         ("\n{# a comment #}{{ name }}", True),
         *(("\n" + text, False) for text in NOT_PLAIN if text[0] == "{" and "missing" not in text and "#" not in text[:2]
           and "range" not in text),
-        ("\n{{ attr.items }}", False),  # methods of Python's
+        ("\n{{ attr.items }}", True),
+        ("\n{{ attr.items() }}", False),
         ("\n{{ recipient.title }}", False),
+        ("To: {{ rcpt }}\n\ntwo of them", False),
         ("{{ name }}: x\n\n", False),
         ("X-A: b\n{{ name }}\n\ntext", False),
         ("Content-Type: multipart/mixed\n\n", False),

@@ -166,15 +166,82 @@ def test_what_is_wrong_with_a_template_is_said(text: str, reason: str) -> None:
 
 
 def test_what_the_template_lacks_comes_from_the_plan_and_what_it_must_not_say_is_dropped() -> None:
-    message = read(
-        made("Bcc: x@example.jp\nDKIM-Signature: v=1\nReturn-Path: <x@example.jp>\nDate: never\n\nこんにちは")
-    )
+    message = read(made("DKIM-Signature: v=1\nReturn-Path: <x@example.jp>\nDate: never\n\nこんにちは"))
     assert (message["from"], message["to"], message["subject"]) == ("pr@example.jp", "..a..@docomo.ne.jp", "新製品")
-    assert message["bcc"] is message["dkim-signature"] is message["return-path"] is None
+    assert message["dkim-signature"] is message["return-path"] is None
     assert message.get_all("date") == ["Tue, 24 Nov 2026 08:20:32 +0000"]
     assert message["content-transfer-encoding"] == "base64" and text_of(message) == "こんにちは\n"
     assert read(made("X: y\n\nplain"))["content-transfer-encoding"] == "7bit"
     assert read(made("X: y\n\nplain", date="Tue, 24 Nov 2026 17:20:32 +0900"))["date"].startswith("Tue, 24 Nov 2026 17")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("To: {{ rcpt }}\nTO: {{ attr.cc }}", "To stands twice"),
+        ("From: a@example.jp\nX-A: b\n{% if 1 %}\nfrom : b@example.jp\n{% endif %}", "From stands twice"),
+        ("{% for one in 'ab' %}\nMessage-ID: <{{ one }}@example.jp>\n{% endfor %}", "Message-ID stands twice"),
+        ("Date: {{ date }}\nDate: {{ date }}", "Date stands twice"),
+        ("Bcc: archive@example.jp", "Bcc"),
+        ("{% if 1 %}\nBCC: archive@example.jp\n{% endif %}", "Bcc"),
+    ],
+)
+def test_a_field_twice_or_a_hidden_recipient_is_refused(head: str, said: str) -> None:
+    """Found when a plan is made: by what validates a mail as by what renders it."""
+    text, variables = f"{head}\n\n{{{{ name }}}}", {"name": "A", "attr": {"cc": "b@example.jp"}}
+    with pytest.raises(ContentError, match=said):
+        made(text, variables)
+    with pytest.raises(ContentError, match=said):
+        validate(text, variables, rcpt="a@example.jp", title="T", sender="pr@example.jp")
+
+
+def test_a_field_that_may_come_again_does() -> None:
+    text = "{% for one in attr.tags %}\nX-Tag: {{ one }}\n{% endfor %}\nComments: a\nComments: b\n\nbody"
+    message = read(made(text, {"attr": {"tags": ["x", "y"]}}))
+    assert (message.get_all("x-tag"), message.get_all("comments")) == (["x", "y"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{{ attr.items }}",
+        "{{ attr.keys|string }}",
+        "{{ attr['items'] }}",
+        "{{ attr.values() }}",
+        "{{ attr|attr('items') }}",
+        "{{ recipient.title }}",
+        "{{ recipient.title ~ '' }}",
+        "{{ name.upper }}",
+        "{{ range }}",
+        "{{ joiner() }}",
+        "{{ attr.keys()|map('upper') }}",
+    ],
+)
+@pytest.mark.parametrize("head", [True, False])
+def test_what_is_no_data_is_no_variable(place: str, head: bool) -> None:
+    """Else a mail holds a place in memory, and the next try has other bytes."""
+    text = f"X-A: {place}\n\nbody" if head else f"X-A: b\n\n{place}"
+    with pytest.raises(ContentError, match=r"is undefined|is no text"):
+        made(text)
+
+
+def test_an_undefined_variable_is_named() -> None:
+    with pytest.raises(ContentError, match="'title' is undefined"):
+        made("X-A: b\n\n{{ recipient.title }}")
+
+
+def test_attributes_that_are_called_like_methods_are_data_and_methods_can_be_called() -> None:
+    attrs = {"items": 3, "keys": "k", "title": "Dr.", "values": ["a", "b"], "home": {"get": "x"}}
+    text = (
+        "X-A: {{ attr.items }}{{ attr.keys|upper }}\n\n{{ attr.items }} {{ items }} {{ attr.title }}"
+        " {{ attr.home.get }}"
+        "{% for one in attr.values %} {{ one }}{% endfor %} {{ name.upper() }} {{ attr.get('none', '-') }}"
+        "{% for key, _ in attr.items() %} {{ key }}{% endfor %}"
+    )
+    message = read(made(text, {"recipient": "N1", "name": "taro", "attr": attrs}))
+    assert message["x-a"] == "3K"
+    assert text_of(message) == "3 3 Dr. x a b TARO - items keys title values home\n"
+    assert text_of(read(made("X-A: b\n\n{{ attr.items }}", {"attr": attrs}))) == "3\n"  # the fast way
 
 
 def test_lines_that_are_too_long_are_encoded() -> None:
