@@ -70,7 +70,8 @@ class Session(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._rest = b""  # of a line that is not whole yet
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] = []  # of a reply that is not whole yet
+        self._size = 0  # octets in which they came, about
         self._due = 0  # replies that have not come yet
         self._replies: deque[Reply] = deque()  # those that came and were not taken yet
         self._waiting: asyncio.Future[None] | None = None
@@ -88,12 +89,15 @@ class Session(asyncio.Protocol):
         self._transport = transport
         transport.set_protocol(self)
 
-    def send(self, *lines: bytes) -> None:
-        """Send lines (without CRLF) in one piece; `reply` then gives one reply for each, in their order."""
+    def send(self, *lines: bytes, ahead: bytes = b"") -> None:
+        """Send lines (without CRLF) in one piece, `ahead` of them a body that `stuff` made.
+
+        `reply` then gives one reply for each line, in their order.
+        """
         for line in lines:
             if b"\r" in line or b"\n" in line or b"\0" in line:
                 raise ValueError("a line with a line end inside")
-        self._write(b"\r\n".join((*lines, b"")))
+        self._write(ahead + b"\r\n".join((*lines, b"")))
         self._due += len(lines)
 
     async def reply(self, seconds: float) -> Reply:
@@ -200,11 +204,13 @@ class Session(asyncio.Protocol):
         for line in lines:
             whole = line.rstrip(b"\r")
             self._lines.append(whole)
-            if whole[3:4] != b"-" or len(self._lines) > replies.LINES_MAX or replies.is_last(whole):
+            if whole[3:4] != b"-" or replies.is_last(whole):
                 came += self._came()
-        if len(self._rest) > replies.BYTES_MAX:
-            self._lines = [self._rest]
-            self._came()
+        if self._lines:  # of a reply that goes on
+            self._size += len(data)
+        if len(self._rest) > replies.LINE_MAX or self._size > replies.BYTES_MAX:
+            self._lines = []
+            self._fail(Garbled("a reply that does not end"))
         elif came and self._rest and not self._due:  # more than the replies that were due
             self._fail(Garbled("bytes that nobody asked for"))
         if came:
@@ -212,9 +218,10 @@ class Session(asyncio.Protocol):
 
     def _came(self) -> bool:
         """A reply is whole; whether it was due."""
-        lines, self._lines = tuple(self._lines), []
+        lines, self._lines = self._lines, []
+        self._size = 0
         try:
-            reply: Reply | None = replies.parsed(lines)
+            reply: Reply | None = replies.parsed(lines[0]) if len(lines) == 1 else replies.parse(lines)
         except Garbage as error:
             reply, why = None, str(error)
         if self._broken is not None:

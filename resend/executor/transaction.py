@@ -1,4 +1,4 @@
-"""One mail over an open session: MAIL, RCPT, DATA, the body, the arm, the dot, the word.
+"""One mail over an open session: MAIL, RCPT, DATA, the arm, the body and its dot, the word. A big body leaves ahead.
 
 Nothing durable happens before the arm; nothing but the arm decides whether the dot leaves. It never tries another host.
 What ended the transaction is a value, never an exception: one of a closed set. Where the receiver takes several
@@ -20,6 +20,7 @@ from resend.policy.content import whole_lines
 from resend.stores.failpoints import failpoint
 
 QUICK_S = 0.05  # a MAIL behind a dot reaches the receiver when it has answered the dot: so long after its slot, at most
+SMALL = 64 << 10  # octets of a body that leaves with its dot: one write and one wake-up of the receiver less
 _STEPS = ((Stage.MAIL, MAIL_S, 2), (Stage.RCPT, RCPT_S, 2), (Stage.DATA, DATA_S, 3))
 
 
@@ -90,7 +91,10 @@ async def transact(
                 session.abort()
                 return End(how=Ended.LOST, stage=stage, why=f"an odd reply: {reply.code} {reply.text[:80]}")
         stage = Stage.BODY
-        await session.body(stuff(mail.body))
+        stuffed = stuff(mail.body)
+        if len(stuffed) > SMALL:
+            await session.body(stuffed)
+            stuffed = b""
         failpoint("run.before_arm")
         why = await arm()
         if why:
@@ -105,7 +109,7 @@ async def transact(
         return _undotted(session, stage, str(error), armed=armed)
     if not session.usable:
         return _undotted(session, stage, "the session ended before the dot", armed=True)
-    return await _dot(session, following)
+    return await _dot(session, stuffed, following)
 
 
 def _undotted(session: Session, stage: Stage, why: str, *, armed: bool) -> End:
@@ -115,8 +119,8 @@ def _undotted(session: Session, stage: Stage, why: str, *, armed: bool) -> End:
     return End(how=Ended.LOST, stage=stage, why=why, armed=armed)
 
 
-async def _dot(session: Session, following: Callable[[], Mail | None] | None) -> End:
-    """The dot, and behind it the envelope of the mail that follows."""
+async def _dot(session: Session, stuffed: bytes, following: Callable[[], Mail | None] | None) -> End:
+    """What has not left of the body, the dot, and behind it the envelope of the mail that follows."""
     behind: tuple[bytes, ...] = ()
     if following is not None and session.pipelining and session.dot_s <= QUICK_S:
         mail = following()
@@ -126,7 +130,7 @@ async def _dot(session: Session, following: Callable[[], Mail | None] | None) ->
                 session.begun = mail
                 session.mails += 1
     try:
-        session.send(b".", *behind)
+        session.send(b".", *behind, ahead=stuffed)
         left = session.now()
         reply = await session.reply(DOT_S)
     except SessionError as error:

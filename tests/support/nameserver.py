@@ -34,8 +34,8 @@ class NameServer:
 def nameserver(zone: Zone) -> Iterator[NameServer]:
     """Answers over UDP and, where an answer is too long for that, over TCP, until the block ends."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(udp.getsockname())
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())  # connections take ports of TCP all the time, hardly anything those of UDP
         tcp.listen(16)
         server = NameServer(zone, "{}:{}".format(*udp.getsockname()))
         threads = [
