@@ -1,6 +1,6 @@
 """SMTP replies as bytes to values, strictly: what is not a reply by RFC 5321 4.2 is garbage, and garbage is no answer.
 
-Pure. The first digit decides; 251 after the dot is success like 250.
+Pure. The first digit decides, however long the text is; 251 after the dot is success like 250.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from functools import lru_cache
 
 from resend.model import Reply
 
-LINES_MAX = 100
-BYTES_MAX = 32 << 10
+LINE_MAX = 32 << 10  # octets; RFC 5321 4.5.3.1.5 grants 512
+BYTES_MAX = 1 << 20  # of a reply: what is longer does not end
+TEXT_MAX = 32 << 10  # characters of its text that are kept, and its last line
 _LINE = re.compile(rb"([2-5][0-5][0-9])([ -]|$)(.*)", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)", re.ASCII)
 _QUEUED = re.compile(
@@ -31,12 +32,13 @@ def is_last(line: bytes) -> bool:
 
 
 def parse(lines: Sequence[bytes]) -> Reply:
-    """Lines without their line ends to a reply. Raises Garbage: no code, differing codes, too much of it.
+    """Lines without their line ends to a reply, its text cut. Raises Garbage: no code, differing codes, too much.
 
     >>> parse([b"250-2.0.0 Ok", b"250 2.0.0 queued as 4Qx1"]).code
     250
     """
-    if not lines or len(lines) > LINES_MAX or sum(map(len, lines)) > BYTES_MAX:
+    size = sum(map(len, lines))
+    if not lines or size > BYTES_MAX or (size > LINE_MAX and max(map(len, lines)) > LINE_MAX):
         raise Garbage("a reply that is empty or too long")
     codes: set[bytes] = set()
     texts: list[str] = []
@@ -48,13 +50,16 @@ def parse(lines: Sequence[bytes]) -> Reply:
         texts.append(match.group(3).decode("utf-8", "replace"))
     if len(codes) != 1:
         raise Garbage("a reply whose lines have different codes")
-    return Reply(code=int(codes.pop()), enhanced=enhanced_code(texts[0]), text="\n".join(texts))
+    text = "\n".join(texts)
+    if len(text) > TEXT_MAX:
+        text = f"{text[:TEXT_MAX]}\n{texts[-1]}"  # which names the queue id
+    return Reply(code=int(codes.pop()), enhanced=enhanced_code(texts[0]), text=text)
 
 
 @lru_cache(maxsize=512)
-def parsed(lines: tuple[bytes, ...]) -> Reply:
-    """The same as `parse`, remembered: to MAIL and DATA a receiver always says the same."""
-    return parse(lines)
+def parsed(line: bytes) -> Reply:
+    """A reply of one line, remembered: to MAIL and DATA a receiver always says the same."""
+    return parse((line,))
 
 
 def enhanced_code(text: str) -> str:

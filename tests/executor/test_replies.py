@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resend.executor.replies import BYTES_MAX, LINES_MAX, Garbage, is_last, parse, remote_queue_id
+from resend.executor.replies import BYTES_MAX, LINE_MAX, TEXT_MAX, Garbage, is_last, parse, remote_queue_id
 
 
 def test_lines_of_one_reply_are_joined() -> None:
@@ -35,13 +35,19 @@ def test_bytes_that_are_no_utf8_are_kept_readable() -> None:
         [b"650 Ok"],
         [b"260 Ok"],
         [b"250-Ok", b"251 Ok"],
-        [b"250-Ok"] * LINES_MAX + [b"250 Ok"],
-        [b"250 " + b"x" * BYTES_MAX],
+        [b"250-" + b"x" * 1_020] * (BYTES_MAX >> 10) + [b"250 Ok"],
+        [b"250 " + b"x" * LINE_MAX],
     ],
 )
 def test_what_is_no_reply_is_garbage(lines: list[bytes]) -> None:
     with pytest.raises(Garbage):
         parse(lines)
+
+
+def test_however_long_a_reply_is_its_code_counts_and_its_last_line_is_kept() -> None:
+    reply = parse([b"250-2.0.0 taken with pleasure"] * 4_000 + [b"250 2.0.0 Ok: queued as 4RYx2B1"])
+    assert (reply.code, reply.enhanced) == (250, "2.0.0")
+    assert TEXT_MAX < len(reply.text) < TEXT_MAX + 100 and remote_queue_id(reply.text) == "4RYx2B1"
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,23 @@ def test_odd_answers_to_the_dot_never_leave_a_usable_session(tmp_path: Path, rep
     assert played.usable == [False]
 
 
+@pytest.mark.parametrize(("code", "how"), [(250, Ended.ACCEPTED), (451, Ended.REFUSED), (554, Ended.REFUSED)])
+def test_a_reply_of_a_hundred_kilobytes_to_the_dot_is_certain(tmp_path: Path, code: int, how: Ended) -> None:
+    """Another session would take the mail for one in doubt, though the receiver said what became of it."""
+    long = f"{code}-2.0.0 and so on\r\n" * 5_000 + f"{code} 2.0.0 queued as 4RYx2B1\r\n"
+    end = play(tmp_path, Fault(do="garbage", at="dot", reply=long, accepted=code == 250)).ends[0]
+    assert (end.how, end.stage) == (how, Stage.DOT) and end.reply is not None
+    assert end.reply.code == code and end.reply.text.endswith("4RYx2B1") and len(end.reply.text) < 40_000
+
+
+@pytest.mark.parametrize("line", ["250-2.0.0 and so on\r\n", "250-" + "x" * 100])
+def test_a_reply_to_the_dot_that_does_not_end_is_in_doubt(tmp_path: Path, line: str) -> None:
+    endless = line * (3_000_000 // len(line))
+    played = play(tmp_path, Fault(do="garbage", at="dot", reply=endless, accepted=True))
+    assert played.ends[0].how is Ended.IN_DOUBT and "does not end" in played.ends[0].why
+    assert played.usable == [False]
+
+
 def test_silence_after_the_dot_is_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resend.executor.transaction.DOT_S", 0.2)
     played = play(tmp_path, Fault(do="silence", at="dot", accepted=True))
