@@ -1,4 +1,4 @@
-"""Bytes of mails: finds a mail's content, checks it for a plan, renders it for a run. The same bytes every time.
+"""Bytes of mails for a plan: finds a mail's content, checks it, shows a mail as it would be. A run has flows/mails.py.
 
 Composes the content store with the pure renderer. A row's content must still be what was frozen. Raises ContentError
 where a mail cannot be made: that row is quarantined.
@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
-from resend.clock import from_text, to_text
+from resend.clock import from_text
 from resend.model import Identity
 from resend.planner.draft import Candidate
 from resend.policy import unsubscribe
 from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate, whole_lines
 from resend.policy.dkim import Signer
-from resend.policy.dressing import dress, unsubscribe_of
+from resend.policy.dressing import unsubscribe_of
 from resend.policy.template import placed
 from resend.stores.content import Content, ContentStore
 from resend.stores.home import Home
-from resend.stores.plans import PlanFile, PlanRow
-from resend.stores.rows import Delivery
+from resend.stores.plans import PlanRow
 
-_CACHED = 4096
 _EMPTY = frozenset({"message_id", "date", "envelope_from"})  # of every mail whose variables are looked at
 
 
@@ -34,7 +30,6 @@ class StoredBodies:
     """Content of one home. Keeps templates and release mails that it has read. `signer`: None where the relay signs."""
 
     def __init__(self, home: Home, signer: Signer | None = None) -> None:
-        self._home = home
         self.signer = signer
         self._store = ContentStore(home)
         self._templates: dict[str, str] = {}
@@ -74,35 +69,6 @@ class StoredBodies:
         return content_id(
             template_sha256=body.sha256, variables=variables, message_id=row.message_id, date=row.date, kind=body.kind
         )
-
-    def renderer(self) -> Callable[[Delivery], tuple[bytes, str]]:
-        """A function from a delivery to its wire-ready bytes and the Date (RFC 3339 text) that they carry."""
-        plans: dict[str, PlanFile] = {}
-        rows: dict[str, PlanRow] = {}
-
-        def frozen(delivery: Delivery) -> PlanRow:
-            if delivery.key not in rows:
-                if len(rows) > _CACHED:
-                    rows.clear()
-                if delivery.plan_id not in plans:
-                    plans[delivery.plan_id] = PlanFile(self._home, delivery.plan_id)
-                plan = plans[delivery.plan_id]
-                found = {row.key: row for row in plan.rows(batch_id=delivery.batch_id)}
-                if delivery.key not in found:  # it joined a retry batch
-                    found = {row.key: row for row in plan.rows(keys=[delivery.key])}
-                rows.update(found)
-            if delivery.key not in rows:
-                raise ContentError("the mail is not in its plan's file")
-            return rows[delivery.key]
-
-        def made(delivery: Delivery) -> tuple[bytes, str]:
-            row = frozen(delivery)
-            date = delivery.date or row.date or to_text(datetime.now(UTC))
-            variables = json.loads(row.variables)
-            data, ours = self._bytes(row, variables, date)
-            return (dress(data, variables, self.signer, date=date) if ours else data), date
-
-        return made
 
     def unsigned(self, row: PlanRow) -> bytes:
         """The mail of a row as a plan may look at it: with all but our signature."""

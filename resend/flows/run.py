@@ -23,7 +23,7 @@ import uvloop
 
 from resend.clock import SystemClock, format_duration
 from resend.config import CatalogConfig, Config, RelayConfig
-from resend.errors import ResendError, StoreError, UsageError, WrongCount
+from resend.errors import ResendError, StalePlan, StoreError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
 from resend.executor.run import Options, Run, RunSummary
 from resend.flows import egress, follow
@@ -42,6 +42,7 @@ from resend.stores import batches, doubt, lifecycle
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_load import load_catalog
 from resend.stores.control import note
+from resend.stores.filechecks import altered
 from resend.stores.frozen import PlannedMails
 from resend.stores.home import Home, exclusive
 from resend.stores.keyfile import load_signer
@@ -85,6 +86,7 @@ def run(
     with _alone(home, ledger):
         check_key(home, config, plan.id)
         if plan.state is PlanState.READY:
+            _check_file(home, plan)
             check_fresh(home, config, ledger, plan, now=now)
             _check_recovered(home, config, ledger, plan, options, now)
             egress.starts(
@@ -143,6 +145,7 @@ def rehearsal(
             raise StoreError("this is no copy of a ledger", where=ledger.where, next_step="report it: a defect")
     plan, now = _confirmed(ledger, plan_id, options), datetime.now(UTC)
     if plan.state is PlanState.READY:
+        _check_file(home, plan)
         check_fresh(home, config, ledger, plan, now=now)
         _start(home, ledger, plan, now)
     _recover(ledger, now, release=False, plan_id=plan.id)
@@ -162,6 +165,17 @@ def _confirmed(ledger: Ledger, plan_ref: str, options: RunOptions) -> PlanRecord
             next_step=f"look at it with 'resend plan show {plan.id[:12]}'",
         )
     return plan
+
+
+def _check_file(home: Home, plan: PlanRecord) -> None:
+    """The file from which the plan starts is the one that was looked at and confirmed."""
+    wrong = altered(home, plan.id, plan.params)
+    if wrong:
+        raise StalePlan(
+            f"the plan's file is not what was planned: {wrong}; nothing was sent",
+            where=str(plan_path(home, plan.id)),
+            next_step=f"restore the file, or close the plan and make a new one: resend plan close {plan.id[:12]}",
+        )
 
 
 def _check_recovered(

@@ -7,20 +7,22 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import pytest
 
 from resend.config import load
 from resend.flows import proofs
-from resend.flows.bodies import StoredBodies
+from resend.flows.mails import Mails as Sent
 from resend.policy.content import ContentError
 from resend.policy.dkim import Signer, Standing, inspect
 from resend.stores.home import Home
 from resend.stores.incidents import Mails
 from resend.stores.keyfile import load_signer
+from resend.stores.ledger import open_ledger
 from resend.stores.plans import PlanFile
 from tests.cli.conftest import Cli, cli, place
 from tests.ledger.world import World
-from tests.queue.test_queue_and_plan import NOW, TOML, held, write
+from tests.queue.test_queue_and_plan import NOW, TOML, held, states, write
 from tests.support.keys import rsa_key
 
 __all__ = ["cli", "place"]
@@ -101,12 +103,13 @@ def test_a_key_that_others_may_read_is_refused_and_ours_signs_each_try_alike(
     with PlanFile(home, plan) as frozen:
         row = next(frozen.rows())
     mail = SimpleNamespace(key=row.key, plan_id=plan, batch_id=row.batch_id, date="")
-    wire, _ = StoredBodies(home, signer).renderer()(mail)  # type: ignore[arg-type]
-    assert StoredBodies(home, signer).renderer()(mail)[0] == wire  # type: ignore[arg-type]
+    with open_ledger("", home) as ledger:
+        wire, _ = Sent(home, ledger, signer)(mail)  # type: ignore[arg-type]
+        assert Sent(home, ledger, signer)(mail)[0] == wire  # type: ignore[arg-type]
+        with pytest.raises(ContentError, match=r"s1\._domainkey\.example\.jp"):
+            Sent(home, ledger)(mail)  # type: ignore[arg-type]
     found = inspect(wire, done_at=NOW, lookup=lambda name: rsa_key()[1])
     assert found.standing is Standing.GOOD
-    with pytest.raises(ContentError, match=r"s1\._domainkey\.example\.jp"):
-        StoredBodies(home).renderer()(mail)  # type: ignore[arg-type]
 
 
 def test_a_changed_line_for_late_mail_makes_a_plan_stale(cli: Cli) -> None:
@@ -135,6 +138,27 @@ def test_content_that_went_missing_ends_in_no_mail(cli: Cli) -> None:
     assert refused.exit in (1, 2, 4), refused.out + refused.err
     again = cli("plan", "make", "busy")
     assert again.exit == 2 and "nothing is to be resent" in again.one_error()
+
+
+def test_a_plan_whose_file_was_altered_is_not_started(cli: Cli) -> None:
+    ready(cli)
+    plan = cli("plan", "make", "busy", "--json").of("plan")[0]["id"]
+    path = Path(f"home/derived/plan-{plan}.parquet")
+    argv = ("run", plan, "--confirm", "2", "--provider-not-recovered", "test", "--evidence-age", "9d")
+    with duckdb.connect() as con:
+        con.execute(f"CREATE TABLE plan AS SELECT * FROM read_parquet('{path}')")
+        for query in (
+            "SELECT * FROM plan LIMIT 1",
+            "SELECT * FROM plan UNION ALL SELECT * FROM plan",
+            "SELECT * REPLACE ('evil@corp.jp' AS rcpt) FROM plan",
+            "SELECT * REPLACE (7 AS generation) FROM plan",
+            "SELECT * REPLACE (batch_seq + 1 AS batch_seq) FROM plan",
+            "SELECT * REPLACE (NULL AS provider) FROM plan",
+        ):
+            con.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+            refused = cli(*argv)
+            assert refused.exit == 4 and "not what was planned" in refused.one_error(), query
+            assert not states(), query
 
 
 def test_hostile_addresses_and_titles_and_a_release_without_sender_stay_out(cli: Cli) -> None:
