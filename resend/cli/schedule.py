@@ -156,10 +156,21 @@ def _cron(job: Job) -> str:
     return f"{_cron_fields(job.every)} cd {shlex.quote(str(job.directory))} && {command}".replace("\n", " ")
 
 
+# Kubernetes knows no exit code but 0 that is no failure: a podFailurePolicy that ignores one starts the pod again. So
+# a shell says 0 for them. It hands SIGTERM on, and waits again after it: a signal ends `wait` before the child ends.
+_NO_FAILURE = """\
+resend "$@" & run=$!
+trap 'told=yes; kill -TERM "$run"' TERM
+while :; do told=; wait "$run"; code=$?; [ "$told" ] || break; done
+case $code in 3|5|7) exit 0 ;; esac
+exit "$code"
+"""
+
+
 def _k8s(job: Job) -> str:
     import json
 
-    arguments = json.dumps(list(job.argv), ensure_ascii=False)
+    arguments = json.dumps([_NO_FAILURE.strip(), "resend", *job.argv], ensure_ascii=False)
     return f"""apiVersion: batch/v1
 kind: CronJob
 metadata:
@@ -178,7 +189,8 @@ spec:
           containers:
             - name: resend
               image: YOUR-IMAGE  # with bulk-resend installed
-              command: ["resend"]
+              # Exit codes 3 (rows are due later), 5 (a run is going on) and 7 (a window is closed) are no failures.
+              command: ["sh", "-c"]
               args: {arguments}
               volumeMounts:
                 - name: home

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -44,6 +46,38 @@ def test_systemd_expands_nothing_of_the_home(cli, place):
 def test_kubernetes_forbids_two_at_once(cli):
     text = cli("schedule", "print", "--k8s", "--every", "6h").out
     assert "concurrencyPolicy: Forbid" in text and 'schedule: "0 */6 * * *"' in text
+
+
+def container(cli, tmp_path, script: str) -> tuple[list[str], dict[str, str]]:
+    """The command of the printed pod, and an environment in which `resend` is this script."""
+    lines = [line.strip() for line in cli("schedule", "print", "--k8s", home="a 'b\" $x").out.splitlines()]
+    words = []
+    for key in ("command: ", "args: "):
+        (line,) = [line for line in lines if line.startswith(key)]
+        words += json.loads(line.removeprefix(key))  # a YAML list in JSON's form
+    program = tmp_path / "bin" / "resend"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return words, {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (3, 0), (5, 0), (7, 0), (1, 1), (4, 4), (6, 6), (130, 130)])
+def test_kubernetes_counts_as_failed_what_systemd_does(cli, tmp_path, place, code: int, told: int):
+    command, environment = container(cli, tmp_path, f'printf "%s\\n" "$@"; exit {code}')
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == told, done.stderr
+    assert done.stdout.splitlines()[:3] == ["--home", str(place / "a 'b\" $x"), "catch-up"]
+
+
+def test_kubernetes_lets_a_run_that_is_told_to_stop_finish(cli, tmp_path):
+    drains = "trap 'sleep 0.3; echo drained; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+    command, environment = container(cli, tmp_path, drains)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stdout.readline() == "up\n"
+        running.terminate()
+        out, _ = running.communicate(timeout=30)
+    assert (running.returncode, out) == (0, "drained\n")
 
 
 @pytest.mark.parametrize("argv", [(), ("--cron", "--k8s"), ("--cron", "--every", "7m"), ("--cron", "--every", "90m")])
