@@ -13,6 +13,7 @@ from resend.model import Bucket
 from resend.report.unlinked import grouped
 
 if TYPE_CHECKING:
+    from resend.report.ended import Ended
     from resend.report.impact import BucketRow, Impact, ImpactRow
 
 _TOP = 8  # rows of a table on screen; --json and --csv give all
@@ -62,8 +63,20 @@ def show(screen: Screen, found: Impact, where: ZoneInfo, etas: Mapping[str, floa
         f"beside the sum: {render.count(found.no_evidence)} without evidence,"
         f" {render.count(found.missing)} sent but never seen in a log"
     )
+    ended(screen, found.ended)
     _links(screen, found)
     _eta(screen, etas)
+
+
+def ended(screen: Screen, found: Ended, *, note: bool = False) -> None:
+    """What of the queued mail bounced or expired since, and the command that takes it. `note`: beside the data."""
+    if not found.mails:
+        return
+    screen.row("ended", bounced=found.bounced, expired=found.expired, taken=found.taken, next=found.next)
+    say = screen.note if note else screen.prose
+    say(f"{found.text()}{'. Take them with:' if found.next else ''}")
+    if found.next:
+        (screen.note if note else screen.line)(f"  {found.next}")
 
 
 def ways(found: Mapping[str, int], asked: str, silent: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resend.cli import render
+from resend.cli import impact, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import check_provider, existing, ledger_of, moment, screen_of, zone
@@ -117,6 +117,7 @@ def list_(ctx: typer.Context) -> Done:
 @incident_app.command()
 def show(ctx: typer.Context, incident: IncidentId) -> Done:
     """Show one incident as it was opened: selection, counts, buckets, and its plans."""
+    from resend.flows.incident import ended_since
     from resend.linker.incident import find_incident
 
     screen = screen_of(ctx)
@@ -124,7 +125,9 @@ def show(ctx: typer.Context, incident: IncidentId) -> Done:
     with ledger_of(config, home) as ledger:
         record = find_incident(ledger, incident)
         plans = [plan for plan in ledger.plans() if plan.incident_id == record.id]
+        over = ended_since(home, config, ledger, record, now=datetime.now(UTC))
     _show(screen, record, zone(config))
+    impact.ended(screen, over)
     for plan in plans:
         screen.row("plan", id=plan.id, incident=record.id, count=plan.total, batches=plan.batches, eta=plan.eta_s)
         screen.line(f"plan {plan.id[:12]}  {plan.state}  {render.count(plan.total)} mails")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import impact, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.control import operator
@@ -162,6 +162,7 @@ def _made(screen: Screen, made: MadePlan) -> None:
     screen.line("identity: " + ", ".join(f"{kind} of {render.count(n)} releases" for kind, n in sorted(kinds.items())))
     left = sum(count for bucket, count in made.buckets.items() if bucket is not Bucket.RESEND)
     screen.line(f"not in this plan: {render.count(left)} affected mails, see 'resend preview {record.incident_id}'")
+    impact.ended(screen, made.ended)
     for what, count in made.troubled.items():
         screen.row("trouble", what=what, count=count)
         screen.line(f"will be quarantined: {render.count(count)} mails, {what}")

@@ -47,7 +47,7 @@ def preview(
     screen = screen_of(ctx)
     config, home = existing(screen)
     with ledger_of(config, home) as ledger:
-        found = look(home, ledger, incident, now=datetime.now(UTC))
+        found = look(home, ledger, incident, config=config, now=datetime.now(UTC))
     profiles, known, accepted = ProviderTable.load(config.providers), routes(config), found.about.accepted()
     leaves = {
         row.value: lanes.foreseen(row.resend, profiles.profile(row.value), known, accepted=accepted.get(row.value, 0.0))
@@ -84,6 +84,8 @@ def preview(
     screen.line()
     if resend:
         screen.line(f"next: resend plan make {found.about.id}")
+    elif found.ended.next:
+        screen.line(f"next: {found.ended.next}")
     else:
         screen.prose("nothing to resend as things stand; what a person may decide: resend plan make --help, --include")
     return Done(
@@ -92,6 +94,7 @@ def preview(
             "mails": found.mails,
             "affected": found.affected,
             "buckets": {row.name.value: row.count for row in found.buckets},
+            "ended": found.ended.mails,
             "no_evidence": found.no_evidence,
             "missing": found.missing,
             "provider_ways": dict(found.provider_ways),

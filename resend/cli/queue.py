@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import impact, render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.control import operator
@@ -78,7 +78,7 @@ def queue(
             )
         from resend.flows.queue import print_script
 
-        made = print_script(home, ledger, incident, asked[0], who=operator(), now=datetime.now(UTC))
+        made = print_script(home, config, ledger, incident, asked[0], who=operator(), now=datetime.now(UTC))
     return _printed(screen, made, asked[0].value)
 
 
@@ -107,6 +107,7 @@ def _printed(screen: Screen, made: Printed, action: str) -> Done:
         )
     if made.resent:
         screen.note(f"left out: {render.count(made.resent)} that were resent or are in a started plan: delete them")
+    impact.ended(screen, made.ended, note=True)
     if made.unlinked and action == "delete":
         screen.note(f"warning: {render.count(made.unlinked)} are linked to no recipient: deleted, they are lost")
     screen.note(f"save it, copy it there, then: sh {action}.sh, and sh {action}.sh --yes as root")
@@ -121,5 +122,6 @@ def _printed(screen: Screen, made: Printed, action: str) -> Done:
             "recipients": len(script.rows),
             "left_out": script.left_out + made.unplaced,
             "resent": made.resent,
+            "ended": made.ended.mails,
         },
     )

@@ -51,7 +51,7 @@ def report(
     config, home = existing(screen)
     now = datetime.now(UTC)
     with ledger_of(config, home) as ledger:
-        found = look(home, ledger, incident, now=now)
+        found = look(home, ledger, incident, config=config, now=now)
         with ledger.snapshot() as conn:
             done = results(conn, found.about.id)
     path = write(found, done, lang=lang, zone=zone(config), now=now, directory=out)

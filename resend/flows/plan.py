@@ -19,6 +19,7 @@ from resend.errors import StalePlan, UsageError
 from resend.flows import preflight, proofs
 from resend.flows.bodies import StoredBodies
 from resend.flows.candidates import candidates
+from resend.flows.ended import ended
 from resend.flows.preflight import Finding
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident
@@ -33,13 +34,14 @@ from resend.policy.hours import Hours
 from resend.policy.providers import ProviderTable
 from resend.policy.routes import routes
 from resend.policy.verdict import HELD
+from resend.report.ended import NOTHING, Ended
 from resend.stores import registry
 from resend.stores.home import Home
 from resend.stores.incidents import Mails
 from resend.stores.keyfile import load_signer
 from resend.stores.ledger import Ledger
 from resend.stores.plans import Door, PlanFile, PlanRow, write_plan
-from resend.stores.rows import PlanRecord
+from resend.stores.rows import IncidentRecord, PlanRecord
 
 __all__ = [
     "DiffKind",
@@ -70,6 +72,7 @@ class MadePlan:
     again: bool  # the same plan was there already
     warnings: tuple[str, ...] = ()
     preflight: tuple[Finding, ...] = ()  # of the addresses that it leaves from
+    ended: Ended = NOTHING  # queued when the incident was opened
 
 
 def make_plan(
@@ -90,12 +93,12 @@ def make_plan(
     record = find_incident(ledger, incident)
     bodies = StoredBodies(home, load_signer(config))
     with _nothing_collected():
-        made, buckets, accepted, evidence = _draft(home, config, ledger, record.id, bodies, options, now)
+        made, buckets, accepted, evidence, over = _draft(home, config, ledger, record, bodies, options, now)
     if not made.rows:
         raise UsageError(
             "nothing is to be resent",
             where=f"incident {record.name}",
-            next_step=f"see the buckets with 'resend preview {record.name}'",
+            next_step=over.sentence() or f"see the buckets with 'resend preview {record.name}'",
         )
     warnings = proofs.warnings(
         made.rows,
@@ -139,6 +142,7 @@ def make_plan(
         again=known is not None,
         warnings=told,
         preflight=tuple(found),
+        ended=over,
     )
 
 
@@ -295,15 +299,17 @@ def _draft(
     home: Home,
     config: Config,
     ledger: Ledger,
-    incident_id: str,
+    record: IncidentRecord,
     bodies: StoredBodies,
     options: Options,
     now: datetime,
-) -> tuple[Draft, Mapping[Bucket, int], Mapping[str, float], tuple[Mails, ...]]:
+) -> tuple[Draft, Mapping[Bucket, int], Mapping[str, float], tuple[Mails, ...], Ended]:
     table, dressing = ProviderTable.load(config.providers), Dressing.load(config, load_signer(config))
-    with rebucket(home, ledger, incident_id, includes=options.includes, again=options.again, now=now) as affected:
+    with rebucket(home, ledger, record.id, includes=options.includes, again=options.again, now=now) as affected:
+        # The standing policy opens its incident with the evidence of this moment.
+        over = NOTHING if options.standing is not None else ended(affected, home, config, ledger, record, now=now)
         buckets, accepted, evidence = affected.counts(), affected.about.accepted(), affected.about.mails
-        mails = list(candidates(affected, config, incident_id, dressing, now=now, standing=options.standing))
+        mails = list(candidates(affected, config, record.id, dressing, now=now, standing=options.standing))
     profiles = {name: table.profile(name) for name in {mail.provider for mail in mails}}
     made = draft(
         mails,
@@ -321,4 +327,4 @@ def _draft(
             f"--rate names a provider that gets no mail: {', '.join(unknown)}",
             next_step=f"providers here: {', '.join(sorted(profiles))}",
         )
-    return made, buckets, accepted, evidence
+    return made, buckets, accepted, evidence, over

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from resend.config import Config
 from resend.errors import UsageError
+from resend.flows.ended import ended
 from resend.linker.buckets import Affected, rebucket
 from resend.linker.incident import find_incident
 from resend.model import Bucket, VetoKind, VetoReason
+from resend.report.ended import Ended
 from resend.report.queue import QueuedCopy, Script, script
 from resend.stores import queueacts, sql, vetoes
 from resend.stores.evidence import Evidence
@@ -30,13 +33,17 @@ _WAITS = "status = 'still_queued' AND bucket <> 'delivered_late'"
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A script, and what of the incident is not in it. `unlinked`: mails in it that could never be resent from here."""
+    """A script, and what of the incident is not in it. `unlinked`: mails in it that could never be resent from here.
+
+    `ended`: not in it, nor in the queue.
+    """
 
     incident: IncidentRecord
     script: Script
     unplaced: int  # the evidence does not say under which queue id they wait
     resent: int  # not released: they were resent, or are about to be
     unlinked: int
+    ended: Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +54,20 @@ class Confirmed:
     buckets: Mapping[Bucket, int]
 
 
-def print_script(home: Home, ledger: Ledger, ref: str, act: QueueAct, *, who: str, now: datetime) -> Printed:
+def print_script(
+    home: Home, config: Config, ledger: Ledger, ref: str, act: QueueAct, *, who: str, now: datetime
+) -> Printed:
     """The script of an action for all mails of the incident that may still be queued. `now` is aware UTC.
 
     Printing a release puts its mails back among the queued at once, and vetoes a resend of them.
     """
     record = find_incident(ledger, ref)
     with rebucket(home, ledger, record.id, now=now) as affected:
-        condition = _WAITS
+        over = ended(affected, home, config, ledger, record, now=now)
+        condition = f"{_WAITS} AND outcome_id NOT IN (SELECT outcome_id FROM ended)"
         resent = 0
         if act is QueueAct.RELEASE:
-            resent = _count(affected, f"{_WAITS} AND bucket = 'already_resent'")
+            resent = _count(affected, f"{condition} AND bucket = 'already_resent'")
             condition += " AND bucket <> 'already_resent'"
         deleted = [
             row
@@ -80,7 +90,8 @@ def print_script(home: Home, ledger: Ledger, ref: str, act: QueueAct, *, who: st
         raise UsageError(
             "no mail of this incident is still queued, as far as it knows",
             where=f"incident {record.name}",
-            next_step="open a new incident where mail was queued since, or see 'resend triage --queue FILE'",
+            next_step=over.sentence()
+            or "open a new incident where mail was queued since, or see 'resend triage --queue FILE'",
         )
     if not made.mails:
         raise UsageError(
@@ -97,7 +108,7 @@ def print_script(home: Home, ledger: Ledger, ref: str, act: QueueAct, *, who: st
                 for key in keys
             )
             vetoes.put(connection, found, source=f"queue:{record.id}", now=now, who=who)
-    return Printed(record, made, int(wanted[0]) - len(made.rows) - made.left_out, resent, unlinked)
+    return Printed(record, made, int(wanted[0]) - len(made.rows) - made.left_out, resent, unlinked, over)
 
 
 def confirm(home: Home, ledger: Ledger, ref: str, path: Path, *, who: str, now: datetime) -> Confirmed:

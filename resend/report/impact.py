@@ -16,6 +16,7 @@ import duckdb
 from resend.clock import from_micros, to_text
 from resend.errors import InputError, StoreError
 from resend.model import Bucket
+from resend.report.ended import NOTHING, Ended
 from resend.report.unlinked import Unlinked
 from resend.stores import sql
 from resend.stores.home import private_opener
@@ -63,6 +64,7 @@ class Impact:
     links: tuple[tuple[str, str, int], ...]  # rule ("" none), confidence, mails
     provider_ways: Mapping[str, int]  # relay | mx | domain -> mails
     unlinked: tuple[Unlinked, ...]  # the first 20,000
+    ended: Ended = NOTHING  # of the bucket still_queued
 
     def count(self, bucket: Bucket) -> int:
         return next(row.count for row in self.buckets if row.name is bucket)

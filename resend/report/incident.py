@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from resend.clock import from_text
 from resend.errors import InputError
-from resend.model import CauseClass, Fate, State
+from resend.model import Bucket, CauseClass, Fate, State
 from resend.report.charts import bars, columns
 from resend.report.impact import Impact, ImpactRow
 from resend.report.results import Results
@@ -64,7 +64,7 @@ def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: d
         hour_chart=Markup(columns(by_hour(hours, zone), title=words["by_hour"])),
         provider_chart=Markup(bars(top(found.tables["provider"]), title=words["by_provider"])),
         cause_chart=Markup(bars(_causes(found.tables["cause"], lang), title=words["by_cause"])),
-        buckets=[(BUCKETS[lang][row.name], row.count) for row in found.buckets if row.count],
+        buckets=_buckets(found, lang),
         planned=results.planned,
         accepted=results.accepted,
         queued=results.fates.get(Fate.UNSEEN, 0) + results.fates.get(Fate.QUEUED_AT_RELAY, 0),
@@ -106,6 +106,15 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
     )
     return environment.get_template(name)
+
+
+def _buckets(found: Impact, lang: str) -> list[tuple[str, int]]:
+    """(label, mails), which add up to the affected; what ended in the queue since is on its way no more."""
+    rows = []
+    for row in found.buckets:
+        over = found.ended.mails if row.name is Bucket.STILL_QUEUED else 0
+        rows += [(BUCKETS[lang][row.name], row.count - over), (WORDS[lang]["ended"], over)]
+    return [row for row in rows if row[1]]
 
 
 def _release(row: ImpactRow, results: Results) -> Mapping[str, object]:

@@ -47,6 +47,7 @@ def page(
         resend=found.count(Bucket.RESEND),
         no_evidence=found.no_evidence,
         missing=found.missing,
+        ended=found.ended,
         ways=[
             (f"MX (asked {local(about.mx_last, zone)})" if way == "mx" else way, mails)
             for way, mails in found.provider_ways.items()
