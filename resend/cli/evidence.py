@@ -70,8 +70,10 @@ def collect(
 ) -> Done:
     """Read logs, bounces and exports into the evidence. Safe to run again: only what is new is read.
 
-    Exits with 3 when lines were rejected: they look like mail and were not understood.
+    Exits with 3 when lines were rejected, as they look like mail and were not understood, or when a file that was named
+    or may not be read was left out: the rest is collected.
     """
+    from resend.collect.collect import NothingCollected
     from resend.collect.collect import collect as collect_files
     from resend.collect.formats import formats
     from resend.flows.vetoes import refresh_evidence_vetoes
@@ -84,19 +86,26 @@ def collect(
     if not paths and not from_config and queue is None:
         raise UsageError("nothing to collect", next_step="name logs or folders: resend collect /var/log/mail.log*")
     config, home = workplace(screen)
-    with Progress(screen, "collect", "bytes") as progress:
-        found = collect_files(
-            home,
-            config,
-            paths or [],
-            format=format_,
-            tz=tz,
-            year=year,
-            host=host,
-            queue=queue,
-            from_config=from_config,
-            progress=_paced(progress),
-        )
+    try:
+        with Progress(screen, "collect", "bytes") as progress:
+            found = collect_files(
+                home,
+                config,
+                paths or [],
+                format=format_,
+                tz=tz,
+                year=year,
+                host=host,
+                queue=queue,
+                from_config=from_config,
+                progress=_paced(progress),
+            )
+    except NothingCollected as error:
+        for line in error.unread[1:]:
+            screen.note(f"error: {render.clean(screen.masked(line))}")
+        raise
+    for line in found.unread:
+        screen.note(f"error: {render.clean(screen.masked(line))}")
     for warning in found.warnings:
         screen.note(f"warning: {screen.masked(warning)}")
     for line in found.rejected_lines:
@@ -108,6 +117,8 @@ def collect(
         f"{render.some(found.files, 'file')}, {render.some(found.lines, 'line')}: {render.count(found.parsed)} parsed,"
         f" {render.count(found.ignored)} ignored, {render.count(found.rejected)} rejected"
     )
+    if found.unread:
+        screen.line(f"{render.some(len(found.unread), 'path')} not collected: see the errors")
     screen.line(f"{render.some(found.new_parts, 'new part')}, {render.count(found.known_parts)} known")
     if queue is not None:
         screen.line(f"{render.count(found.messages_queued)} recipients still queued")
@@ -116,21 +127,24 @@ def collect(
     summary = asdict(found) | {
         "rejected_lines": [screen.masked(line) for line in found.rejected_lines],
         "warnings": [screen.masked(line) for line in found.warnings],
+        "unread": [screen.masked(line) for line in found.unread],
         "vetoed": vetoed,
     }
     if screen.json:
         _sources(screen, config, home)
     else:
-        screen.line(f"next: {_next(home, found.rejected)}")
-    return Done(Exit.LEFT if found.rejected else Exit.DONE, summary)
+        screen.line(f"next: {_next(home, found.rejected, len(found.unread))}")
+    return Done(Exit.LEFT if found.rejected or found.unread else Exit.DONE, summary)
 
 
-def _next(home: Home, rejected: int) -> str:
+def _next(home: Home, rejected: int, unread: int) -> str:
     """What leads on after a collect: mend, link, or look."""
     from resend.stores.catalog import Catalog
 
     if rejected:
         return "resend sources --rejected"
+    if unread:
+        return "mend what the errors name, then the same command again: what is known is not read twice"
     if Catalog(home).loaded_at() is None:
         return "resend triage; then resend catalog load, so that mails are linked to releases"
     return "resend triage, or resend incident open NAME"
@@ -229,7 +243,7 @@ def _gaps(screen: Screen, config: Config, home: Home) -> None:
 
 def _rejected(screen: Screen, home: Home) -> list[str]:
     """The first lines that look like mail and were not understood, with their places."""
-    from resend.collect.explain import rejected
+    from resend.collect.rejected import rejected
     from resend.stores.evidence import Evidence
 
     lines = [screen.masked(line) for line in rejected(Evidence(home), _FIRST)]

@@ -48,10 +48,11 @@ def reconcile(
     with ledger_of(config, home) as ledger, Progress(screen, "reconcile", "bytes") as progress:
         found = settle(home, config, ledger, paths or [], now=datetime.now(UTC), progress=progress)
     _settled(screen, found)
-    unread = found.collected.rejected if found.collected else 0
+    rejected = found.collected.rejected if found.collected else 0
+    unread = len(found.collected.unread) if found.collected else 0
     left = found.left
     return Done(
-        Exit.LEFT if left.in_doubt or left.pending or left.returned or unread else Exit.DONE,
+        Exit.LEFT if left.in_doubt or left.pending or left.returned or rejected or unread else Exit.DONE,
         {
             "accepted": found.accepted,
             "released": found.released,
@@ -60,7 +61,8 @@ def reconcile(
             "in_doubt": left.in_doubt,
             "pending": left.pending,
             "returned": left.returned,
-            "rejected": unread,
+            "rejected": rejected,
+            "unread": unread,
         },
     )
 
@@ -72,6 +74,8 @@ def _settled(screen: Screen, found: Reconciled) -> None:
         for warning in found.collected.warnings:
             screen.note(f"warning: {warning}")
         read = found.collected
+        for line in read.unread:
+            screen.note(f"error: {render.clean(screen.masked(line))}")
         screen.line(f"{render.count(read.files)} files, {render.count(read.lines)} lines, {read.rejected} rejected")
     rows = [
         ("were in doubt, the relay has them", found.accepted),

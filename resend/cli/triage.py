@@ -60,13 +60,14 @@ def triage(
 ) -> Done:
     """The first hour of an incident: is it ongoing or over, what is queued, what will be lost by when, what to do now.
 
-    PATHs are collected first. Exits with 3 when lines were rejected. Changes nothing but the evidence.
+    PATHs are collected first. Exits with 3 when lines were rejected or a path was left out.
+    Changes nothing but the evidence.
     """
     from resend.flows.triage import triage as look
 
     screen = screen_of(ctx)
     config, home = workplace(screen)
-    rejected = 0
+    rejected = unread = 0
     if paths or queue is not None:
         from resend.collect.collect import collect
         from resend.flows.vetoes import refresh_evidence_vetoes
@@ -75,7 +76,9 @@ def triage(
             read = collect(home, config, paths or [], tz=tz, host=host, queue=queue, progress=progress)
         for warning in read.warnings:
             screen.note(f"warning: {screen.masked(warning)}")
-        rejected = read.rejected
+        for line in read.unread:
+            screen.note(f"error: {render.clean(screen.masked(line))}")
+        rejected, unread = read.rejected, len(read.unread)
         refresh_evidence_vetoes(home, config)
     now = datetime.now(UTC)
     with Progress(screen, "asking the DNS", "domains") as progress:
@@ -95,8 +98,9 @@ def triage(
         "expiring_24h": found.expiring_soon,
         "findings": len(found.findings),
         "rejected": rejected,
+        "unread": unread,
     }
-    return Done(Exit.LEFT if rejected else Exit.DONE, summary)
+    return Done(Exit.LEFT if rejected or unread else Exit.DONE, summary)
 
 
 def _rows(screen: Screen, found: Triage) -> None:

@@ -1,8 +1,8 @@
 """`collect`: files into evidence. Reading the same bytes again finds the parts there; a killed collect is run again.
 
 This process cuts files into blocks and commits; blocks become parts in a pool (pool.py). One bad line never stops a
-file, and a bad file of a folder never stops the others: what could not be read is in `CollectSummary.warnings`. Raises
-InputError for a named path that does not exist, cannot be read or is in no known format.
+file, and a bad file never stops the others: what should have been read and was not is in `CollectSummary.unread`.
+Raises NothingCollected where there was nothing else.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from resend.collect.files import Unreadable
 from resend.collect.pool import Done, Job, Pool
 from resend.collect.queue import read_snapshot
+from resend.collect.rejected import rejected
 from resend.collect.sources import Given, find, tables
 from resend.collect.times import check_zone
 from resend.config import Config
 from resend.errors import InputError
-from resend.stores import sql
 from resend.stores.evidence import Evidence, Manifest, PartInfo, Source
 from resend.stores.home import Home
 
@@ -45,6 +46,23 @@ class CollectSummary:
     messages_queued: int = 0  # recipients in the queue snapshot
     rejected_lines: list[str] = field(default_factory=list)  # "mail.log:12: cut short: ..." (the first ones)
     warnings: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # "a.txt: not a log format known here; ...": nothing of it is here
+
+
+class NothingCollected(InputError):
+    """No path that was given could be collected; `unread` says why, a line for each."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        self.unread = [error.line() for error in errors]
+        first = errors[0]
+        if len(errors) == 1:
+            super().__init__(first.what, where=first.where, next_step=first.next_step)
+        else:
+            super().__init__(
+                f"none of {len(errors)} could be collected; the first: {first.what}",
+                where=first.where,
+                next_step=first.next_step,
+            )
 
 
 def _how_id(given: Given) -> str:
@@ -89,21 +107,27 @@ def collect(
     if not 0 <= year <= date.max.year:
         raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")
     summary = CollectSummary()
-    files = find(paths, asked=format, zone=zone, year=year, host=host, warn=summary.warnings)
+    unread: list[InputError] = []
+    files = find(paths, asked=format, zone=zone, year=year, host=host, warn=summary.warnings, unread=unread)
     if from_config:
         files += tables(config, environ, zone=zone, host=host)
+    if unread and not files and queue is None:
+        raise NothingCollected(unread)
     snapshot = read_snapshot(queue, host=host, warn=summary.warnings) if queue is not None else None
     evidence = Evidence(home)
     with evidence.writing() as manifest:
-        run = _Run(evidence, manifest, summary, progress, total=sum(file.packed for file in files))
+        run = _Run(evidence, manifest, summary, unread, progress, total=sum(file.packed for file in files))
         run.collect(files)
         if snapshot is not None:
             hosts = {name for info in manifest.parts.values() for name in info.hosts}
             of = snapshot.host or (hosts.pop() if len(hosts) == 1 else "")
             evidence.add_snapshot(manifest, host=of, taken_at=snapshot.taken_at, rows=snapshot.rows)
             summary.messages_queued = len(snapshot.rows)
+    if unread and not summary.files and snapshot is None:
+        raise NothingCollected(unread)
+    summary.unread = [error.line() for error in unread]
     if summary.rejected:
-        summary.rejected_lines = _rejected(evidence, [file.name for file in files])
+        summary.rejected_lines = rejected(evidence, _REJECTED_SHOWN, [file.name for file in files])
     return summary
 
 
@@ -111,11 +135,20 @@ class _Run:
     """One collect under the lock: jobs out, parts in, the manifest kept up to date."""
 
     def __init__(
-        self, evidence: Evidence, manifest: Manifest, summary: CollectSummary, progress: Progress | None, *, total: int
+        self,
+        evidence: Evidence,
+        manifest: Manifest,
+        summary: CollectSummary,
+        unread: list[InputError],
+        progress: Progress | None,
+        *,
+        total: int,
     ) -> None:
         self._evidence = evidence
         self._manifest = manifest
         self._summary = summary
+        self._unread = unread
+        self._gone: set[int] = set()  # id() of files that went away since they were found
         self._progress = progress or (lambda done, total: None)
         self._total = total
         self._seen = 0
@@ -132,16 +165,22 @@ class _Run:
                     self._manifest.put(_source(previous))
                 previous = file
                 self._take(file, done, packed_to)
-        for file in files:
+        # Of a file that is gone before its turn nothing is known anew: what was collected of it before stays.
+        read = [file for file in files if file.done or id(file) not in self._gone]
+        for file in read:
             self._manifest.put(_source(file))
-        self._summary.files = len(files)
+        self._summary.files = len(read)
         self._progress(self._total, self._total)
 
     def _jobs(self, files: Sequence[Given]) -> Iterator[Job]:
         for file in files:
-            for block in file.blocks(self._summary.warnings):
-                self._given.append((file, block.packed_to))
-                yield Job(block, file.how, _how_id(file), self._evidence.parts)
+            try:
+                for block in file.blocks(self._summary.warnings):
+                    self._given.append((file, block.packed_to))
+                    yield Job(block, file.how, _how_id(file), self._evidence.parts)
+            except Unreadable as error:
+                self._unread.append(error)
+                self._gone.add(id(file))
 
     def _take(self, file: Given, done: Done, packed_to: int | None) -> None:
         parsed = done.parsed
@@ -185,11 +224,3 @@ class _Run:
             self._manifest.put(_source(file))
             self._evidence.commit(self._manifest)
             self._committed = time.monotonic()
-
-
-def _rejected(evidence: Evidence, paths: Sequence[str]) -> list[str]:
-    """The first rejected lines of these files, each with its place."""
-    with sql.connect(memory_limit="512MiB") as con:
-        evidence.attach(con)
-        rows = con.execute(sql.load("collect/rejected"), [list(paths), _REJECTED_SHOWN]).fetchall()
-    return [f"{file}:{line}: {reason}: {text[:160]}" for file, line, reason, text in rows]

@@ -20,8 +20,6 @@ from resend.collect.parse import Reading
 from resend.collect.sources import Given, find
 from resend.collect.times import check_zone
 from resend.errors import InputError, UsageError
-from resend.stores import sql
-from resend.stores.evidence import Evidence
 from resend.stores.manifest import Source
 
 KINDS = {
@@ -75,14 +73,6 @@ class Explained:
     events: tuple[dict[str, Any], ...]
 
 
-def rejected(evidence: Evidence, most: int) -> list[str]:
-    """The first lines of all sources that look like mail and were not understood: `mail.log:12: reason: text`."""
-    with sql.connect(memory_limit="512MiB") as con:
-        manifest = evidence.attach(con)
-        rows = con.execute(sql.load("collect/rejected"), [list(manifest.sources), most]).fetchall()
-    return [f"{file}:{line}: {reason}: {text[:160]}" for file, line, reason, text in rows]
-
-
 def split(place: str) -> tuple[str, int]:
     """FILE:LINE. Raises UsageError for anything else."""
     file, _, number = place.rpartition(":")
@@ -129,9 +119,12 @@ def _given(path: Path, file: str, before: Source | None, *, asked: str, zone: st
         raise InputError(
             "a folder has no lines", where=file, next_step="name a file in it; of single mails, collect first"
         )
-    for given in find([path], asked=asked, zone=zone, year=year, host=host, warn=[]):
+    unread: list[InputError] = []
+    for given in find([path], asked=asked, zone=zone, year=year, host=host, warn=[], unread=unread):
         if given.name == str(path.resolve()):
             return given
+    if unread:
+        raise unread[0]
     raise InputError("a folder has no lines", where=file, next_step="name a file in it")
 
 

@@ -4,7 +4,8 @@ Text is UTF-8 from here on: UTF-16 (exports of Exchange) is known by its byte or
 
 A block ends at the first newline after each 16 MiB of decompressed bytes from offset 0, so the same bytes always give
 the same blocks, whether plain, rotated or compressed. Never extracts an archive, follows no name inside one. Raises
-InputError for what cannot be read; a compressed file that ends early gives the lines before the cut and says so.
+Unreadable for what the system does not give us and InputError for what is no file or an archive; a compressed file that
+ends early gives the lines before the cut and says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import codecs
 import gzip
 import lzma
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +37,19 @@ _XZ_MEMORY = 256 << 20  # a dictionary can ask for 4 GiB; xz -9 asks for 64 MiB
 _ARCHIVES = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _TAR, _TAR_AT = b"ustar", 257
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class Unreadable(InputError):
+    """A file or folder that is there, or was a moment ago, and that the system does not let us read."""
+
+
+def unreadable(error: OSError, path: Path) -> Unreadable:
+    gone = isinstance(error, FileNotFoundError)
+    next_step = (
+        "collect it again, and what it was renamed to" if gone else "check its owner and mode, then collect again"
+    )
+    what = "gone since it was looked at" if gone else f"cannot read: {error.strerror}"
+    return Unreadable(what, where=str(path), next_step=next_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +88,79 @@ def _identity(state: os.stat_result) -> tuple[int, int]:
 
 def is_maildir(path: Path) -> bool:
     """Whether a folder is a Maildir: one source, not many files."""
-    return (path / "cur").is_dir() and (path / "new").is_dir()
+    try:
+        return (path / "cur").is_dir() and (path / "new").is_dir()
+    except PermissionError:
+        return False  # looking into it says so
 
 
-def expand(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
-    """Files and Maildirs to read, each with whether it was named; hidden ones in a folder are left out."""
-    found: dict[Path, tuple[Path, bool]] = {}
+def expand(paths: Sequence[Path], unread: list[InputError]) -> list[tuple[Path, bool]]:
+    """Files and Maildirs to read, each with whether it was named; hidden ones in a folder are left out.
+
+    What is not there or closed to us goes into `unread`, and the others are found all the same.
+    """
+    found: dict[str, tuple[Path, bool]] = {}
     for path in paths:
-        if not path.exists():
-            raise InputError("no such file", where=str(path), next_step="check the path; quote patterns for the shell")
-        if not (path.is_dir() or path.is_file()):
-            raise InputError(
-                "a pipe or a device is read only once, and never whole",
-                where=str(path),
-                next_step="write its bytes to a file, then collect that",
-            )
-        if not path.is_dir() or is_maildir(path):
-            found[path.resolve()] = (path, True)
+        try:
+            if not _is_folder(path) or is_maildir(path):
+                found[os.path.realpath(path)] = (path, True)
+                continue
+        except InputError as error:
+            unread.append(error)
             continue
-        inside = sorted(_inside(path))
-        if not inside:
-            raise InputError("no file in this folder", where=str(path), next_step="name the log files")
+        before = len(unread)
+        inside = sorted(_inside(path, unread))
+        if not inside and len(unread) == before:
+            unread.append(InputError("no file in this folder", where=str(path), next_step="name the log files"))
         for item in inside:
-            found.setdefault(item.resolve(), (item, False))
+            found.setdefault(os.path.realpath(item), (item, False))
     return list(found.values())
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, else a file. Raises InputError for what is neither."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            "no such file", where=str(path), next_step="check the path; quote patterns for the shell"
+        ) from None
+    except OSError as error:
+        raise unreadable(error, path) from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise InputError(
+            "a pipe or a device is read only once, and never whole",
+            where=str(path),
+            next_step="write its bytes to a file, then collect that",
+        )
+    return stat.S_ISDIR(mode)
+
+
+def _inside(folder: Path, unread: list[InputError]) -> Iterator[Path]:
+    def closed(error: OSError) -> None:
+        unread.append(unreadable(error, Path(error.filename)))
+
+    for place, folders, names in os.walk(folder, onerror=closed):
         where = Path(place)
         maildirs = [name for name in folders if is_maildir(where / name) and not name.startswith(".")]
         folders[:] = [name for name in folders if name not in maildirs]
         yield from (where / name for name in maildirs)
-        yield from (path for name in names if not name.startswith(".") and (path := where / name).is_file())
+        for name in names:
+            try:
+                if not name.startswith(".") and stat.S_ISREG((where / name).stat().st_mode):
+                    yield where / name
+            except PermissionError as error:  # its folder can be listed and not entered: no file of it can be read
+                unread.append(unreadable(error, where))
+                break
+            except OSError:
+                continue  # a link that leads nowhere
 
 
 def text_chunks(path: Path, warn: list[str]) -> Iterator[str]:
     """The decompressed text of a file, piece by piece; bytes that are no UTF-8 are replaced."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-    with _opened(path) as (stream, _):
-        for chunk in _chunks(stream, path.stat().st_size, str(path), warn):
+    with _opened(path) as (stream, raw):
+        for chunk in _chunks(stream, os.fstat(raw.fileno()).st_size, str(path), warn):
             yield decoder.decode(chunk)
         yield decoder.decode(b"", final=True)
 
@@ -123,9 +171,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     try:
         raw = path.open("rb")
     except OSError as error:
-        raise InputError(
-            f"cannot read: {error.strerror}", where=str(path), next_step="check its owner and mode, then collect again"
-        ) from None
+        raise unreadable(error, path) from None
     with raw:
         magic = raw.read(4)
         raw.seek(0)
@@ -219,8 +265,8 @@ def _chunks(stream: BinaryIO, packed: int, where: str, warn: list[str]) -> Itera
 def sample(path: Path, size: int) -> bytes:
     """The first `size` decompressed bytes, or as many as can be read."""
     found = bytearray()
-    with _opened(path) as (stream, _):
-        for chunk in _chunks(stream, path.stat().st_size, str(path), []):
+    with _opened(path) as (stream, raw):
+        for chunk in _chunks(stream, os.fstat(raw.fileno()).st_size, str(path), []):
             found += chunk
             if len(found) >= size:
                 break
@@ -244,23 +290,19 @@ def last_bytes(path: Path, size: int) -> bytes:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - size))
             return stream.read(size)
         kept = b""
-        for chunk in _chunks(stream, path.stat().st_size, str(path), []):
+        for chunk in _chunks(stream, os.fstat(raw.fileno()).st_size, str(path), []):
             kept = (kept + chunk)[-size:]
         return kept
 
 
 def blocks(path: Path, warn: list[str]) -> Iterator[Block]:
     """The file's blocks in order, as long as it was when opened. What ends it early is put into `warn`."""
-    try:
-        with _opened(path) as (stream, raw):
-            plain = stream is raw
-            state = os.fstat(stream.fileno()) if plain else path.stat()
-            if plain:
-                yield from _plain_blocks(path, stream, state)
-            else:
-                yield from _packed_blocks(path, stream, raw, state.st_size, warn)
-    except (InputError, FileNotFoundError) as error:
-        warn.append(f"{path}: gone or closed to us since it was looked at, nothing of it is collected ({error})")
+    with _opened(path) as (stream, raw):
+        state = os.fstat(raw.fileno())
+        if stream is raw:
+            yield from _plain_blocks(path, raw, state)
+        else:
+            yield from _packed_blocks(path, stream, raw, state.st_size, warn)
 
 
 def _plain_blocks(path: Path, stream: BinaryIO, state: os.stat_result) -> Iterator[Block]:

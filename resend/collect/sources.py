@@ -1,12 +1,14 @@
 """What an operator points at, as sources: each with how it is read and the blocks of its bytes.
 
 A log file is a source. So are a Maildir, an mbox, and the single mails of a folder together: a mailbox of a hundred
-thousand reports is no hundred thousand parts. Raises InputError for a named path that does not exist, cannot be read or
-is in no known format; of a folder such files become warnings.
+thousand reports is no hundred thousand parts. One bad path stops no other: what was named and is not there, closed to
+us or in no known format is an InputError that is handed back, as is what may not be read in a folder; what else a
+folder holds becomes warnings.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from resend.clock import to_micros
 from resend.collect import documents
 from resend.collect.bounces.mailbox import mails as mails_in
 from resend.collect.detect import SAMPLE_BYTES, Detected, detect
-from resend.collect.files import BLOCK_BYTES, Block, blocks, expand, sample, text_chunks
+from resend.collect.files import BLOCK_BYTES, Block, Unreadable, blocks, expand, sample, text_chunks, unreadable
 from resend.collect.formats import Input, formats
 from resend.collect.parse import Reading
 from resend.collect.tables import FORMAT as TABLE
@@ -32,7 +34,7 @@ _MAILS_A_BLOCK = 4_000
 
 @dataclass(slots=True)
 class Given:
-    """A source on its way into the evidence. `members`: of a folder's single mails, their files."""
+    """A source on its way into the evidence. `members`: of mails, the files and folders that make it up."""
 
     path: Path
     how: Reading
@@ -53,7 +55,7 @@ class Given:
         return str(self.path if self.rows else self.path.resolve())
 
     def blocks(self, warn: list[str]) -> Iterator[Block]:
-        """Its blocks in order. What ends one early goes into `warn`."""
+        """Its blocks in order. What ends one early goes into `warn`. Raises Unreadable for a file that is gone."""
         if self.rows is not None:
             return _given_blocks(self.path, self.rows())
         if formats()[self.how.format].input is Input.MAIL:
@@ -63,17 +65,30 @@ class Given:
         return blocks(self.path, warn)
 
 
-def find(paths: Sequence[Path], *, asked: str, zone: str, year: int, host: str, warn: list[str]) -> list[Given]:
-    """The sources under `paths`. `asked` names the format where the operator does."""
+def find(
+    paths: Sequence[Path],
+    *,
+    asked: str,
+    zone: str,
+    year: int,
+    host: str,
+    warn: list[str],
+    unread: list[InputError],
+) -> list[Given]:
+    """The sources under `paths`. `asked` names the format where the operator does.
+
+    Into `unread` goes what should have been a source and is none, into `warn` what a folder holds beside its logs.
+    """
     found: list[Given] = []
     loose: dict[Path, list[Given]] = {}  # single mails, by folder
-    for path, named in expand(paths):
+    for path, named in expand(paths, unread):
         try:
-            given, seen = _given(path, asked, zone, year, host)
+            given, seen = _given(path, asked, zone, year, host, unread)
         except InputError as error:
-            if named:
-                raise
-            warn.append(f"skipped: {error}")
+            if named or isinstance(error, Unreadable):
+                unread.append(error)
+            else:
+                warn.append(f"skipped: {error}")
             continue
         if not named and (seen.single_mail or (seen.format == "bounce" and path.suffix.lower() == ".eml")):
             loose.setdefault(path.parent, []).append(given)
@@ -98,18 +113,41 @@ def tables(config: Config, environ: Mapping[str, str], *, zone: str, host: str) 
     ]
 
 
-def _given(path: Path, asked: str, zone: str, year: int, host: str) -> tuple[Given, Detected]:
+def _given(path: Path, asked: str, zone: str, year: int, host: str, unread: list[InputError]) -> tuple[Given, Detected]:
+    members: tuple[Path, ...] = ()
     if path.is_dir():
         seen = Detected("bounce")
         if asked not in ("", seen.format):
             raise InputError(
                 f"a Maildir is no {asked} log", where=str(path), next_step="leave --format out, or name the log's file"
             )
+        members = _open_boxes(path, unread)
     else:
         seen = detect(sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
-    state = path.stat()
-    how = Reading(seen.format, zone, last_day(path, zone=zone, year=year), host, seen.envelope, seen.heading)
-    return Given(path, how, year, state.st_size, state.st_mtime_ns // 1000, spread=seen.spread), seen
+    try:
+        state = path.stat()
+        day = last_day(path, zone=zone, year=year)
+    except OSError as error:
+        raise unreadable(error, path) from None
+    how = Reading(seen.format, zone, day, host, seen.envelope, seen.heading)
+    given = Given(path, how, year, state.st_size, state.st_mtime_ns // 1000, spread=seen.spread, members=members)
+    return given, seen
+
+
+def _open_boxes(maildir: Path, unread: list[InputError]) -> tuple[Path, ...]:
+    """The folders of a Maildir that may be listed, where not both may be. Raises Unreadable where none may."""
+    closed: list[InputError] = []
+    boxes = []
+    for box in (maildir / "new", maildir / "cur"):
+        try:
+            os.scandir(box).close()
+            boxes.append(box)
+        except OSError as error:
+            closed.append(unreadable(error, box))
+    if not boxes:
+        raise closed[0]
+    unread += closed
+    return tuple(boxes) if closed else ()
 
 
 def _folder(folder: Path, each: Sequence[Given]) -> Given:

@@ -31,7 +31,8 @@ def last_day(path: Path, *, zone: str, year: int) -> date:
     """
     if not year:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC).astimezone(ZoneInfo(zone)).date()
-    for month, day in reversed(_STAMP.findall(last_bytes(path, _TAIL_BYTES))):
+    tail = b"" if path.is_dir() else last_bytes(path, _TAIL_BYTES)
+    for month, day in reversed(_STAMP.findall(tail)):
         if (name := month.decode()) in _MONTHS:
             try:
                 return date(year, _MONTHS.index(name) + 1, int(day))

@@ -125,9 +125,13 @@ def _put(target: Path, data: bytes) -> None:
     except FileNotFoundError:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
-    with open(temporary, "wb", opener=private_opener) as handle:
-        handle.write(data)
-    temporary.replace(target)
+    try:
+        with open(temporary, "wb", opener=private_opener) as handle:
+            handle.write(data)
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class ContentStore:
