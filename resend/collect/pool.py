@@ -11,11 +11,12 @@ import hashlib
 import itertools
 import os
 import shutil
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from resend.errors import StoreError
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.process import BaseProcess
 
 WORKERS_MAX = 4
 _ALONE_BYTES = 4 << 20  # parsed in about the time that a process takes to start (0.3 s)
@@ -96,6 +98,7 @@ def _free_bytes(folder: Path) -> int:
 def _start(known: frozenset[str]) -> None:
     global _known
     _known = known
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's group; the parent ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -116,13 +119,18 @@ class Pool:
         self._known = known
         self._helpers = max(0, min(WORKERS_MAX, os.cpu_count() or 1) - 1)
         self._executor: ProcessPoolExecutor | None = None
+        self._processes: set[BaseProcess] = set()
 
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._executor is None:
+            return
+        if kind is not None:  # nobody waits for what is being parsed; the next collect sweeps its files
+            for process in self._processes:
+                process.terminate()
+        self._executor.shutdown(cancel_futures=True)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Done]:
         """Each helper has a block and one more waits; meanwhile this process does one, too."""
@@ -154,7 +162,29 @@ class Pool:
             self._executor = ProcessPoolExecutor(
                 self._helpers, mp_context=get_context("spawn"), initializer=_start, initargs=(self._known,)
             )
-        return self._executor.submit(work, job)
+        from multiprocessing import active_children
+
+        with _without_ctrl_c():  # a process inherits it, so that none is interrupted while it starts
+            before = set(active_children())
+            future = self._executor.submit(work, job)
+            self._processes |= set(active_children()) - before
+        return future
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Put Ctrl-C off until the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # the first process starts it, and that would end the putting off
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _future(done: Done) -> Future[Done]:

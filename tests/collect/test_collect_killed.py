@@ -94,3 +94,48 @@ def test_killed_while_a_grown_file_is_read(tmp_path: Path, home: Home) -> None:
     assert rows(home) == before
     assert run(home, log) == 0
     assert len(rows(home)) == 7500
+
+
+INTERRUPTED = PROGRAM.replace(
+    """if __name__ == "__main__":""",
+    """
+from resend.collect import pool
+import os, signal
+pool._ALONE_BYTES = 0
+os.cpu_count = lambda: 3
+def progress(done, total):
+    if done > total * float(sys.argv[3]):
+        os.killpg(0, signal.SIGINT)
+if __name__ == "__main__":
+  try:""",
+).replace(
+    "Path(sys.argv[2])])", "Path(sys.argv[2])], progress=progress)\n  except KeyboardInterrupt:\n    sys.exit(130)"
+)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5])
+def test_ctrl_c_at_a_terminal_ends_all_processes_without_a_word(tmp_path: Path, home: Home, after: float) -> None:
+    """It reaches the whole group: helpers that are starting (at the first block), and those that wait or parse."""
+    log = tmp_path / "mail.log"
+    log.write_text(mails(1500))
+    program = tmp_path / "program.py"
+    program.write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, str(program), str(home.path), str(log), str(after)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    for _ in range(100):
+        if not _waiting_for(log):
+            break
+        time.sleep(0.05)
+    assert not _waiting_for(log)
+    assert run(home, log) == 0
+    assert len(rows(home)) == 7500
+    assert not list(Evidence(home).parts.glob(".*"))
