@@ -5,8 +5,8 @@
 -- Format: exchange, message traces of Exchange Online
 -- Version: 1
 -- Input: csv
--- Detect: ^"?(?:origin_timestamp|origin_timestamp_utc|date_time|date_time_utc)"?,(?:.*,)?"?(?:recipient_status|recipient_address)"?(?:,|$)
--- Detect: ^(?=.*"?RecipientAddress"?(?:,|$))(?=.*"?(?:Status|Event)"?(?:,|$))(?=.*"?(?:Message(?:Trace)?Id)"?(?:,|$))
+-- Detect: (?i)^"?(?:origin[ _]?timestamp|date[ _]?time)[ _]?(?:\(?utc\)?)?"?,(?:.*,)? ?"?recipient[ _]?(?:status|address)"? ?(?:,|$)
+-- Detect: (?i)^(?=.*\brecipient[ _]?address\b"? ?(?:,|$))(?=.*\b(?:status|event)"? ?(?:,|$))(?=.*\bmessage[ _]?(?:trace[ _]?)?id"? ?(?:,|$))
 -- Detect: @[\w.-]+##(?:Receive|Submit|Send|Deliver|Fail|Expand)
 -- Facts: learn.microsoft.com: message trace in the new EAC, Get-MessageTrace, Get-MessageTraceDetail.
 -- Parameters: heading VARCHAR. Reads lines(line, text).
@@ -29,7 +29,7 @@ place AS (
     coalesce(list_position(names, 'recipientaddress'), list_position(names, 'recipient')) AS recipient_place,
     list_position(names, 'recipientstatus') AS words_place,
     coalesce(list_position(names, 'eventid'), list_position(names, 'event')) AS event_place,
-    list_position(names, 'status') AS status_place,
+    coalesce(list_position(names, 'status'), list_position(names, 'deliverystatus')) AS status_place,
     list_position(names, 'detail') AS detail_place,
     list_position(names, 'toip') AS ip_place,
     coalesce(list_position(names, 'messagesubject'), list_position(names, 'subject')) AS subject_place,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from resend.collect import parse
 from resend.collect.detect import detect
+from resend.collect.formats import formats
 from tests.collect.reading import CORPORA, REPOSITORY
 
 FORMATS = ("ses", "sendgrid", "mailgun", "postmark", "sparkpost", "kumomta", "powermta", "exchange", "table")
@@ -126,3 +128,40 @@ def _same(name: str, attempt: dict[str, Any], event: dict[str, Any]) -> None:
         if said[:3].isdigit():
             assert attempt["code"] == int(said[:3])
             assert attempt["enhanced"] in said and attempt["enhanced"]
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        '"Received","Sender Address","Recipient Address","Subject","Status","To IP","Message ID","Message Trace ID"',
+        "received,sender_address,recipient_address,subject,status,to_ip,message_id,message_trace_id",
+        "RECEIVED,SENDERADDRESS,RECIPIENTADDRESS,SUBJECT,STATUS,TOIP,MESSAGEID,MESSAGETRACEID",
+        "Received,Sender Address,Recipient Address,Subject,Delivery Status,To IP,Message ID,Message Trace ID",
+        'Date Time (UTC),Sender Address,"Recipient Address",Message Subject,Status,To IP,Message ID,Network Message ID',
+    ],
+)
+def test_names_of_a_message_trace_in_any_spelling(heading: str) -> None:
+    record = '"2026-11-20 01:00:00",news@x.example,a@y.example,Hello,Failed,192.0.2.7,<m1@x.example>,trace-1\n'
+    log = f"{heading}\n{record}"
+    seen = detect(log.encode(), where="trace.csv")
+    assert seen.format == "exchange"
+    (attempt,) = [event for event in events("exchange", log, heading=seen.heading) if event["kind"] == "attempt"]
+    told = {name: attempt[name] for name in ("recipient", "sender", "status", "message_id", "qid", "relay_ip")}
+    assert told == {
+        "recipient": "a@y.example",
+        "sender": "news@x.example",
+        "status": "bounced",
+        "message_id": "<m1@x.example>",
+        "qid": "trace-1",
+        "relay_ip": "192.0.2.7",
+    }
+
+
+@pytest.mark.parametrize("filler", ["date time", " ", '"', ",", "recipient address,", "_", "recipient address status "])
+def test_a_long_first_line_is_looked_at_in_no_time(filler: str) -> None:
+    """Patterns that say what a heading is must not try each place for each other place."""
+    line = ("date time" + filler * 16_384)[:16_384]
+    start = time.process_time()
+    for pattern in formats()["exchange"].detect:
+        pattern.search(line)
+    assert time.process_time() - start < 0.5  # seconds; some thousandths
