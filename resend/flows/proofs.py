@@ -14,9 +14,10 @@ from resend.config import DnsConfig
 from resend.errors import UsageError
 from resend.flows.bodies import StoredBodies
 from resend.model import Identity
-from resend.policy import unsubscribe
+from resend.policy import headers, unsubscribe
 from resend.policy.content import ContentError
 from resend.policy.dkim import Finding, Lookup, Signer, Standing, aligned, inspect
+from resend.policy.message import fields
 from resend.stores.dnsnames import asker
 from resend.stores.incidents import Mails
 from resend.stores.plans import PlanRow
@@ -57,6 +58,7 @@ def warnings(
         }
         if foreign:
             yield f"[dkim] signs for {bodies.signer.domain}, which is not the domain of {_named(foreign, 'sender')}"
+    yield from _misplaced(samples, bodies)
     yield from _without_one_click(rows, samples, bodies)
     yield from crowded_gmail(rows, mails, now)
 
@@ -112,6 +114,24 @@ def _signatures(
     for found, releases in unsure.items():
         what = "not verified" if found.standing is Standing.UNPROVEN else "not aligned"
         yield f"{_named(releases)}: DKIM {what}: {found.why}"
+
+
+def _misplaced(samples: Iterable[PlanRow], bodies: StoredBodies) -> Iterator[str]:
+    """What must not stand in a header and does, in mail that is not rendered: it is sent as it was kept."""
+    found: dict[str, set[str]] = {}
+    for row in samples:
+        if row.content_kind == "template":
+            continue  # refused where it is rendered
+        try:
+            names = [name.decode("latin-1") for name, _, _ in fields(bodies.unsigned(row))]
+        except ContentError:
+            continue  # counted among the troubled
+        try:
+            headers.refuse_misplaced(names)
+        except ContentError as error:
+            found.setdefault(str(error), set()).add(row.release)
+    for what, releases in found.items():
+        yield f"{_named(releases)}: {what}, and the mail leaves as it was kept"
 
 
 def _oldest(rows: Iterable[PlanRow]) -> dict[str, str]:

@@ -252,7 +252,8 @@ def _identify(candidate: Candidate, body: Content, wanted: Identity | None) -> _
     known = candidate.sent_at if candidate.sent_at is not None else candidate.arrived_at
     date = body.date or ("" if known is None else _date(known))
     if wanted is Identity.NEW:
-        message_id, date, identity = "", "", Identity.NEW
+        # Kept bytes are found by the original's Message-ID, whatever they will carry.
+        message_id, date, identity = candidate.message_id if body.kind == "kept" else "", "", Identity.NEW
     elif message_id and date:
         identity = Identity.SAME
     else:

@@ -51,7 +51,7 @@ def refuse_misplaced(names: Iterable[str]) -> None:
     seen = set()
     for name in names:
         if name == "bcc":
-            raise ContentError("Bcc in a template: each mail has one recipient, and none is told of another")
+            raise ContentError("Bcc stands in the header: it tells each recipient of another")
         if name in seen and name in _ONCE:
             raise ContentError(f"{name.title().replace('-Id', '-ID')} stands twice in the header")
         seen.add(name)

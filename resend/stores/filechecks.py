@@ -22,6 +22,7 @@ from resend.stores import incidents, sql
 from resend.stores.catalog import Catalog
 from resend.stores.engine import is_sqlite
 from resend.stores.evidence import Evidence
+from resend.stores.frozen import PlannedMails
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile, plan_path
 from resend.stores.rows import CheckResult
@@ -170,8 +171,8 @@ def _mails(conn: Connection, home: Home) -> Iterator[str]:
     for plan_id in conn.scalars(started).all():
         if not plan_path(home, plan_id).is_file():
             continue  # told of by `_plans`
-        with PlanFile(home, plan_id) as frozen:
-            known = {row.key: tuple(getattr(row, name) for name in _FIXED) for row in frozen.rows()}
+        with closing(PlannedMails(home, plan_id)) as frozen:
+            known = {mail.key: tuple(getattr(mail, name) for name in _FIXED) for mail in frozen.mails()}
         query = select(delivery.c.key, *columns).where(delivery.c.plan_id == plan_id)
         for key, *values in conn.execute(query, execution_options={"yield_per": _CHUNK}):
             if known.get(key) != tuple(values):

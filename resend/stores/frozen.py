@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from resend.model import Identity
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile
 
@@ -64,7 +65,10 @@ class PlannedMails(PlanFile):
 
     def mails(self) -> Iterator[PlannedMail]:
         """All mails, in sending order."""
-        cursor = self._run(f"SELECT {', '.join(PlannedMail._fields)} FROM {self._source}", [])
+        # Under a new identity the original's Message-ID, by which kept bytes are found, is no try of ours.
+        ours = f"CASE WHEN identity = '{Identity.NEW}' THEN '' ELSE message_id END"
+        columns = ", ".join(ours if name == "message_id" else name for name in PlannedMail._fields)
+        cursor = self._run(f"SELECT {columns} FROM {self._source}", [])
         while chunk := cursor.fetchmany(2_048):
             yield from map(PlannedMail._make, chunk)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,38 @@ def test_a_signature_that_holds_is_kept_and_a_broken_one_is_asked_about(
     assert refused.exit == 2
     assert all(word in refused.one_error() for word in ("R1", "not in DNS", "--identity new"))
     said(cli, "--identity", "new")
+
+
+def test_a_bcc_of_kept_mail_is_warned_of_and_a_field_twice_is_trouble(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proofs, "dns_txt", lambda name, _: rsa_key()[1])
+    ready(cli, original().replace(b"Subject:", b"bcc: archive@example.jp\r\nSubject:"))
+    assert "release R1: Bcc stands in the header" in said(cli, "--identity", "new")
+    Path("content/R1.eml.j2").write_text("To: {{ rcpt }}\nTo: {{ sender }}\n\nhello\n")
+    assert cli("catalog", "load", "--content", "content").exit == 0
+    made = cli("plan", "make", "busy", "--json", "--identity", "new")
+    assert [(row["count"], "To stands twice" in row["what"]) for row in made.of("trouble")] == [(1, True)]
+
+
+def test_kept_mail_leaves_under_a_new_identity(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are found by the old one."""
+    monkeypatch.setattr(proofs, "dns_txt", lambda name, _: rsa_key()[1])
+    ready(cli, original())
+    plan = cli("plan", "make", "busy", "--json", "--identity", "new").of("plan")[0]["id"]
+    home = Home(Path("home").absolute())
+    with PlanFile(home, plan) as frozen:
+        row = next(row for row in frozen.rows() if row.content_kind == "kept")
+    mail = SimpleNamespace(key=row.key, plan_id=plan, batch_id=row.batch_id, date="")
+    with open_ledger("", home) as ledger:
+        wire, _ = Sent(home, ledger)(mail)  # type: ignore[arg-type]
+    assert f"<resend.{row.key}@example.jp>".encode() in wire and wire.endswith(b"\r\n\r\nhello\r\n")
+    assert MESSAGE.encode() not in wire
+    cli("run", plan, "--confirm", "2", "--provider-not-recovered", "test", "--evidence-age", "9d")
+    assert len(states()) == 2 and "quarantined" not in states()
+    with sqlite3.connect("home/ledger.db") as ledger_file:
+        assert ledger_file.execute("SELECT DISTINCT message_id FROM delivery").fetchall() == [("",)]
+    assert cli("check").exit == 0
 
 
 def test_dns_that_is_silent_and_an_old_date_are_warned_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
