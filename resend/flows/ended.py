@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -16,16 +17,19 @@ from pathlib import Path
 import duckdb
 
 from resend.config import Config
+from resend.errors import StoreError
 from resend.linker import causes
-from resend.linker.buckets import Affected
+from resend.linker.buckets import Affected, rebucket
 from resend.linker.incident import own_queue_ids
 from resend.linker.outcomes import outcomes
-from resend.model import Bucket, OutcomeStatus
+from resend.model import Bucket, OutcomeStatus, PlanState, VetoKind, VetoReason
 from resend.report.ended import NOTHING, Ended
-from resend.stores import incidents, mx, sql
+from resend.stores import incidents, mx, queueacts, sql, vetoes
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.plans import PlanFile
+from resend.stores.queueacts import QueueAct
 from resend.stores.registry import incidents as incidents_of
 from resend.stores.registry import selector_values
 from resend.stores.rows import IncidentRecord
@@ -68,6 +72,44 @@ def ended(
         names = [known.name for known in incidents_of(connection)]
     command = _command(record, names, without=_changed(con, home, config, record, now))
     return dataclasses.replace(found, next=command)
+
+
+def let_go(home: Home, config: Config, ledger: Ledger, record: IncidentRecord, *, who: str, now: datetime) -> int:
+    """Let a resend have what a printed release kept from it, once its last word is known. The mails' count.
+
+    Only what no open plan has: that was judged before it ended, so that a person closes the plan first. Nor what has a
+    copy that may still wait.
+    """
+    if not any(act.act is QueueAct.RELEASE for act in queueacts.results(home, record.id)):
+        return 0
+    with rebucket(home, ledger, record.id, now=now) as affected:
+        if not _known(affected.con, home, config, ledger, record):
+            return 0
+        rows = affected.con.execute(
+            "SELECT DISTINCT key, release, rcpt_key FROM key_of JOIN frozen USING (outcome_id)"
+            " SEMI JOIN ended USING (outcome_id)"
+            f" SEMI JOIN (SELECT subject AS key FROM veto WHERE kind = {sql.quote(VetoKind.DELIVERY)}"
+            f" AND reason = {sql.quote(VetoReason.HELD)}) USING (key)"
+            " ANTI JOIN (SELECT key FROM key_of JOIN frozen USING (outcome_id) ANTI JOIN ended USING (outcome_id)"
+            " WHERE frozen.status = 'still_queued') AS waits USING (key)"
+            " WHERE standing_key = '' ORDER BY key"
+        ).fetchall()
+    planned = _planned(home, ledger) if rows else set()
+    keys = [key for key, *mail in rows if tuple(mail) not in planned]
+    with ledger.write() as connection:
+        for key in keys:
+            vetoes.unhold(connection, VetoKind.DELIVERY, key, reason="it ended in the mail queue", who=who, now=now)
+    return len(keys)
+
+
+def _planned(home: Home, ledger: Ledger) -> set[tuple[str, str]]:
+    """(release, rcpt_key) of the mails of all open plans."""
+    found: set[tuple[str, str]] = set()
+    for plan in ledger.plans():
+        if plan.state in (PlanState.READY, PlanState.STARTED):
+            with suppress(StoreError), PlanFile(home, plan.id) as frozen:  # a plan whose file is gone sends nothing
+                found.update((row.release, row.rcpt_key) for row in frozen.rows())
+    return found
 
 
 def _known(con: duckdb.DuckDBPyConnection, home: Home, config: Config, ledger: Ledger, record: IncidentRecord) -> bool:

@@ -1,7 +1,7 @@
 """Carries into the ledger what must not be sent: from the catalog after a load, from the evidence after a collect.
 
 Only where there is a ledger: before the first incident nothing can be sent. Decides nothing itself; takes nothing back
-that is under way. Raises StoreError.
+that is under way. Lets go only what no plan has. Raises StoreError.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from resend.clock import from_micros
 from resend.config import Config
+from resend.flows.ended import let_go
 from resend.linker.arrivals import arrivals
 from resend.linker.complaints import complaints
 from resend.linker.incident import own_queue_ids
@@ -51,7 +52,7 @@ def project_catalog(home: Home, ledger: Ledger, now: datetime) -> int:
 
 def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) -> int:
     """Veto the deliveries of every open incident whose original the evidence of today shows as delivered, and all mail
-    to those who complained.
+    to those who complained; what ended in the queue after a printed release is kept from a resend no more.
 
     The watermark says up to when the logs reach: the age of the evidence is measured by it. `now` is aware UTC.
     """
@@ -62,7 +63,10 @@ def project_evidence(home: Home, config: Config, ledger: Ledger, now: datetime) 
         known = incidents(connection)
     found = [*arrivals(home, ledger, outcomes(home, config, own=own_queue_ids(ledger)), known), *complaints(home)]
     with ledger.write() as connection:
-        return vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
+        new = vetoes.project(connection, found, source=EVIDENCE, seen_to=min(now, from_micros(last)), now=now)
+    for record in known:
+        let_go(home, config, ledger, record, who=EVIDENCE, now=now)
+    return new
 
 
 def has_ledger(home: Home, config: Config) -> bool:

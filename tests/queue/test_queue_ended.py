@@ -4,12 +4,14 @@ from there, and taken once by the incident that the command opens."""
 from __future__ import annotations
 
 import shlex
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resend.clock import to_text
 from resend.stores import sql
 from tests.cli.conftest import Cli, Result, cli, place
 
@@ -148,6 +150,38 @@ def test_a_script_has_only_what_still_waits(cli: Cli) -> None:
     none = cli("queue", "busy", "--hold")
     assert none.exit == 2 and "no mail of this incident is still queued" in none.err
     assert "bounced (2) or expired (2)" in none.err and "resend incident open busy-2" in none.err
+
+
+def test_what_was_released_and_ended_can_be_resent_but_not_what_still_waits(cli: Cli) -> None:
+    write(cli)
+    assert cli("queue", "busy", "--release").exit == 0, "a veto on all five"
+    go_on(cli, later_log())
+    assert cli("incident", "open", "busy-2").exit == 0
+    found = cli("preview", "busy-2", "--json")
+    assert buckets(found) == {"delivered_late": 1, "still_queued": 1, "resend": 3}
+    with sqlite3.connect("home/ledger.db") as ledger:
+        assert ledger.execute("SELECT count(*) FROM veto WHERE kind = 'delivery' AND reason = 'held'").fetchone() == (
+            2,
+        )
+
+
+def test_what_an_open_plan_has_stays_held(cli: Cli) -> None:
+    """It was put on hold, planned, released and then it ended: the plan judged the deferral, not the end."""
+    write(cli)
+    (row,) = cli("queue", "busy", "--hold", "--json").of("queue")
+    rows = "".join(f"{number}\theld\tA000{number}\n" for number in FIRST)
+    head = f"resend-queue\t1\t{row['incident']}\thold\tmta1\t{to_text(NOW)}\n"
+    Path("result").write_text(f"{head}{rows}end\t5\n")
+    assert cli("queue", "busy", "--confirm", "result").exit == 0
+    plan = cli("plan", "make", "busy", "--json", "--identity", "new").summary
+    assert plan["count"] == 5
+    assert cli("queue", "busy", "--release").exit == 0
+    go_on(cli, later_log())
+    assert cli("incident", "open", "busy-2").exit == 0
+    assert buckets(cli("preview", "busy-2", "--json")) == {"delivered_late": 1, "still_queued": 1, "wait": 3}
+    assert cli("plan", "close", plan["id"], "--reason", "it ended").exit == 0
+    assert cli("incident", "open", "busy-3").exit == 0
+    assert buckets(cli("preview", "busy-3", "--json")) == {"delivered_late": 1, "still_queued": 1, "resend": 3}
 
 
 def test_the_command_has_the_selection_but_a_cause_that_changed(cli: Cli) -> None:
