@@ -78,7 +78,8 @@ class Texts:
         form, pick, free = self._layout(names, frozen)
         own = tuple(_value(found[name]) for name in free)
         text = all(isinstance(value, str) for value in found.values())
-        plain = frozenset({*GIVEN, _DELAYED, *names} - {_ATTR, FROZEN}) if text else _NONE
+        ways = [f"{_ATTR}.{name}" for name in names]
+        plain = frozenset({*GIVEN, _DELAYED, *names, *ways} - {_ATTR, FROZEN}) if text else _NONE
         return _Shape(form, pick, (canonical(found), *own), plain)
 
     def _laid_out(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, nodes
@@ -23,6 +23,7 @@ from resend.policy.message import ContentError
 _DEPTH_MAX = 5
 _BODY_BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _PLAIN = "text/plain; charset=UTF-8"
+_OF_RECIPIENT = ("id", "name", "address")
 _CALL = "()"  # behind the name of a method that a template calls
 _PLACE = "\ufffc"  # stands for a variable where only constant text is looked at
 _CODECS = {"iso-2022-jp": "iso2022_jp", "iso2022-jp": "iso2022_jp"}
@@ -92,18 +93,37 @@ _HTML = _environment(_in_body, html=True)
 GLOBALS: Mapping[str, Any] = dict(_TEXT.globals)  # what every template can call; the same in all three
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """One Jinja2 text.
+Place = tuple[str, ...]  # of a variable: ("name",), ("attr", "outlet") or ("recipient", "name")
 
-    `names`: of a text that only puts variables in places, which ones; None of any other. `check`: the same without its
-    constant text, enough to see whether variables fit, where names are not.
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """One Jinja2 text, made into a program when it is first asked for: one of plain places does without.
+
+    `names`: of a text that only puts variables in places, which ones; None of any other. `places`: constant text and
+    places in their order, attributes too; None where there is more in it.
     """
 
-    full: Template
-    check: Template
+    source: str
+    environment: SandboxedEnvironment
+    tree: nodes.Template
     names: frozenset[str] | None
+    places: tuple[str | Place, ...] | None
     finalize: Callable[[Any], Any]  # what a value becomes where it is put
+
+    @cached_property
+    def full(self) -> Template:
+        return _loaded(self.tree, self.environment)
+
+    @cached_property
+    def check(self) -> Template:
+        """The same without its constant text, enough to see whether variables fit, where names are not."""
+        if self.names is not None:
+            return self.full
+        bare = _parsed(self.source, self.environment)
+        for node in bare.find_all(nodes.TemplateData):
+            node.data = ""
+        return _loaded(bare, self.environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +158,17 @@ def compile_mail(source: str) -> Mail:
     """A template taken apart; remembered. Raises ContentError."""
     head, body = _halves(source.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
     static = {name.lower(): value for name, value in fields_of(_without_blocks(head))}
-    compiled, part, names = _compiled(head, _HEADER), _part(static, (), body, 0), _field_names(head)
+    compiled, part = _compiled(head, _HEADER), _part(static, (), body, 0)
+    names = _field_names(compiled.tree)
     if names is not None:
         headers.refuse_misplaced(names)
     return Mail(compiled, part, names is not None)
 
 
-def _field_names(head: str) -> list[str] | None:
+def _field_names(head: nodes.Template) -> list[str] | None:
     """Names of the header fields in lower case, None where they depend on variables: no variable has a line break."""
     text = ""
-    for statement in _parsed(head, _HEADER).body:
+    for statement in head.body:
         if not isinstance(statement, nodes.Output):
             return None
         text += "".join([node.data if isinstance(node, nodes.TemplateData) else _PLACE for node in statement.nodes])
@@ -224,14 +245,10 @@ def _inner(text: str, depth: int) -> Part:
 def _compiled(source: str, environment: SandboxedEnvironment) -> Compiled:
     try:
         tree = _parsed(source, environment)
-        names, finalize = _names(tree), environment.finalize or str
-        full = _loaded(tree, environment)
-        if names is not None:
-            return Compiled(full, full, names, finalize)
-        bare = _parsed(source, environment)
-        for node in bare.find_all(nodes.TemplateData):
-            node.data = ""
-        return Compiled(full, _loaded(bare, environment), None, finalize)
+        made = Compiled(source, environment, tree, _names(tree), _places(tree), environment.finalize or str)
+        if made.places is None:
+            _ = made.full, made.check  # what is wrong with it is said now
+        return made
     except TemplateSyntaxError as error:
         raise ContentError(f"line {error.lineno} of its part: {error.message}") from None
 
@@ -256,6 +273,29 @@ def _names(tree: nodes.Template) -> frozenset[str] | None:
             elif not isinstance(node, nodes.TemplateData):
                 return None
     return frozenset(found)
+
+
+def _places(tree: nodes.Template) -> tuple[str | Place, ...] | None:
+    found: list[str | Place] = []
+    for statement in tree.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for node in statement.nodes:
+            place = node.data if isinstance(node, nodes.TemplateData) else _place(node)
+            if place is None:
+                return None
+            found.append(place)
+    return tuple(found)
+
+
+def _place(node: nodes.Expr) -> Place | None:
+    if isinstance(node, nodes.Name) and node.name != "attr":
+        return (node.name,)
+    if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
+        return None
+    owner, name = node.node.name, node.attr
+    known = (owner == "attr" and not name.startswith("_")) or (owner == "recipient" and name in _OF_RECIPIENT)
+    return (owner, name) if known else None
 
 
 def _loaded(tree: nodes.Template, environment: SandboxedEnvironment) -> Template:

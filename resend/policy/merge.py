@@ -15,9 +15,9 @@ from typing import Any
 from markupsafe import escape
 
 from resend.policy import headers, template
-from resend.policy.compiled import fields_of
+from resend.policy.compiled import Place, fields_of
 from resend.policy.message import ContentError
-from resend.policy.recipe import Block, Body, Piece, Place, Recipe, encoded_piece, recipe_of
+from resend.policy.recipe import Block, Body, Piece, Recipe, encoded_piece, recipe_of
 
 _LINE_MAX = 998  # octets of a line without CRLF (RFC 5321 4.5.3.1.6)
 _LINE_B64 = 76  # characters of a line of base64 (RFC 2045 6.8)

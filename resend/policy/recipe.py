@@ -1,8 +1,8 @@
 """How the mails of a template are made that only puts variables into places: what is the same for all, and the places.
 
-Header fields that everybody gets are folded once, constant texts encoded once. The pieces come from the templates that
-policy/compiled.py made, so they are its texts; a template with a block, a filter or a call has no recipe. Pure.
-Raises nothing: policy/template.py says what is wrong with a template.
+Header fields that everybody gets are folded once, constant texts encoded once. The pieces come from the trees that
+policy/compiled.py parsed, so they are its texts, and Jinja2 compiles nothing for them; a template with a block, a
+filter or a call has no recipe. Pure. Raises nothing: policy/template.py says what is wrong with a template.
 """
 
 from __future__ import annotations
@@ -10,24 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-from jinja2 import Environment, TemplateSyntaxError, nodes
-from jinja2.runtime import Context
+from typing import NamedTuple
 
 from resend.policy import headers
-from resend.policy.compiled import Compiled, Mail, Part, codec_of, compile_mail, fields_of
+from resend.policy.compiled import Compiled, Mail, Part, Place, codec_of, compile_mail, fields_of
 from resend.policy.message import ContentError
 
 _ENCODINGS = ("7bit", "8bit", "quoted-printable", "base64")
 _OURS = frozenset({"mime-version", "content-type", "content-transfer-encoding", "bcc", "return-path", "dkim-signature"})
 _GIVEN = frozenset({"date", "message-id"})
-_OF_RECIPIENT = ("id", "name", "address")
-_MARK, _MARK_END = "\ue000", "\ue001"  # for private use: around the number of a place
 _NO_BOUNDARY = "=_" + "0" * 40  # as long as a boundary
-_READER = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)
-
-Place = tuple[str, ...]  # of a variable: ("name",), ("attr", "outlet") or ("recipient", "name")
 
 
 class _NoRecipe(Exception):
@@ -84,46 +76,14 @@ class Recipe:
 def recipe_of(source: str) -> Recipe | None:
     """How the mails of a template are made; None where it does more than put variables into places."""
     try:
-        places = _places(source)
-        if places is None or _MARK in source:
-            return None
-        return _recipe(compile_mail(source), places)
-    except (_NoRecipe, ContentError, TemplateSyntaxError, UnicodeError):
+        return _recipe(compile_mail(source))
+    except (_NoRecipe, ContentError, UnicodeError):
         return None
 
 
-def _places(source: str) -> list[Place] | None:
-    """The places of a template; None where there is more in it."""
-    found: dict[Place, None] = {}
-    for statement in _READER.parse(source).body:
-        if not isinstance(statement, nodes.Output):
-            return None
-        for node in statement.nodes:
-            if isinstance(node, nodes.TemplateData):
-                continue
-            place = _place(node)
-            if place is None:
-                return None
-            found[place] = None
-    return list(found)
-
-
-def _place(node: nodes.Expr) -> Place | None:
-    if isinstance(node, nodes.Name) and node.name != "attr":
-        return (node.name,)
-    if not isinstance(node, nodes.Getattr) or not isinstance(node.node, nodes.Name):
-        return None
-    owner, name = node.node.name, node.attr
-    if owner == "recipient" and name in _OF_RECIPIENT:
-        return (owner, name)
-    if owner == "attr" and not name.startswith("_"):
-        return (owner, name)
-    return None
-
-
-def _recipe(mail: Mail, places: Sequence[Place]) -> Recipe:
+def _recipe(mail: Mail) -> Recipe:
     charset = mail.part.charset
-    items = list(_items(mail.head, places))
+    items = _items(mail.head)
     head: list[bytes | tuple[str | Place, ...]] = []
     seen = set()
     for name, text in _fields(items):
@@ -135,41 +95,29 @@ def _recipe(mail: Mail, places: Sequence[Place]) -> Recipe:
             head.append(b"".join([headers.field(label, value, charset) for label, value in fields_of(whole)]))
         else:
             head.append(tuple(text))
+    in_head = frozenset(item for item in items if isinstance(item, tuple))
     return Recipe(
         head=tuple(head),
         missing=tuple(name for name in ("From", "To", "Subject") if name.lower() not in seen),
-        in_head=frozenset(item for item in items if isinstance(item, tuple)),
-        places=frozenset(places),
+        in_head=in_head,
+        places=in_head.union(_places(mail.part)),
         charset=charset,
-        block=_block(mail.part, places),
+        block=_block(mail.part),
     )
 
 
-def _items(text: Compiled, places: Sequence[Place]) -> Iterator[str | Place]:
-    """Constant texts and places, in their order, as the compiled template gives them to marks in place of variables."""
-    marks = {place: f"{_MARK}{number}{_MARK_END}" for number, place in enumerate(places)}
-    known = {mark: place for place, mark in marks.items()}
-    person = _Person(marks.get(("recipient",), ""))
-    for name in _OF_RECIPIENT:
-        setattr(person, name, marks.get(("recipient", name), ""))
-    context: dict[str, Any] = {place[0]: mark for place, mark in marks.items() if len(place) == 1}
-    context["recipient"] = person
-    context["attr"] = {place[1]: mark for place, mark in marks.items() if place[0] == "attr"}
-    made = text.full
-    for piece in made.root_render_func(Context(made.environment, context, made.name, made.blocks)):
-        plain = str(piece)
-        if plain in known:
-            yield known[plain]
-        elif _MARK in plain:
-            raise _NoRecipe
-        else:
-            yield plain
+def _items(text: Compiled) -> tuple[str | Place, ...]:
+    """Constant texts and places, in their order."""
+    if text.places is None:
+        raise _NoRecipe
+    return text.places
 
 
-class _Person(str):
-    id: str
-    name: str
-    address: str
+def _places(part: Part) -> Iterator[Place]:
+    for inner in part.parts:
+        yield from _places(inner)
+    if part.body is not None:
+        yield from (item for item in _items(part.body) if isinstance(item, tuple))
 
 
 def _fields(items: Sequence[str | Place]) -> Iterator[tuple[str, list[str | Place]]]:
@@ -199,16 +147,16 @@ def _fields(items: Sequence[str | Place]) -> Iterator[tuple[str, list[str | Plac
     yield from found
 
 
-def _block(part: Part, places: Sequence[Place]) -> Block:
+def _block(part: Part) -> Block:
     own = b"".join([headers.field(name, value, part.charset) for name, value in part.fields])
     if part.parts:
         typed = _content_type(part, f'; boundary="{_NO_BOUNDARY}"')
         start, found, end = typed.partition(_NO_BOUNDARY.encode("ascii"))
         if not found:
             raise _NoRecipe
-        return Block(own + start, parts=tuple(_block(inner, places) for inner in part.parts), end=end + b"\r\n")
+        return Block(own + start, parts=tuple(_block(inner) for inner in part.parts), end=end + b"\r\n")
     assert part.body is not None
-    items = list(_items(part.body, places))
+    items = _items(part.body)
     if not part.kind.startswith("text/"):
         if not all(isinstance(item, str) for item in items):
             raise _NoRecipe

@@ -44,6 +44,7 @@ from resend.policy.compiled import GLOBALS, Compiled, Part, codec_of, compile_ma
 from resend.policy.message import ContentError
 
 _LINE_MAX = 998
+_OF_RECIPIENT = {"id": "recipient", "name": "name", "address": "rcpt"}
 _OURS = frozenset({"mime-version", "content-type", "content-transfer-encoding", "bcc", "return-path", "dkim-signature"})
 _STATIC_MIN = 64  # characters from which a constant piece of a template is worth remembering encoded
 
@@ -112,11 +113,20 @@ def validate(template: str, variables: Mapping[str, Any], *, rcpt: str = "", tit
 
 
 def placed(template: str) -> frozenset[str] | None:
-    """The variables of a template that only puts variables in places; None where it does more with one."""
+    """The variables of a template that only puts variables in places; None where it does more with one.
+
+    An attribute by its way, `attr.outlet`; what is of the recipient under the variable that has it too.
+    """
     mail = compile_mail(template)
-    texts = [mail.head, *(part.body for part in _leaves(mail.part) if part.body is not None)]
-    names = [text.names for text in texts]
-    return None if None in names else frozenset().union(*(found for found in names if found is not None))
+    found: set[str] = set()
+    for text in (mail.head, *(part.body for part in _leaves(mail.part) if part.body is not None)):
+        if text.places is None:
+            return None
+        places = {item for item in text.places if isinstance(item, tuple)}
+        found |= {
+            _OF_RECIPIENT[place[1]] if place[0] == "recipient" and place[1:] else ".".join(place) for place in places
+        }
+    return frozenset(found)
 
 
 def _fits(text: Compiled, context: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from resend.planner.draft import Candidate
 from resend.planner.variables import GIVEN, Texts
 from resend.policy.content import ContentError, canonical, validate
 from resend.policy.dressing import FROZEN
+from resend.policy.template import placed
 from resend.stores.content import Content
 from resend.stores.home import Home
 
@@ -74,6 +75,8 @@ TEMPLATES = [
     "From: {{ sender }}\nTo: {{ name }} <{{ rcpt }}>\n\n{{ recipient }}{{ message_id }}{{ date }}{{ envelope_from }}\n",
     "From: N <n@example.jp>\nContent-Type: text/html\n\n{{ outlet }} {{ customer_name }}\n",
     "From: N <n@example.jp>\n\n{{ attr.outlet }} {{ name|upper }}\n",
+    "From: N <n@example.jp>\n\n{{ attr.outlet }}\n",
+    "From: {{ recipient.name }} <n@example.jp>\n\n{{ recipient.address }} {{ recipient.id }} {{ attr.title }}\n",
     "From: N <n@example.jp>\n\n{{ attr }}\n",
     "From: N <n@example.jp>\n\n{{ _resend }}\n",
     "From: N <n@example.jp>\n\n{{ nowhere }}\n",
@@ -132,5 +135,8 @@ def test_plain_mail_to_people_of_japan_passes_unseen() -> None:
     """Full-width spaces are in many names: such a mail must not take the long look."""
     given_ = tuple("山田　太郎" if name == "name" else "x" for name in GIVEN)
     made = one(Texts(sorry=False), given_, attrs='{"outlet":"朝日　新聞"}', delayed="", frozen={})
-    assert {"name", "outlet", "title", "delayed"} <= made.plain
+    assert {"name", "outlet", "title", "delayed", "attr.outlet"} <= made.plain
+    assert "attr.title" not in made.plain
+    assert placed("X-A: {{ attr.outlet }}\n\n{{ recipient.name }}{{ rcpt }}") == frozenset({"attr.outlet", "name", "rcpt"})
+    assert placed("X-A: b\n\n{{ attr }}") is placed("X-A: b\n\n{{ name|upper }}") is None
     assert not one(Texts(sorry=False), given_, attrs='{"outlet":"a\\u0007"}', delayed="", frozen={}).plain
