@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ def later_log() -> list[str]:
     return lines
 
 
-def write(cli: Cli, *selection: str) -> None:
-    Path("mail.log").write_text("\n".join(first_log()) + "\n")
+def write(cli: Cli, *selection: str, lines: Sequence[str] = (), load: Sequence[str] = ()) -> None:
+    Path("mail.log").write_text("\n".join(lines or first_log()) + "\n")
     Path("resend.toml").write_text(TOML)
     Path("releases.csv").write_text("id,customer,title,sender,envelope_from\nR1,C1,News,pr@example.jp,b@example.jp\n")
     people = "".join(f"r{number},u{number}@corp.jp\n" for number in FIRST)
@@ -75,7 +76,7 @@ def write(cli: Cli, *selection: str) -> None:
     Path("content/R1.eml.j2").write_text("From: pr@example.jp\nTo: {{ rcpt }}\nSubject: {{ title }}\n\nhello\n")
     assert cli("collect", "mail.log").exit == 0
     loaded = ("--releases", "releases.csv", "--recipients", "recipients.csv", "--content", "content")
-    assert cli("catalog", "load", *loaded).exit == 0
+    assert cli("catalog", "load", *loaded, *load).exit == 0
     opened = cli("incident", "open", "busy", *selection)
     assert opened.exit == 0, opened.err
     assert not cli("preview", "busy", "--json").of("ended"), "nothing is said where nothing ended"
@@ -162,6 +163,24 @@ def test_what_was_released_and_ended_can_be_resent_but_not_what_still_waits(cli:
     with sqlite3.connect("home/ledger.db") as ledger:
         assert ledger.execute("SELECT count(*) FROM veto WHERE kind = 'delivery' AND reason = 'held'").fetchone() == (
             2,
+        )
+
+
+def test_what_has_a_copy_that_still_waits_stays_held(cli: Cli) -> None:
+    """Another mail of the release to the same recipient may still arrive, whatever became of the first."""
+    Path("sendlog.csv").write_text("release,recipient,message_id\nR1,r1,second@mail.example.jp\n")
+    second = [line.replace("A0001", "B0001") for line in first_log()[:4]]
+    second[1] = second[1].replace("release.R1.r1@", "second@")
+    write(cli, lines=[*first_log(), *second], load=("--sendlog", "sendlog.csv"))
+    assert cli("queue", "busy", "--release").exit == 0
+    go_on(cli, later_log())
+    assert cli("incident", "open", "busy-2").exit == 0
+    assert buckets(cli("preview", "busy-2", "--json")) == {
+        "folded": 1, "delivered_late": 1, "still_queued": 2, "resend": 2,
+    }  # fmt: skip
+    with sqlite3.connect("home/ledger.db") as ledger:
+        assert ledger.execute("SELECT count(*) FROM veto WHERE kind = 'delivery' AND reason = 'held'").fetchone() == (
+            3,
         )
 
 
