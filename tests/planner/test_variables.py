@@ -137,6 +137,8 @@ def test_plain_mail_to_people_of_japan_passes_unseen() -> None:
     made = one(Texts(sorry=False), given_, attrs='{"outlet":"朝日　新聞"}', delayed="", frozen={})
     assert {"name", "outlet", "title", "delayed", "attr.outlet"} <= made.plain
     assert "attr.title" not in made.plain
-    assert placed("X-A: {{ attr.outlet }}\n\n{{ recipient.name }}{{ rcpt }}") == frozenset({"attr.outlet", "name", "rcpt"})
+    assert placed("X-A: {{ attr.outlet }}\n\n{{ recipient.name }}{{ rcpt }}") == frozenset(
+        {"attr.outlet", "name", "rcpt"}
+    )
     assert placed("X-A: b\n\n{{ attr }}") is placed("X-A: b\n\n{{ name|upper }}") is None
     assert not one(Texts(sorry=False), given_, attrs='{"outlet":"a\\u0007"}', delayed="", frozen={}).plain
