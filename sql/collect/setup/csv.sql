@@ -6,15 +6,16 @@
 -- Parameters: none.
 -- Columns: none.
 -- Between quotes, the pieces with even places, commas are hidden; a piece of nothing between two of them was a doubled quote.
+-- The function of a list names nothing but its element: whatever else it named would be made anew for each of them.
 CREATE OR REPLACE TEMP MACRO csv_hidden(pieces) AS
   CASE
     WHEN len(pieces) = 3 THEN concat(pieces[1], replace(pieces[2], ',', chr(1)), pieces[3])  -- one field in quotes
-    ELSE array_to_string(list_transform(pieces, lambda piece, place:
-      CASE
-        WHEN place % 2 = 0 THEN replace(piece, ',', chr(1))
-        WHEN piece = '' AND place > 1 AND place < len(pieces) THEN '"'
-        ELSE piece
-      END), '')
+    ELSE concat(
+      pieces[1],
+      array_to_string(list_transform(pieces[2:len(pieces) - 1], lambda piece, place:
+        CASE WHEN place % 2 = 1 THEN replace(piece, ',', chr(1)) WHEN piece = '' THEN '"' ELSE piece END), ''),
+      CASE WHEN len(pieces) % 2 = 0 THEN replace(pieces[len(pieces)], ',', chr(1)) ELSE pieces[len(pieces)] END  -- even: left open
+    )
   END;
 
 CREATE OR REPLACE TEMP MACRO csv_cut(value, pieces) AS
