@@ -162,8 +162,6 @@ def load(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
     """Make the table `lines` of a block; returns how many lines it has."""
     if not data.endswith(b"\n") and data:
         data += b"\n"
-    if any(run in data for run in _MANY_BLANK):
-        return _load_without_blank(con, data)
     if not _is_odd(data):
         try:
             lines, size = _read(con, data)
@@ -171,6 +169,8 @@ def load(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
                 return lines
         except duckdb.Error:
             pass  # not valid UTF-8
+    if any(run in data for run in _MANY_BLANK):  # not before: looking for them costs each block some thousandths
+        return _load_without_blank(con, data)
     lines, _ = _read(con, clean(data))  # without this, empty lines are passed over
     if lines != (expected := data.count(b"\n")):
         raise AssertionError(f"{lines} of {expected} lines were read")  # a defect of ours, never of the log
