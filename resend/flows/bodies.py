@@ -85,7 +85,7 @@ class StoredBodies:
         if self.content_id(row, body, row.variables) != row.content_id:
             raise ContentError("the content has changed since it was planned")
         new = row.identity == Identity.NEW
-        message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
+        message_id = new_message_id(row.key, row.sender) if new else row.message_id
         if body.kind == "template":
             rendered = render(
                 self._template(row.release),

@@ -135,7 +135,7 @@ class Mails:
         if frozen != row.content_id:
             raise ContentError("the content has changed since it was planned")
         new = row.identity == Identity.NEW
-        message_id = new_message_id(row.key, row.sender.rpartition("@")[2] or "localhost") if new else row.message_id
+        message_id = new_message_id(row.key, row.sender) if new else row.message_id
         if content.kind == "template":
             rendered = render(
                 content.template,

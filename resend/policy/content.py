@@ -49,10 +49,10 @@ def canonical(variables: Mapping[str, object]) -> str:
     return _CANONICAL.encode(variables)
 
 
-def new_message_id(key: str, domain: str) -> str:
+def new_message_id(key: str, sender: str) -> str:
     """The Message-ID of a mail with the identity `new`, with brackets: the same for every try of one delivery.
 
-    >>> new_message_id("00ff", "example.jp")
+    >>> new_message_id("00ff", "news@example.jp")
     '<resend.00ff@example.jp>'
     """
-    return f"<resend.{key}@{domain}>"
+    return f"<resend.{key}@{sender.rpartition('@')[2] or 'localhost'}>"

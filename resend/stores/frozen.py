@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from resend.model import Identity
+from resend.policy.content import new_message_id
 from resend.stores.home import Home
 from resend.stores.plans import PlanFile
 
@@ -65,12 +66,13 @@ class PlannedMails(PlanFile):
 
     def mails(self) -> Iterator[PlannedMail]:
         """All mails, in sending order."""
-        # Under a new identity the original's Message-ID, by which kept bytes are found, is no try of ours.
-        ours = f"CASE WHEN identity = '{Identity.NEW}' THEN '' ELSE message_id END"
-        columns = ", ".join(ours if name == "message_id" else name for name in PlannedMail._fields)
-        cursor = self._run(f"SELECT {columns} FROM {self._source}", [])
+        cursor = self._run(f"SELECT {', '.join(PlannedMail._fields)}, sender FROM {self._source}", [])
         while chunk := cursor.fetchmany(2_048):
-            yield from map(PlannedMail._make, chunk)
+            for *fields, sender in chunk:
+                mail = PlannedMail._make(fields)
+                # Under a new identity the file has the original's, by which kept bytes are found; a log shows ours.
+                new = mail.identity == Identity.NEW
+                yield mail._replace(message_id=new_message_id(mail.key, sender)) if new else mail
 
 
 class FrozenMails(PlanFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import json
 from collections.abc import Callable, Iterator
 from email.utils import format_datetime
@@ -21,6 +22,7 @@ from resend.policy.dkim import Signer
 from resend.policy.dressing import FROZEN, dress
 from resend.stores import frozen
 from resend.stores.content import kept_name
+from resend.stores.frozen import PlannedMails
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger, open_ledger
 from resend.stores.plans import PlanRow, write_plan
@@ -160,6 +162,18 @@ def said(make: Any, mail: Delivery) -> object:
         return make(mail)
     except ContentError as error:
         return str(error)
+
+
+def test_the_ledger_knows_each_mail_by_the_message_id_that_leaves(home: Home, ledger: Ledger) -> None:
+    rows = {row.key: row for row in plan_rows(home, None)}
+    make, looked_at = Mails(home, ledger, None), set()
+    for mail in PlannedMails(home, PLAN).mails():
+        made = said(make, delivery(rows[mail.key]))
+        if isinstance(made, tuple):
+            head = email.message_from_bytes(made[0])
+            assert head["Message-ID"] == mail.message_id or rows[mail.key].content_kind == "eml"  # one for all of them
+            looked_at.add((mail.identity, rows[mail.key].content_kind))
+    assert {(Identity.NEW, "template"), (Identity.NEW, "kept"), (Identity.SAME, "kept")} <= looked_at
 
 
 @pytest.mark.parametrize("signed", [False, True])
