@@ -97,9 +97,9 @@ def test_the_budget_ends_the_asking_and_the_rest_is_asked_next_time(home: Home) 
     slow = [f"slow{number}.test" for number in range(500)]
     with nameserver({"corp.test": ZONE["corp.test"], **dict.fromkeys(slow, SILENT)}) as server:
         started = time.monotonic()
-        ask = config(server.address, timeout="200ms", budget="500ms")
+        ask = config(server.address, timeout="1s", budget="2s")
         found = mx.find(home, ask, ["corp.test", *slow], now=NOW)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 6
         assert found["corp.test"].hosts and 60 <= len(found) < 200
         more = mx.find(home, ask, ["corp.test", *slow], now=NOW)
         assert len(more) > len(found)
