@@ -159,8 +159,10 @@ def _cron(job: Job) -> str:
 # Kubernetes knows no exit code but 0 that is no failure: a podFailurePolicy that ignores one starts the pod again. So
 # a shell says 0 for them. It hands SIGTERM on, and waits again after it: a signal ends `wait` before the child ends.
 _NO_FAILURE = """\
+told= run=
+trap 'told=yes; [ -z "$run" ] || kill -TERM "$run"' TERM
 resend "$@" & run=$!
-trap 'told=yes; kill -TERM "$run"' TERM
+[ -z "$told" ] || kill -TERM "$run"
 while :; do told=; wait "$run"; code=$?; [ "$told" ] || break; done
 case $code in 3|5|7) exit 0 ;; esac
 exit "$code"

@@ -322,7 +322,13 @@ def _execute(
                 await writer.call(lambda conn: lifecycle.finish_plan(conn, plan_id, now=datetime.now(UTC)))
             return summary
 
-    return uvloop.run(main())
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return uvloop.run(main())
+    finally:  # the loop's own handlers outlive it, and would swallow a Ctrl-C that comes after the run
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _queries(config: Config) -> bool:

@@ -123,13 +123,15 @@ def test_a_log_whose_name_is_no_utf8(cli, place):
 def test_ctrl_c_in_the_middle_of_a_query_is_an_interruption(cli, place, monkeypatch):
     import signal
     import threading
+    import time
 
     from resend.stores import sql
 
     def long_query(*_: object, **__: object) -> None:
         with sql.connect() as con:
             threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-            while True:  # whatever a query takes: the signal meets one of them
+            until = time.monotonic() + 20
+            while time.monotonic() < until:  # whatever a query takes: the signal meets one of them
                 con.execute(
                     "SELECT count(*) FROM range(5000) AS a, range(100000) AS b WHERE a.range % 7 = b.range % 11"
                 )
