@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from email.utils import format_datetime
 from typing import Any
 
-from resend.clock import from_text
-from resend.model import Identity
+from resend.flows.mails import made
 from resend.planner.draft import Candidate
 from resend.policy import unsubscribe
-from resend.policy.content import ContentError, content_id, new_message_id, render, renew, validate, whole_lines
+from resend.policy.content import ContentError, content_id, new_message_id, render, validate, whole_lines
 from resend.policy.dkim import Signer
 from resend.policy.dressing import unsubscribe_of
 from resend.policy.template import placed
@@ -84,27 +82,12 @@ class StoredBodies:
             raise ContentError("the content is not what was planned")
         if self.content_id(row, body, row.variables) != row.content_id:
             raise ContentError("the content has changed since it was planned")
-        new = row.identity == Identity.NEW
-        message_id = new_message_id(row.key, row.sender) if new else row.message_id
         if body.kind == "template":
-            rendered = render(
-                self._template(row.release),
-                variables,
-                key=row.key,
-                message_id=message_id,
-                date=date,
-                sender=row.sender,
-                envelope_from=row.envelope_from,
-                rcpt=row.rcpt,
-                title=row.title,
-            )
-            return rendered, True
+            return made(row, variables, date, template=self._template(row.release))
         data = self._store.kept(row.message_id) if body.kind == "kept" else self._store.release_eml(row.release)
         if data is None or hashlib.sha256(data).hexdigest() != body.sha256:
             raise ContentError("the content is not what was planned")
-        if new:
-            return renew(data, message_id=message_id, date=format_datetime(from_text(date))), True
-        return data, False
+        return made(row, variables, date, data=data)
 
     def _fits_unseen(self, candidate: Candidate, template: str) -> bool:
         """Whether the template only puts variables in places, and all of them are plain text."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -27,6 +27,7 @@ from resend.stores.content import ContentStore
 from resend.stores.frozen import FrozenMails, FrozenRow
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
+from resend.stores.plans import PlanRow
 from resend.stores.rows import Delivery
 
 _RELEASES = 64  # releases whose content is kept in memory
@@ -40,7 +41,7 @@ class _Content:
 
     kind: str
     sha256: str
-    template: str = ""
+    template: str | None = None
     data: bytes = b""
 
 
@@ -50,6 +51,30 @@ class _Ready:
 
     row: FrozenRow
     data: bytes
+
+
+def made(
+    row: FrozenRow | PlanRow, variables: Mapping[str, Any], date: str, *, template: str | None = None, data: bytes = b""
+) -> tuple[bytes, bool]:
+    """A mail of its template, else of `data`; and whether it is of our making: rendered, or under a new identity."""
+    new = row.identity == Identity.NEW
+    message_id = new_message_id(row.key, row.sender) if new else row.message_id
+    if template is not None:
+        rendered = render(
+            template,
+            variables,
+            key=row.key,
+            message_id=message_id,
+            date=date,
+            sender=row.sender,
+            envelope_from=row.envelope_from,
+            rcpt=row.rcpt,
+            title=row.title,
+        )
+        return rendered, True
+    if new:
+        return renew(data, message_id=message_id, date=format_datetime(from_text(date))), True
+    return data, False
 
 
 class Mails:
@@ -134,24 +159,7 @@ class Mails:
         )
         if frozen != row.content_id:
             raise ContentError("the content has changed since it was planned")
-        new = row.identity == Identity.NEW
-        message_id = new_message_id(row.key, row.sender) if new else row.message_id
-        if content.kind == "template":
-            rendered = render(
-                content.template,
-                variables,
-                key=row.key,
-                message_id=message_id,
-                date=date,
-                sender=row.sender,
-                envelope_from=row.envelope_from,
-                rcpt=row.rcpt,
-                title=row.title,
-            )
-            return rendered, True
-        if new:
-            return renew(content.data, message_id=message_id, date=format_datetime(from_text(date))), True
-        return content.data, False
+        return made(row, variables, date, template=content.template, data=content.data)
 
     def _content(self, row: FrozenRow) -> _Content | None:
         """Kept bytes, which are of one mail; else what its release has."""

@@ -31,14 +31,12 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator, Mapping
-from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template, TemplateError
 from jinja2.runtime import Context
 
-from resend.clock import from_text
 from resend.policy import headers
 from resend.policy.compiled import GLOBALS, Compiled, Part, codec_of, compile_mail, fields_of
 from resend.policy.message import ContentError
@@ -74,8 +72,8 @@ def render(
     `key`: the delivery's, from which boundaries come; `message_id` with or without brackets; `date`: RFC 3339 or 5322.
     """
     mail = compile_mail(template)
-    message_id = _printable(f"<{message_id.strip().strip('<>')}>")
-    date = _rfc5322(date)
+    message_id = headers.printable(f"<{message_id.strip().strip('<>')}>")
+    date = headers.rfc5322(date)
     fixed = {"message_id": message_id, "date": date, "sender": sender, "envelope_from": envelope_from}
     context = _context(variables, {**fixed, "rcpt": rcpt, "title": title})
     text = "".join(_pieces(mail.head.full, context))
@@ -268,23 +266,3 @@ def _crlf(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n", "\r\n")
-
-
-@lru_cache(maxsize=1_024)  # mails of a release have few dates
-def _rfc5322(date: str) -> str:
-    """A Date field's value from RFC 3339 text; RFC 5322 text stays as it is."""
-    try:
-        return format_datetime(from_text(date))
-    except ValueError:
-        pass
-    try:
-        parsedate_to_datetime(date)
-    except (ValueError, TypeError, OverflowError):
-        raise ContentError(f"not a date: {date[:60]!r}") from None
-    return _printable(date)
-
-
-def _printable(value: str) -> str:
-    if not (value.isascii() and value.isprintable() and len(value) <= _LINE_MAX - 20):
-        raise ContentError(f"not printable ASCII, or too long for a header: {value[:60]!r}")
-    return value
