@@ -21,6 +21,7 @@ _FIELD = re.compile(rb"([!-9;-~]{1,100})[ \t]*:")
 _PARAMETER = re.compile(r';\s*([\w-]{1,40})\*?(?:0\*?)?\s*=\s*(?:"((?:[^"\\]|\\.){0,500})"|([^\s;"]{1,500}))')
 _TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,60})")
 _LEAF_MULTIPART = "text/plain"  # what a multipart without any boundary is
+_UNTYPED_MULTIPART = "multipart/mixed"  # what a mail is that begins with a part, but has lost its type
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ def parse(data: bytes) -> Mail:
         data = data.partition(b"\n")[2]
     fields, start = read_fields(data)
     kind, parameters = _content_type(fields)
-    return Mail(fields, kind, parameters, data[start:])
+    body = data[start:]
+    if not fields.first("content-type") and _begins_with_a_part(body):
+        kind = _UNTYPED_MULTIPART
+    return Mail(fields, kind, parameters, body)
 
 
 def read_fields(data: bytes, at: int = 0) -> tuple[Fields, int]:
@@ -159,6 +163,19 @@ def _pieces(body: bytes, boundary: bytes, most: int) -> Iterator[tuple[int, int]
         yield start, max(start, following)
         at = following + 1
         count += 1
+
+
+def _begins_with_a_part(body: bytes) -> bool:
+    """Whether a body begins with a boundary and a part's header, or with the words for readers that know no MIME."""
+    begin = body[:600].lstrip(b"\n")
+    if not begin.startswith(b"--"):
+        words, _, begin = begin.partition(b"\n\n")
+        begin = begin.lstrip(b"\n") if b"mime" in words.lower() else b""
+    return (
+        begin.startswith(b"--")
+        and _guess_boundary(begin) != b""
+        and begin.partition(b"\n")[2][:8].lower() == b"content-"
+    )
 
 
 _BOUNDARY_LINE = re.compile(rb"^--([!-~][ -~]{3,78})$", re.MULTILINE)

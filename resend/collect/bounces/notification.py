@@ -6,6 +6,7 @@ Shapes: docs.aws.amazon.com/ses/latest/dg/notification-contents.html. Pure. Rais
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,26 +16,30 @@ from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKi
 from resend.collect.bounces.words import one_line
 
 _TEXT_MAX = 512 << 10
-_BOUNCE, _COMPLAINT = "bounce", "complaint"
+_EVENT = re.compile(r'"(?:notification|event)Type\\?"')
+_BOUNCE, _COMPLAINT, _DELIVERY, _DELAY = "bounce", "complaint", "delivery", "deliverydelay"
+_ABOUT = {  # where an event tells of its recipients, and how
+    _BOUNCE: ("bounce", "bouncedRecipients", ReportKind.FAILURE, FailedAction.FAILED),
+    _COMPLAINT: ("complaint", "complainedRecipients", ReportKind.COMPLAINT, FailedAction.DELIVERED),
+    _DELIVERY: ("delivery", "recipients", ReportKind.NOT_A_REPORT, FailedAction.DELIVERED),
+    _DELAY: ("deliveryDelay", "delayedRecipients", ReportKind.DELAY, FailedAction.DELAYED),
+}
 
 
 def read(text: str, base: Report) -> Report | None:
     """The report in a notification; None where the text is none."""
     start = text.find("{")
-    if start < 0 or start > 200 or "otificationType" not in text[:_TEXT_MAX]:
+    if start < 0 or start > 200 or not _EVENT.search(text[:_TEXT_MAX]):
         return None
     outer = _object(text[start:_TEXT_MAX].replace("\n ", "").replace("!\n", ""))
     message = outer.get("Message", outer)
     event = _object(message) if isinstance(message, str) else _mapping(message)
     kind = str(event.get("notificationType", event.get("eventType", ""))).lower()
-    about = event.get(kind)
-    if kind not in (_BOUNCE, _COMPLAINT) or not isinstance(about, dict):
+    if kind not in _ABOUT:
         return None
-    people = about.get("bouncedRecipients" if kind == _BOUNCE else "complainedRecipients")
-    mail = _mapping(event.get("mail"))
-    failed = (
-        [_failed(person, kind) for person in people if isinstance(person, dict)] if isinstance(people, list) else []
-    )
+    name, people, report_kind, action = _ABOUT[kind]
+    about, mail = _mapping(event.get(name)), _mapping(event.get("mail"))
+    failed = [_failed(person, action) for person in _list(about.get(people))]
     if not any(one.recipient for one in failed):
         return None
     headers = {
@@ -44,7 +49,7 @@ def read(text: str, base: Report) -> Report | None:
     }
     return replace(
         base,
-        kind=ReportKind.FAILURE if kind == _BOUNCE else ReportKind.COMPLAINT,
+        kind=report_kind,
         reason=f"an Amazon SES notification of a {kind}",
         feedback=one_line(str(about.get("complaintFeedbackType", ""))) if kind == _COMPLAINT else "",
         reporting_mta=host_of(str(about.get("reportingMTA", ""))),
@@ -56,12 +61,14 @@ def read(text: str, base: Report) -> Report | None:
     )
 
 
-def _failed(person: dict[str, Any], kind: str) -> Failed:
+def _failed(person: Any, action: FailedAction) -> Failed:
+    if not isinstance(person, dict):  # of a delivery
+        return Failed(recipient=address_of(str(person)), action=action)
     said = str(person.get("diagnosticCode", "")).partition(";")
     reply = read_reply(said[2].strip() or said[0])
     return Failed(
         recipient=address_of(str(person.get("emailAddress", ""))),
-        action=FailedAction.FAILED if kind == _BOUNCE else FailedAction.DELIVERED,
+        action=action,
         status=reply.status or one_line(str(person.get("status", "")))[:12],
         code=reply.code,
         reply=reply.text,

@@ -8,29 +8,49 @@ from __future__ import annotations
 
 import re
 
+from resend.collect.bounces import languages
+
+
+class Words:
+    """Patterns that are tried one after the other: English first, which most reports are in."""
+
+    __slots__ = ("_patterns",)
+
+    def __init__(self, *patterns: re.Pattern[str]) -> None:
+        self._patterns = patterns
+
+    def search(self, text: str) -> re.Match[str] | None:
+        for pattern in self._patterns:
+            match = pattern.search(text)
+            if match:
+                return match
+        return None
+
 
 def _any(*rows: str) -> re.Pattern[str]:
     return re.compile("|".join(rows), re.IGNORECASE)
 
 
 # A line after which the returned mail follows. Many put dashes around it.
-ORIGINAL_FOLLOWS = _any(
-    r"below this line is (?:a copy|the original)",
-    r"this is a copy of (?:the|your) message",
-    r"(?:en|in)closed is a copy of the (?:message|mail)",
-    r"included is a copy of the message",
-    r"^\W{0,40}original message(?: headers?)?(?: follows)?\W{0,40}$",
-    r"^\W{0,40}(?:original|unsent|returned|undelivered|failed) (?:message|mail)(?: headers?)? follows",
-    r"^\W{0,40}message headers? follows?\W",
-    r"headers? of the (?:original|undelivered) message",
-    r"^\W{0,40}headers? of (?:the|your) (?:message|mail)(?: follows)?\W{0,40}$",
-    r"^\W{0,40}original (?:message )?headers?\W{0,40}$",
-    r"(?:below is|here is|attached is) (?:a copy of )?(?:the|your) (?:original )?(?:message|mail)",
-    r"^\W{0,40}(?:message|mail) (?:text|contents?|body) follows\W",
-    r"^\W{0,20}message text follows",
-    r"^\W{0,20}(?:元の|原|送信した|オリジナルの?)(?:メール|メッセージ)(?:の?ヘッダー?|の内容|本文)?\W{0,20}$",
-    r"returned (?:message|content) below",
-    r"\battachment is a copy of (?:the|your) (?:message|mail)",
+ORIGINAL_FOLLOWS = Words(
+    _any(
+        r"below this line is (?:a copy|the original)",
+        r"this is a copy of (?:the|your) message",
+        r"(?:en|in)closed is a copy of the (?:message|mail)",
+        r"included is a copy of the message",
+        r"^\W{0,40}original message(?: headers?)?(?: follows)?\W{0,40}$",
+        r"^\W{0,40}(?:original|unsent|returned|undelivered|failed) (?:message|mail)(?: headers?)? follows",
+        r"^\W{0,40}message headers? follows?\W",
+        r"headers? of the (?:original|undelivered) message",
+        r"^\W{0,40}headers? of (?:the|your) (?:message|mail)(?: follows)?\W{0,40}$",
+        r"^\W{0,40}original (?:message )?headers?\W{0,40}$",
+        r"(?:below is|here is|attached is) (?:a copy of )?(?:the|your) (?:original )?(?:message|mail)",
+        r"^\W{0,40}(?:message|mail) (?:text|contents?|body) follows\W",
+        r"^\W{0,20}message text follows",
+        r"returned (?:message|content) below",
+        r"\battachment is a copy of (?:the|your) (?:message|mail)",
+    ),
+    _any(*languages.ORIGINAL_FOLLOWS),
 )
 
 # Lines that end what is said about recipients.
@@ -60,77 +80,71 @@ IDLE = _any(
     r"^続けて",
 )
 
-FAILS = _any(
-    r"\b(?:could|can|was|were|is|has|have|did|does|do)(?: ?not|n't)(?: been| be| get)?"
-    r" (?:deliver|reach|accept|receiv|relay|sen[dt]|exist|forward)",
-    r"\bcannot be (?:deliver|sent|reach)",
-    r"\b(?:cannot|can not|unable to|(?:not|wasn't) able to|failed to|failure to|refused to|impossible to)"
-    r" (?:be )?(?:deliver|send|relay|transfer|process|connect)",
-    r"\bwas not (?:delivered|relayed|sent)|\bnot (?:been )?delivered",
-    r"\bundeliver(?:able|ed)|\bnon-?deliver|\bdelivery (?:has )?(?:fail|problem|error|to the following)",
-    r"\bfailed delivery",
-    r"\bdelivery (?:status )?notification|\bdelivery to the following",
-    r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
-    r"\b(?:unknown|invalid|no such) (?:\w{1,20} )?(?:user|recipient|address|mailbox|final|local)",
-    r"\buser unknown|\bhost unknown|\bunknown host\b",
-    r"\b(?:user|recipient|mailbox|address|account) (?:is )?not (?:known|found)",
-    r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b|\bdid not reach",
-    r"\bfailure reasons?\b|\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)|\bfatal error",
-    r"\btransient non-fatal|\bhad delivery problems",
-    r"(?:送信|配信|配送|送達|お届け)(?:が|を)?(?:できませ|出来ませ|できな|出来な|に?失敗)|エラー|不達|宛先不明|届きませんでした",
-    r"メールボックスが|見つかりません|存在しません|受信できません",
-    r"не (?:может быть|удалось|доставлен)|недоставл",
-    r"nicht (?:zugestellt|gesendet)|unzustellbar|zustellung fehlgeschlagen",
-    r"no (?:se )?(?:ha )?(?:podido|pudo) entrega|no entregado|não (?:pôde|foi) (?:ser )?entregue",
-    r"non (?:remis|distribué)|n'existe (?:pas|plus)",
-    r"\b(?:unbekannt|existiert nicht|inconnue?|desconocid[oa]|no existe|sconosciut[oa]|non esiste|onbekend)\b",
-    r"неизвест|не существует|не найден",
-    r"n'a pu être (?:remis|délivr|distribu)|echec de (?:la )?remise|échec de|impossibile recapitare|mancato recapito",
-    r"det gick inte att leverera|olevererbart",
-    r"无法(?:投递|送达|发送)|退信|無法(?:投遞|傳遞|寄送)|배달(?:하지|할 수|되지)",
-    r"\bnot a valid (?:user|recipient|address|mailbox)|\bdid not (?:exactly )?match|\bencountered an error while being",
-    r"\bn'?a pas p[uû] (?:[eê]tre )?(?:d[eé]livr|remis|distribu)",
-    r"\b(?:mailbox|address|user|recipient|account) \S{3,320} (?:is|was) (?:\w{1,20} )?"
-    r"(?:unavailable|disabled|full|not)\b",
-    r"\bhas stopped the following e?-?mail|\bn[ãa]o foi poss[íi]vel (?:entregar|enviar)|\bimpossibile consegnare",
-    r"\bniet (?:worden )?(?:bezorgd|afgeleverd)|\bonbestelbaar|\bnie (?:został[ao]? |może być )?dostarczon",
-    r"\bnedoručiteln|\bkunne ikke leveres|\bkan ikke leveres|\bteslim edilem|\bkézbesíthetetlen",
-    r"\bnon recapitabil|\bno se puede entregar",
-    r"不能送达|未能送达|未送达|传递失败|退回|배달되지|전송(?:되지|하지| 실패)|반송",
-    r"not (?:a )?members? of (?:this|the) (?:mailing list|group)|may not exist, or you may not have permission",
+FAILS = Words(
+    _any(
+        r"\b(?:could|can|was|were|is|has|have|did|does|do)(?: ?not|n't)(?: been| be| get)?"
+        r" (?:deliver|reach|accept|receiv|relay|sen[dt]|exist|forward)",
+        r"\bcannot be (?:deliver|sent|reach)",
+        r"\b(?:cannot|can not|unable to|(?:not|wasn't) able to|failed to|failure to|refused to|impossible to)"
+        r" (?:be )?(?:deliver|send|relay|transfer|process|connect)",
+        r"\bwas not (?:delivered|relayed|sent)|\bnot (?:been )?delivered",
+        r"\bundeliver(?:able|ed)|\bnon-?deliver|\bdelivery (?:has )?(?:fail|problem|error|to the following)",
+        r"\bfailed delivery",
+        r"\bdelivery (?:status )?notification|\bdelivery to the following",
+        r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
+        r"\b(?:unknown|invalid|no such) (?:\w{1,20} )?(?:user|recipient|address|mailbox|final|local)",
+        r"\buser unknown|\bhost unknown|\bunknown host\b",
+        r"\b(?:user|recipient|mailbox|address|account) (?:is )?not (?:known|found)",
+        r"\breturned mail|\bmail (?:delivery )?(?:system )?error|\brejected\b|\bbounced?\b|\bblocked\b",
+        r"\bdid not reach",
+        r"\bfailure reasons?\b|\bmalformed|incorrectly constructed|\bpermanent (?:fatal )?(?:error|failure)",
+        r"\bfatal error",
+        r"\btransient non-fatal|\bhad delivery problems",
+        r"\bnot a valid (?:user|recipient|address|mailbox)|\bdid not (?:exactly )?match",
+        r"\bencountered an error while being",
+        r"\b(?:mailbox|address|user|recipient|account) \S{3,320} (?:is|was) (?:\w{1,20} )?"
+        r"(?:unavailable|disabled|full|not)\b",
+        r"\bhas stopped the following e?-?mail",
+        r"not (?:a )?members? of (?:this|the) (?:mailing list|group)",
+        r"may not exist, or you may not have permission",
+    ),
+    _any(*languages.FAILS),
 )
 
 SUCCEEDS = _any(
     r"\b(?:was|has been|were) successfully (?:delivered|relayed|sent)|\bsuccessful (?:mail )?delivery",
     r"\breturn receipt\b|\(success\)|\(relay\)|正常に(?:配信|送信|配送)され",
 )
-DELAYS = _any(
-    r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
-    r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",
-    r"\bwarning (?:message|only)\b|\bthis is a warning|\bdelay(?:ed)? (?:mail|message|delivery)",
-    r"\b(?:mail|message)(?: [\w-]{6,40})? delayed\b|\bhas been postponed\b",
-    r"\bdelivery (?:has been )?delayed",
-    r"\bis delayed for more than|\bdelivery status notification \(delay\)|\bcould not send message for past",
-    r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will|\bnot yet been delivered",
-    r"\bdelivery attempts will continue",
-    r"(?:配信|配送|送信)が?遅延|遅れています|再送(?:信)?を(?:試み|続け)(?:てい)?ます",
+DELAYS = Words(
+    _any(
+        r"\b(?:has|have) (?:been |not been |not yet been )(?:delayed|delivered (?:yet|within|after))",
+        r"\b(?:still|will|to) (?:be(?:ing)? )?(?:retried|retry|be retried|keep trying|continue (?:trying|to try))",
+        r"\bwarning (?:message|only)\b|\bthis is a warning|\bdelay(?:ed)? (?:mail|message|delivery)",
+        r"\b(?:mail|message)(?: [\w-]{6,40})? delayed\b|\bhas been postponed\b",
+        r"\bdelivery (?:has been )?delayed",
+        r"\bis delayed for more than|\bdelivery status notification \(delay\)",
+        r"\bcould not send message for past",
+        r"\btransient non-fatal errors|\bdo not need to resend|\btemporarily deferred and will",
+        r"\bnot yet been delivered",
+        r"\bdelivery attempts will continue",
+    ),
+    _any(*languages.DELAYS),
 )
 GAVE_UP = _any(
     r"(?<!will )\bgiv(?:e|en|ing) up|\bgave up|\bfailed permanently|\bpermanent (?:fatal )?(?:error|failure)",
     r"\bhas stopped trying",
-    r"\bwill (?:be deleted|not (?:be )?(?:re)?tr)|\bno further|\bno longer|\bundeliverable\b|\bdelivery has failed",
+    r"\bwill (?:be deleted|not (?:be )?(?:re)?tr)|\bno further|\bno longer|\bundeliverable\b",
+    r"\bdelivery has failed",
 )
 
-AUTO_REPLY_SUBJECT = _any(
-    r"\bout of (?:the )?office\b",
-    r"\bauto(?:matic|mated|matisch\w*|matique)?[ -]?(?:reply|response|antwort|respuesta|svar)|\bautorepl",
-    r"\bon (?:vacation|holiday|leave)\b|\bvacation (?:reply|message)|\baway from (?:my|the)|\babwesenheit",
-    r"\bréponse automatique",
-    r"\brespuesta automática|\brisposta automatica|\bresposta automática|\bautomatická odpov",
-    r"\bautomatiska? (?:svar|atbilde)",
-    r"自動(?:返信|応答|送信)|不在(?:通知|の(?:お知らせ|ため|連絡))|受付完了|お問い?合わ?せ(?:ありがとう|を受け)",
-    r"自动回复|自動回覆|автоответ|자동 ?(?:회신|응답)",
-    r"\bthank you for (?:your (?:e?-?mail|message|inquiry)|contacting)|\batvali[nņ]",
+AUTO_REPLY_SUBJECT = Words(
+    _any(
+        r"\bout of (?:the )?office\b",
+        r"\bauto(?:matic|mated|matisch\w*|matique)?[ -]?(?:reply|response|antwort|respuesta|svar)|\bautorepl",
+        r"\bon (?:vacation|holiday|leave)\b|\bvacation (?:reply|message)|\baway from (?:my|the)",
+        r"\bthank you for (?:your (?:e?-?mail|message|inquiry)|contacting)|\batvali[nņ]",
+    ),
+    _any(*languages.AUTO_REPLIES),
 )
 
 # Before the address of somebody to ask, not of a recipient.
@@ -140,21 +154,25 @@ ASKS = _any(
 )
 
 # Words before an address that failed, on its line ("Recipient: <a@b>").
-LABELS = _any(
-    r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
-    r"destination|rcpt|error-for",
-    r"auslieferung|zustell|remise|entrega|recapit|consegn|bezorg|dostarcz",
-    r"收件人|收件者|投递到|수신자|받는 ?사람",
-    r"宛先|あて先|送信先|受信者|送付先|メールアドレス|получател|destinat|empfänger|mottagar",
+LABELS = Words(
+    _any(
+        r"recipient|(?:un)?deliver|failed|rejected|unknown|not found|invalid|user ?id|mailbox|addressed to",
+        r"destination|rcpt|error-for",
+    ),
+    _any(*languages.LABELS),
 )
 CALLED = _any(r"\b(?:unknown|invalid|not found|no such|disabled|rejected|full|over quota)\b")  # the reason, too
 NOT_LABELS = _any(r"\bfrom\b|sender|reply|contact|please|support|送信者|差出人|postmaster|subject|help|report|\bcc\b")
 
 # Headings between the addresses and what was said to them.
-EXPLAINS = _any(
-    r"transcript of session|technical details|diagnostic|the (?:response|reason|error)|reason\b|because|server message",
-    r"\breports:\s*$|\breturned ['\"]?[45][0-5]\d ",
-    r"remote host said|additional information follows|error (?:message|was)|原因|理由|причин",
+EXPLAINS = Words(
+    _any(
+        r"transcript of session|technical details|diagnostic|the (?:response|reason|error)|reason\b|because",
+        r"server message",
+        r"\breports:\s*$|\breturned ['\"]?[45][0-5]\d ",
+        r"remote host said|additional information follows|error (?:message|was)",
+    ),
+    _any(*languages.EXPLAINS),
 )
 
 # Notices that systems write in the reader's language: a mark that stands in all of them, and what they say.
@@ -162,21 +180,35 @@ NOTICES = (("groups.google.com/support", "no permission to post to this group, o
 
 DAEMONS = _any(
     r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@",
-    r"delivery (?:sub)?system|smtp-?gateway",
+    r"delivery (?:sub)?system|smtp-?gateway|microsoftexchange[0-9a-f]{32}@",
     r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|spam firewall|maildelivery|^$|<\s?>$",
 )
+# Names and addresses that mail systems write from, and those that all kinds of machines do.
+MAIL_MACHINES = _any(
+    r"mailer|post[-_. ]?master|daemon|\bndr\b|smtp|anti-?virus|imss|interscan|microsoft ?exchange",
+    r"\bm(?:ta|x)\b",
+    r"mail[-_. ]?(?:server|service|system|router|gateway|delivery)",
+)
+MACHINES = _any(r"no[-_.]?reply|do[-_.]?not[-_.]?reply|bounce|admin|\broot@|\bsystem\b|gateway")
+OF_MAIL = _any(
+    r"e-?mail|\bmails?\b|\bmessages?\b|mailbox|mailing list",
+    r"nachricht|courrier|mensa[jg]e|messaggi|bericht|wiadomo|сообщен|письм|メール|메일|邮件|郵件",
+)
+# What promises mails that wait, to have somebody click.
+LURES = _any(
+    r"\b(?:release|retrieve|recover|review|view|allow) (?:(?:the|your|all|pending|these|messages? to) )?"
+    r"(?:e-?mails?|messages?|inbox)\b",
+    r"\b\d{1,4} (?:(?:new|incoming|pending|undelivered|quarantined|unread) ){1,3}(?:e-?mails?|messages)\b",
+)
 ANSWERS = re.compile(r"\s*(?:re|fwd?|aw|wg|sv|tr|rv|返信|転送)\s*[:：]", re.IGNORECASE)  # a person about a report
-REPORT_SUBJECT = _any(
-    r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
-    r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
-    r"^\W{0,3}bounced?\b|\berror (?:sending|delivering)|toimittaminen epäonnistui",
-    r"niet te leveren|niet (?:afgeleverd|bezorgd)",
-    r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
-    r"message (?:not|you sent)|rejected|could not be delivered",
-    r"\bblocked your\b|has (?:been )?blocked|\bnon remis|non distribu|échec|no se puede entregar|no entregado",
-    r"n[ãa]o entregue|falha na entrega|mancata consegna|non recapitabil|onbestelbaar|niedostarczon|nedoručiteln",
-    r"ej leverat|kan ikke leveres|kunne ikke leveres|teslim edilem|kézbesíthetetlen",
-    r"не удается доставить|konnte nicht zugestellt",
-    r"退信|退回|未送达|无法投递|投递失败|無法傳遞|배달되지|반송|전송 실패|配信不能",
-    r"送信(?:できません|エラー|失敗)|配信(?:できません|エラー|不能|失敗)|メールエラー|エラー通知|不達|недоставл|unzustellbar|olevererbart",
+REPORT_SUBJECT = Words(
+    _any(
+        r"undeliver|non-?deliver|fail(?:ed|ure)|returned mail",
+        r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
+        r"^\W{0,3}bounced?\b|\berror (?:sending|delivering)",
+        r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
+        r"message (?:not|you sent)|rejected|could not be delivered",
+        r"\bblocked your\b|has (?:been )?blocked",
+    ),
+    _any(*languages.SUBJECTS),
 )

@@ -40,6 +40,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
+_TAGS = frozenset(("html", "head", "title", "style", "body", "table", "div", "span", "pre"))  # not taken for HTML
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
 _HIDDEN = re.compile(rf"^\((?:ultimately )?(?:generated|expanded) from:? <?({ADDRESS})>?\):?$", re.IGNORECASE)
@@ -175,7 +176,7 @@ def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[
             addresses, said = _listed(address_of(match.group()), rest)
             return addresses, said or (label if CALLED.search(label) else "")
     match = _LOCAL.match(line)
-    if match:
+    if match and match.group(1).lower() not in _TAGS:
         return [match.group(1)], match.group(2).lstrip(": ")
     return None
 

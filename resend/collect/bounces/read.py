@@ -12,24 +12,17 @@ from resend.collect.bounces import feedback, notification
 from resend.collect.bounces.addresses import address_of, addresses_of, host_of, typed
 from resend.collect.bounces.mime import Fields, Mail, Part, parse, read_fields
 from resend.collect.bounces.original import Original, message_id, quoted_original, read_original
-from resend.collect.bounces.phrases import (
-    ANSWERS,
-    AUTO_REPLY_SUBJECT,
-    DAEMONS,
-    DELAYS,
-    FAILS,
-    GAVE_UP,
-    REPORT_SUBJECT,
-    SUCCEEDS,
-)
+from resend.collect.bounces.phrases import DELAYS, FAILS, GAVE_UP, REPORT_SUBJECT, SUCCEEDS
 from resend.collect.bounces.prose import Record, read_records
 from resend.collect.bounces.reply import Reply, expanded_from, read_reply, reporter_in
 from resend.collect.bounces.report import Failed, FailedAction, Report, ReportKind
-from resend.collect.bounces.returned import cut_original
+from resend.collect.bounces.returned import cut_original, without_footer
+from resend.collect.bounces.senders import Belief, automatic, belief, believable, by_system
 from resend.collect.bounces.status import Status, failed_of, read_status, status_text
 from resend.collect.bounces.words import field_date, field_text, part_text
 
 RECIPIENTS_MAX = 10_000
+_REPORT_MAX = 64 << 10  # bytes of a part without a type that may be a report
 _MAILS_MAX = 10  # within one mail; deeper ones are nobody's report
 _STATUS_TYPES = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _RECEIPTS = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
@@ -58,7 +51,7 @@ def _read(mail: Mail, budget: list[int]) -> Report:
     if found.kind is ReportKind.NOT_A_REPORT and not found.recipients:
         for inside in parts.mails():
             budget[0] -= 1
-            if budget[0] > 0 and (_suspicious(inside.fields) or inside.parameters.get("report-type")):
+            if budget[0] > 0 and (belief(inside.fields) is not Belief.NO or inside.parameters.get("report-type")):
                 forwarded = _read(inside, budget)
                 if forwarded.kind not in (ReportKind.NOT_A_REPORT, ReportKind.AUTO_REPLY):
                     return replace(forwarded, reason=f"{forwarded.reason}; passed on inside another mail")
@@ -76,6 +69,7 @@ class _Parts:
         self._returned: list[Part] = []
         plain: list[str] = []
         marked_up: list[Part] = []
+        untyped: list[Part] = []
         headers: Fields | None = None
         for part in mail.leaves():
             if part.type in _STATUS_TYPES:
@@ -90,18 +84,24 @@ class _Parts:
                 headers = headers or read_fields(part_text(part).lstrip("\n").encode("utf-8", "replace"))[0]
             elif part.type == "text/html":
                 marked_up.append(part)
+            elif part.type == "application/octet-stream" and len(part.body) < _REPORT_MAX and len(untyped) < 3:
+                untyped.append(part)
             elif part.type.startswith("text/") and len(plain) < 20 and not self._returned:
                 plain.append(part_text(part))
+        if not self.status:  # some programs that keep mails lose the type of a report
+            self.status = "\n\n".join(status_text(part_text(part)) for part in untyped).strip()
         text = "\n\n".join(plain)
         if not text.strip():
             text = "\n\n".join(part_text(part) for part in marked_up[:5])
-        self.text, inline, self.inline = cut_original(text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = without_footer(text.replace("\r\n", "\n").replace("\r", "\n"))
+        self.text, inline, self.inline = cut_original(text)
         if not self.status and status_text(self.text):
             self.status, self.in_words = status_text(self.text), True
             self.text = self.text[: len(self.text) - len(self.status)]
         if headers is None and self._returned:
             headers = parse(self._returned[0].body).fields
         self.original = read_original(headers if headers is not None and headers.items else inline)
+        self.returned = headers is not None or inline.first("received", "message-id", "return-path") != b""
         if not (self.original.message_id or self.original.subject):
             quoted = quoted_original(self.text)
             self.original = replace(
@@ -126,14 +126,15 @@ class _Parts:
 
 def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int]) -> Report:
     status = read_status(parts.status) if parts.status else Status()
-    suspicious = _suspicious(mail.fields)
+    trust = belief(mail.fields)
+    suspicious = trust is not Belief.NO
     recipients = [failed for fields in status.recipients if (failed := failed_of(fields, status.mail)) is not None]
     if parts.in_words and not suspicious:
         recipients = []  # somebody quotes a report
     by_report = bool(recipients)
     if parts.receipt and not recipients:
         return _refused(parts, base) or _no_failure(mail.fields, base, "", parts.receipt)
-    if not recipients and (parts.in_words or not parts.status) and (_automatic(mail.fields) or not suspicious):
+    if not recipients and (parts.in_words or not parts.status) and (automatic(mail.fields) or not suspicious):
         return _no_failure(mail.fields, base, "it does not come from a mail system")
     records = read_records(parts.text, _aside(mail.fields, parts.original))
     _complete(records, mail.fields, parts.original)
@@ -148,6 +149,9 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
         if inner is not None:
             return inner
         recipients, reason = _from_text(mail.fields, parts, records)
+        coded = any(failed.code for failed in recipients)
+        if recipients and not believable(mail.fields, trust, parts.text, coded=coded, returned=parts.returned):
+            return _no_failure(mail.fields, base, "it does not come from a mail system, or speaks of no mail")
         if not recipients:
             return _no_failure(mail.fields, base, "it names nobody whose mail failed")
     kind = _kind(recipients, mail.fields, parts.text, by_report=by_report)
@@ -166,7 +170,7 @@ def _delivery_report(mail: Mail, parts: _Parts, base: Report, budget: list[int])
 
 def _complete(records: list[Record], fields: Fields, original: Original) -> None:
     """Local parts alone become addresses: one that the returned mail was sent to, else one of the reporting daemon."""
-    host = address_of(field_text(fields.first("from"))).rpartition("@")[2] if _by_system(fields) else ""
+    host = address_of(field_text(fields.first("from"))).rpartition("@")[2] if by_system(fields) else ""
     for record in records:
         if "@" in record.address:
             continue
@@ -195,12 +199,12 @@ def _refused(parts: _Parts, base: Report) -> Report | None:
 
 def _no_failure(fields: Fields, base: Report, reason: str, receipt: str = "") -> Report:
     """An automatic reply, with who sent it, or a mail that is no report."""
-    automatic = "a read receipt (RFC 8098)" if receipt else _automatic(fields)
-    if not automatic:
+    why = "a read receipt (RFC 8098)" if receipt else automatic(fields)
+    if not why:
         return replace(base, reason=reason)
     who = address_of(field_text(fields.first("from", "reply-to")))
     there = (Failed(recipient=who, action=FailedAction.DELIVERED),) if who else ()
-    return replace(base, kind=ReportKind.AUTO_REPLY, reason=automatic, recipients=there)
+    return replace(base, kind=ReportKind.AUTO_REPLY, reason=why, recipients=there)
 
 
 def _inside(parts: _Parts, records: list[Record], budget: list[int]) -> Report | None:
@@ -265,7 +269,7 @@ def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[li
     for who, why in (
         (named, "X-Failed-Recipients"),
         (bounced, "X-Bounced-Address"),
-        (titled if called and _by_system(fields) else [], "the subject"),
+        (titled if called and by_system(fields) else [], "the subject"),
         ([] if parts.holds_report() else parts.original.recipients, "the returned mail's To"),
     ):
         who = [address for address in who if address]
@@ -295,53 +299,6 @@ def _kind(recipients: list[Failed], fields: Fields, text: str, *, by_report: boo
     subject = field_text(fields.first("subject"))
     delayed = DELAYS.search(subject) or (DELAYS.search(text[:8_000]) and not GAVE_UP.search(text[:8_000]))
     return ReportKind.DELAY if delayed else ReportKind.FAILURE
-
-
-def _suspicious(fields: Fields) -> bool:
-    """Whether a mail may be a mail system's: by whom it is from, to where it answers, what it calls itself."""
-    sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
-    if fields.first("list-unsubscribe", "list-post") and not fields.first("x-failed-recipients"):
-        # Mail to many, unless a list passed a report on: a mail system itself writes to one.
-        called = REPORT_SUBJECT.search(subject) or DELAYS.search(subject)
-        return bool("mailer-daemon" in sender.lower() or (called and _by_system(fields)))
-    return bool(
-        DAEMONS.search(sender)
-        or field_text(fields.first("return-path")) == "<>"
-        or fields.first(
-            "x-failed-recipients", "x-ms-embedded-report", "x-ms-exchange-message-is-ndr", "x-bounced-address"
-        )
-        or (REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject))
-        or fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-generated (fail"))
-        or b"report" in fields.first("content-type")[:40].lower()
-    )
-
-
-def _by_system(fields: Fields) -> bool:
-    """Whether a mail system sent it, and not a person who writes about a mail that failed."""
-    sender = field_text(fields.first("from"))
-    return bool(DAEMONS.search(sender) or "postmaster@" in sender.lower()) or (
-        field_text(fields.first("return-path")) == "<>"
-    )
-
-
-def _automatic(fields: Fields) -> str:
-    """Why a mail is an automatic reply (RFC 3834); "" where it is none."""
-    subject = field_text(fields.first("subject"))
-    sender = field_text(fields.first("from"))
-    if (DAEMONS.search(sender) or "postmaster@" in sender.lower()) and not AUTO_REPLY_SUBJECT.search(subject):
-        return ""
-    if fields.first("x-failed-recipients"):
-        return ""
-    if AUTO_REPLY_SUBJECT.search(subject):
-        return "its subject is that of an automatic reply"
-    for name in ("x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply-from", "x-mail-autoreply"):
-        if fields.first(name):
-            return f"{name} is set"
-    if fields.first("precedence").lower().replace(b"-", b"_") == b"auto_reply":
-        return "Precedence: auto_reply"
-    if fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-notified")):
-        return "Auto-Submitted: auto-replied"
-    return ""
 
 
 def _envelope_to(fields: Fields) -> str:

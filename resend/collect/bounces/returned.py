@@ -18,6 +18,13 @@ _KNOWN = frozenset(
 _HEADER_START = re.compile(
     r"^(?:Received|Return-Path|Message-Id|DKIM-Signature|X-Received|From|To|Date|Subject|MIME-Version):", re.I | re.M
 )
+_FOOTER = re.compile(r"^(?:-- |[_-]{30,}[ \t]*\n.{0,80}\bmailing list\b.{0,80})$", re.M)
+
+
+def without_footer(text: str) -> str:
+    """A text without what a mailing list or a virus scanner puts under all mails."""
+    match = _FOOTER.search(text)
+    return text[: match.start()] if match and text[: match.start()].strip() else text
 
 
 def cut_original(text: str) -> tuple[str, Fields, str]:

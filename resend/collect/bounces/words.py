@@ -40,6 +40,7 @@ _SKIPPED_TAGS = frozenset({"style", "script", "head", "title"})
 _BREAKING_TAGS = frozenset(("br", "p", "div", "tr", "li", "h1", "h2", "h3", "h4", "table", "blockquote", "pre"))
 _BREAKS = re.compile(r"<(?:br|p|div|tr|li)\b", re.IGNORECASE)
 _KEEPS = re.compile(r"<(?:pre|plaintext|xmp)\b|white-space: ?pre", re.IGNORECASE)
+_LINE_START = re.compile(r"\n[ \t]+")
 _TAG_NAME = re.compile(r"(/?)([A-Za-z][A-Za-z0-9]{0,11})")
 _YEAR_MIN, _YEAR_MAX = 1980, 2200
 
@@ -128,7 +129,8 @@ def one_line(text: str) -> str:
 def html_text(text: str) -> str:
     """The words of an HTML text, lines where it breaks them."""
     text = text.replace("\r", " ")
-    if _BREAKS.search(text) and not _KEEPS.search(text):  # its own line ends are white space
+    folds = _BREAKS.search(text) is not None and not _KEEPS.search(text)
+    if folds:  # its own line ends are white space
         text = text.replace("\n", " ")
     first, *pieces = text.split("<")
     found = [first]
@@ -159,7 +161,10 @@ def html_text(text: str) -> str:
         if tag in _BREAKING_TAGS:
             found.append("\n")
         found.append(after if ended and (match or piece[:1] in ("!", "?")) else f"<{piece}")
-    return html.unescape("".join(found)).replace("\xa0", " ")
+    text = "".join(found)
+    if folds:
+        text = _LINE_START.sub("\n", text)
+    return html.unescape(text).replace("\xa0", " ")
 
 
 @lru_cache(maxsize=4_096)
