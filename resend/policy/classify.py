@@ -44,6 +44,7 @@ _Answer = tuple[Cause, bool]  # whether the text of each reply says how long to 
 _DEFERRED = "Deferred: "  # Sendmail's own word before any reply
 _ABOUT_LOGIN = frozenset({530, 534, 535, 538})  # our own account, RFC 4954
 _ABOUT_SENDER = frozenset({"connect", "ehlo", "mail"})
+_BEFORE_RECIPIENT = frozenset({"ehlo", "mail"})  # a greeting may say that the host takes no mail at all, RFC 7504
 _BEFORE_CONTENT = frozenset({"connect", "ehlo"})  # nothing of the mail was seen: MAIL may already name its size
 _WAITING = frozenset(
     {CauseClass.THROTTLED, CauseClass.GREYLISTED, CauseClass.MAILBOX_TEMPORARY, CauseClass.TRANSIENT_INFRA}
@@ -170,30 +171,23 @@ class Rules:
         return rule
 
     def _asked(self, words: str, code: int, enhanced: str, provider: str, stage: str) -> _Question:
-        asked = _Question(
+        return _Question(
             words=words,
             code=code,
             enhanced=enhanced,
             severity=_severity(code, enhanced),
             provider=provider,
             stage=stage,
+            doubts=(self._doubt, self._doubt_of_mailbox),
         )
-        asked.doubtful = enhanced[1:].startswith(_OTHER_SUBJECTS) or any(needle in words for needle in self._doubt)
-        asked.no_mailbox = (
-            asked.doubtful
-            or stage in _ABOUT_SENDER  # before RCPT nobody knows the recipient
-            or code in _ABOUT_LOGIN
-            or (code >= 500 and enhanced[:1] == "4")
-            or any(needle in words for needle in self._doubt_of_mailbox)
-        )
-        return asked
 
     def _first(self, asked: _Question) -> Rule | None:
         best, found = len(self.all), None
         words = asked.words.split()
         keys = {word[:_KEY_LENGTH] for word in words}
         keys.update([f"{first} {second[:_SECOND_LENGTH]}" for first, second in pairwise(words)])
-        for entries in (*[self._by_word[key] for key in keys & self._by_word.keys()], self._anywhere):
+        anywhere = () if asked.words.isascii() else self._anywhere
+        for entries in (*[self._by_word[key] for key in keys & self._by_word.keys()], anywhere):
             for rank, needle, rule in entries:
                 if rank < best and needle in asked.words and asked.fits(rule):
                     best, found = rank, rule
@@ -211,26 +205,56 @@ class Rules:
 
 
 class _Question:
-    """One reply, taken apart."""
+    """One reply, taken apart. What speaks against a final claim is looked for when a rule makes one: few replies do."""
 
-    __slots__ = ("code", "doubtful", "enhanced", "no_mailbox", "provider", "severity", "stage", "words")
+    __slots__ = ("_doubtful", "_no_mailbox", "code", "doubts", "enhanced", "provider", "severity", "stage", "words")
 
-    def __init__(self, *, words: str, code: int, enhanced: str, severity: str, provider: str, stage: str) -> None:
+    def __init__(
+        self,
+        *,
+        words: str,
+        code: int,
+        enhanced: str,
+        severity: str,
+        provider: str,
+        stage: str,
+        doubts: tuple[tuple[str, ...], tuple[str, ...]],
+    ) -> None:
         self.words = words
         self.code = code
         self.enhanced = enhanced
         self.severity = severity
         self.provider = provider
         self.stage = stage
-        self.doubtful = False  # no domain is gone for good
-        self.no_mailbox = False  # nor a mailbox
+        self.doubts = doubts
+        self._doubtful: bool | None = None
+        self._no_mailbox: bool | None = None
+
+    def doubtful(self) -> bool:
+        """No domain is gone for good: at MAIL and HELO the recipient's has not been named."""
+        if self._doubtful is None:
+            self._doubtful = (
+                self.enhanced[1:].startswith(_OTHER_SUBJECTS)
+                or self.stage in _BEFORE_RECIPIENT
+                or any(needle in self.words for needle in self.doubts[0])
+            )
+        return self._doubtful
+
+    def no_mailbox(self) -> bool:
+        """Nor a mailbox."""
+        if self._no_mailbox is None:
+            self._no_mailbox = (
+                self.doubtful()
+                or self.stage in _ABOUT_SENDER  # before RCPT nobody knows the recipient
+                or self.code in _ABOUT_LOGIN
+                or (self.code >= 500 and self.enhanced[:1] == "4")
+                or any(needle in self.words for needle in self.doubts[1])
+            )
+        return self._no_mailbox
 
     def fits(self, rule: Rule) -> bool:
         """Whether everything but the wording fits a rule."""
         if rule.providers and self.provider not in rule.providers:
-            return False
-        doubt = self.no_mailbox if rule.cls is CauseClass.MAILBOX_GONE else self.doubtful
-        if doubt and rule.cls in FINAL_CLAIMS and rule.section != "bracket":
             return False
         if rule.stage and self.stage != rule.stage:
             return False
@@ -242,7 +266,11 @@ class _Question:
             return False
         if any(needle in self.words for needle in rule.unless):
             return False
-        return rule.pattern is None or rule.pattern.search(self.words) is not None
+        if rule.pattern is not None and rule.pattern.search(self.words) is None:
+            return False
+        if rule.cls not in FINAL_CLAIMS or rule.section == "bracket":
+            return True
+        return not (self.no_mailbox() if rule.cls is CauseClass.MAILBOX_GONE else self.doubtful())
 
 
 def _key(first: str, second: str = "") -> str:

@@ -16,7 +16,7 @@ _MONTH_S = 30 * 86_400
 _CODE_AT_START = re.compile(r"(?:smtp; ?)?((?:[24][0-5]|5[0-579])\d)(?=,? |-|$)", re.IGNORECASE)
 _CODE_WITHIN = re.compile(  # it begins with a digit, so that a search passes over all else quickly
     r"([245](?:(?<=[:;(\['\"].)|(?<=[:;(\['\"] .)|(?<=<<<.)|(?<=<<< .)|(?<=\bsaid .)|(?<=\b(?:error|reply) .)"
-    r"|(?<=\b(?:returned|response) .))(?:(?<=[24])[0-5]|(?<=5)[0-579])\d)(?=[ -][^ ]|$)"
+    r"|(?<=\b(?:returned|response) .))(?:(?<=[24])[0-5]|(?<=5)[0-579])\d)(?=[ -] ?[^ ]|$)"
     r"(?! (?:seconds?|secs?|minutes?|mins?|hours?|bytes|[km]b|(?-i:messages(?! from)))\b)",
     re.IGNORECASE,
 )  # a count, as in "limit: 421 messages"; but "said: 421 Message deferred" is a reply
@@ -41,6 +41,15 @@ _ORIGINAL = {  # where the quoted mail begins, by what those marks have in commo
     "information": ("additional information", "information should help identify the cause"),
 }
 _ORIGINAL_FROM = 20  # a bounce says at least so much before it quotes
+_IN_REPLY_TO = "(in reply to "
+_COMMANDS = {
+    "end of data command": "dot",
+    "rcpt to command": "rcpt",
+    "mail from command": "mail",
+    "ehlo command": "ehlo",
+    "helo command": "ehlo",
+    "data command": "data",
+}
 _STAGES = (
     ("end of data", "dot"),
     ("failed after i sent the message", "dot"),
@@ -76,15 +85,43 @@ _ID = re.compile(
     r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?!(?:[RB]L0\d{5}|IPBL[01]{4}|SMTPUTF8|8BITMIME)\b)[0-9A-Za-z]{8,}"
     r"(?:[-_.](?=[A-Za-z-]*\d)[0-9A-Za-z-]+)*|(?<![A-Za-z\d])(?!(?:28|53)2[12]\b)\d{4,}"
 )  # RL000001, BL000001 and IPBL0001 are codes, 2821 to 5322 standards of mail
-_WAIT = re.compile(
-    r"(\d{1,6})(?::(\d\d):(\d\d)(?![\d:.])|"
-    r"[ -]?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|秒|分|時間|日)(?:\(s\))?(?![a-z\d]))"
+_LATIN_UNITS = (
+    r"(s(?:ec(?:ond)?s?|egundos?|econdi|econdes?|ekunden)?|m(?:in(?:s|ut(?:e[ns]?|os?|i)?)?)?"
+    r"|h(?:(?:ou)?rs?|eures?|oras?)?|d(?:ays?)?|stunden?|or[ae])(?:\(s\))?(?![a-z\d])"
 )
-_FACTOR = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "秒": 1, "分": 60, "時": 3_600, "日": 86_400}
-_ASKS = ("again", "retry", "wait", "back", "list", "delay", "defer", "resend", "later", "block", "ban", "least")
-_PREPOSITIONS = ("in ", "for ", "after ", "within ", "least ", "=", "about ")
-_NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "previous ", "a ")  # a rate's window, not a wait
-_COUNTED = ("messages", "mails", "connections", "recipients", "limit", "timed out", "timeout", "queue", "rate")
+_WAIT = re.compile(rf"(\d{{1,6}})(?::(\d\d):(\d\d)(?![\d:.])|[ -]?{_LATIN_UNITS})")
+_OTHER_UNITS = (  # with the same words "100 mails an hour" is said, so what follows counts
+    r"([秒초분]|分[钟鐘]?|時間|시간|小[时時]|[日天일])"
+    r"(?= ?(?:間(?!に|で)|ほど|程度|くらい|ぐらい|以上|後|[以之]?后|経|お?待|후|뒤|이상|동안))"
+    r"|(секунд|минут|час)(?:[уыао]|ов)?(?!\w)"
+)
+_WAIT_OTHERWISE = re.compile(rf"{_WAIT.pattern[:-1]}| ?(?:{_OTHER_UNITS}))")
+_FACTOR = {  # by the first letter of a unit
+    **dict.fromkeys("s秒초с", 1),
+    **dict.fromkeys("m分분м", 60),
+    **dict.fromkeys(("h", "st", "o", "時", "小", "시", "ч"), 3_600),
+    **dict.fromkeys("d日天일", 86_400),
+}
+_SPELLED = re.compile(  # a number in words, where a time to wait may stand: "100 mails an hour" is none
+    r"\b(in|after|for|within|wait|least|another|about) (half an|an?|one|two|three|five|ten|fifteen|twenty|thirty|sixty)"
+    r"(?= (?:second|minute|hour|day))"
+)
+_NUMBERS = {"two": "2", "three": "3", "five": "5", "ten": "10", "fifteen": "15", "twenty": "20"}
+_NUMBERS |= {"thirty": "30", "sixty": "60"}
+_BARE_WAIT = re.compile(r"retry[- ]?(?:after|in)? ?[:=] ?(\d{1,6})(?![\d:.])")  # seconds, as HTTP has it
+_ASKS = (
+    *("again", "retry", "wait", "back", "list", "delay", "defer", "resend", "later", "block", "ban", "least"),
+    *("attempt", "erneut", "réessay", "reessay", "intent", " tent", "riprov", "повтор"),
+)
+_PREPOSITIONS = (
+    *("in ", "for ", "after ", "within ", "least ", "=", "about ", "wait ", "another "),
+    *(" dans ", " après ", " en ", " em ", " tra ", " fra ", " dopo ", " nach ", " через "),
+)
+_NO_WAIT = ("per ", "every ", "each ", "last ", "past ", "previous ", " a ")  # a rate's window, not a wait
+_COUNTED = (
+    *("messages", "mails", "connections", "recipients", "limit", "timed out", "timeout", "queue", "rate"),
+    *("expire", "delivered", "older"),
+)
 _NEAR = 40  # characters before a time that say what it is
 _WORD = re.compile(r"[^\W_]+(?:_\d[^\W_]*)*")  # `user_unknown` are two words, `LPN006_107` is one
 _IN_REPLY = re.compile(r" \(in reply to [^()]*\)")
@@ -133,7 +170,15 @@ def plain_enhanced(text: str) -> str:
 def stage_of(text: str) -> str:
     """The stage that Postfix names in a reason, as model.Stage; "" where it names none."""
     lowered = text.lower()
-    return next((stage for words, stage in _STAGES if words in lowered), "")
+    place = lowered.rfind(_IN_REPLY_TO)
+    if place >= 0:  # as Postfix ends its reasons; what it quotes may hold another command
+        stage = _COMMANDS.get(lowered[place + len(_IN_REPLY_TO) : lowered.find(")", place)])
+        if stage is not None:
+            return stage
+    for words, stage in _STAGES:
+        if words in lowered:
+            return stage
+    return ""
 
 
 def flat(text: str) -> str:
@@ -228,23 +273,37 @@ def retry_after(text: str) -> int | None:
     (299, None)
     """
     lowered = text[:TEXT_MAX].lower()
+    if " hour" in lowered or " minute" in lowered or " day" in lowered or " second" in lowered:
+        lowered = _SPELLED.sub(_in_digits, lowered)
     weak = None
-    for match in _WAIT.finditer(lowered):
+    for match in (_WAIT if lowered.isascii() else _WAIT_OTHERWISE).finditer(lowered):
         start = match.start()
         before = lowered[max(0, start - _NEAR) : start]
-        if before[-1:].isalnum() or before.endswith((".", ":", *_NO_WAIT)):
+        last = before[-1:]
+        if (last.isascii() and last.isalnum()) or before.endswith((".", ":", *_NO_WAIT)):
             continue
         wait = _seconds(match)
         if not 0 < wait < _MONTH_S:
             continue
-        asked = before.endswith(_PREPOSITIONS) or match.group(4) in ("秒", "分", "時間", "日")
-        if any(word in before for word in _ASKS) and (asked or match.group(4)):
+        asked = before.endswith(_PREPOSITIONS) or match.lastindex == 5
+        if any(word in before for word in _ASKS) and (asked or match.lastindex != 3):
             return wait
         if weak is None and asked and not any(word in before for word in _COUNTED):
             weak = wait
+    if weak is None and "retry" in lowered:
+        bare = _BARE_WAIT.search(lowered)
+        weak = int(bare.group(1)) if bare and 0 < int(bare.group(1)) < _MONTH_S else None
     return weak
 
 
+def _in_digits(match: re.Match[str]) -> str:
+    if match[2] == "half an":
+        return f"{match[1]} 30 minutes"
+    return f"{match[1]} {_NUMBERS.get(match[2], '1')}"
+
+
 def _seconds(match: re.Match[str]) -> int:
-    number, minutes, seconds, unit = match.groups()
-    return int(number) * _FACTOR[unit[0]] if unit else int(number) * 3_600 + int(minutes) * 60 + int(seconds)
+    if match.lastindex == 3:
+        return int(match[1]) * 3_600 + int(match[2]) * 60 + int(match[3])
+    unit = match[match.lastindex or 0]
+    return int(match[1]) * (_FACTOR.get(unit[:2]) or _FACTOR[unit[0]])
