@@ -23,9 +23,12 @@ _SYSLOG = re.compile(  # a time, perhaps a host, perhaps facility and level
     r"(?:(?:<\d{1,3}>)?(?:[A-Za-z\u00c0-\u04ff]{3,5}\.?| ?\d{1,2}月)"
     r" {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d+| \d{4})?(?: <[a-z0-9.]+>)?"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*|\d{10}\.\d+)"
-    r" (?:(?![\w.-]+/\w+\[)\S+ )?(?:[a-z0-7]+[.:](?:info|notice|warn|err|warning) )?",
+    r" (?:(?![\w.-]+/\w+\[|(?i:info|notice|warn|warning|err|error|debug) )\S+ +)?"
+    r"(?:[a-z0-7]+[.:](?:info|notice|warn|err|warning) )?",
     re.ASCII,
 )
+_LAST = "unusual"  # the wrapping that takes any line apart: only for what no other way knows
+_RECORDS = ("record", "journald")  # wrappings of JSON, which may come as one list of everything
 _SNAPSHOT = re.compile(r'^\{"queue_name":')
 
 
@@ -61,39 +64,64 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
         lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
     if not asked and not lines:
         return Detected("postfix")  # an empty file says nothing and harms nothing
+    if not spread and text.lstrip().startswith("[{"):
+        records = list(islice(values([text]), _LINES))
+        if _most(records) in _RECORDS:
+            spread, lines = True, records
     envelope, bare = _unwrapped(lines)
-    found = known[asked] if asked else _best(bare)
+    among = [known[asked]] if asked else list(known.values())
+    found, count = _best(bare, among)
+    ragged = 2 * sum(line.endswith((" ", "\t")) for line in lines) > len(lines)
+    if (found is None or found.input is Input.SYSLOG) and (ragged or _begun_oddly(lines) > 2 * count):
+        other, more = _best(_without(_LAST, lines), among)
+        if other is not None and (ragged or more > 2 * count):
+            found, envelope = other, _LAST
+    if asked:
+        found = known[asked]
     if found is None:
         raise _unknown(lines, bare, where)
     heading = ""
     if found.input is Input.CSV:
         heading = next((line for line in lines if not line.startswith("#")), "")
-    return Detected(found.name, envelope, heading, spread=spread and found.input is Input.JSON)
+    spread &= found.input is Input.JSON or envelope in _RECORDS
+    return Detected(found.name, envelope, heading, spread=spread)
+
+
+def _most(lines: Sequence[str]) -> str:
+    """The wrapping that most lines show, "" none."""
+    counts = {name: sum(map(each.knows, lines)) for name, each in envelopes().items() if name != _LAST}
+    name = max(counts, key=lambda item: counts[item], default="")
+    return name if name and counts[name] else ""
 
 
 def _unwrapped(lines: Sequence[str]) -> tuple[str, list[str]]:
     """The wrapping that most lines show, and the lines without it."""
-    counts = {name: sum(map(wrapping.knows, lines)) for name, wrapping in envelopes().items()}
-    name = max(counts, key=lambda item: counts[item], default="")
-    if not name or not counts[name]:
-        return "", list(lines)
+    name = _most(lines)
+    return name, _without(name, lines) if name else list(lines)
+
+
+def _without(name: str, lines: Sequence[str]) -> list[str]:
     with sql.connect(memory_limit="256MiB", threads=1) as con:
         sql.set_params(con, {"host": ""})
         sql.create_table(con, "lines", {"line": "UINTEGER", "text": "VARCHAR"}, list(enumerate(lines, 1)))
         rows = con.execute(f"SELECT text FROM ({sql.load(envelopes()[name].query)}) ORDER BY line").fetchall()
-    return name, [str(row[0]) for row in rows]
+    return [str(row[0]) for row in rows]
 
 
-def _best(lines: Sequence[str]) -> Format | None:
-    """The format that knows most of these lines; the first by name of equals."""
+def _begun_oddly(lines: Sequence[str]) -> int:
+    """How many lines might tell something once they are taken apart."""
+    return sum(map(envelopes()[_LAST].knows, lines))
+
+
+def _best(lines: Sequence[str], among: Sequence[Format]) -> tuple[Format | None, int]:
+    """The format that knows most of these lines, and how many; the first by name of equals."""
     short = [line[:_LINE_CHARS] for line in lines]
     after = [match.string[match.end() :] for line in short if (match := _SYSLOG.match(line))]
     counts = {
-        format_.name: sum(map(format_.knows, after if format_.input is Input.SYSLOG else short))
-        for format_ in formats().values()
+        format_.name: sum(map(format_.knows, after if format_.input is Input.SYSLOG else short)) for format_ in among
     }
     name = max(counts, key=lambda item: counts[item])
-    return formats()[name] if counts[name] else None
+    return (formats()[name], counts[name]) if counts[name] else (None, 0)
 
 
 def _unknown(lines: Sequence[str], bare: Sequence[str], where: str) -> InputError:

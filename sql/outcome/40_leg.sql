@@ -1,4 +1,5 @@
--- Purpose: one row for each recipient of each life of a queue id: how its attempts went and what was the last word (a
+-- Purpose: one row for each recipient of each life of a queue id (two where a user keeps a copy of what is forwarded,
+--   `forward` 1 the one that goes on): how its attempts went and what was the last word (a
 --   delivery is final unless a later report says that the mail came back; then a bounce, then an expiry, whose cause is that
 --   of the deferrals before it). A report is no attempt. `delivery temporarily suspended` with no relay copies another mail's failure: it is no attempt, and tells the
 --   cause only where nothing better does; so does what other servers log where nothing was tried. A soft bounce is a deferral. Where the line names no relay, the receiver that the
@@ -72,11 +73,26 @@ named AS (
     END AS peer_ip
   FROM attempt
 ),
+shared AS (
+  -- A user who keeps a copy of what is forwarded: delivered here, and goes on elsewhere.
+  SELECT life, folded, orig_to
+  FROM named
+  WHERE word = 'sent' AND relay = 'local'
+  GROUP BY life, folded, orig_to
+  HAVING min(next_qid) = '' AND max(next_qid) <> ''
+),
+parted AS (
+  SELECT
+    named.*,
+    CASE WHEN shared.life IS NOT NULL AND named.word = 'sent' AND named.next_qid <> '' THEN 1 ELSE 0 END AS forward
+  FROM named
+  LEFT JOIN shared ON shared.life = named.life AND shared.folded = named.folded AND shared.orig_to = named.orig_to
+),
 ranked AS (
   SELECT
     *,
     row_number() OVER (
-      PARTITION BY life, folded, orig_to
+      PARTITION BY life, folded, orig_to, forward
       ORDER BY
         CASE WHEN word = 'sent' THEN 1 ELSE 0 END ASC NULLS LAST,
         copied ASC NULLS LAST,
@@ -86,7 +102,7 @@ ranked AS (
         place DESC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
     ) AS failure,
     row_number() OVER (
-      PARTITION BY life, folded, orig_to
+      PARTITION BY life, folded, orig_to, forward
       ORDER BY
         CASE WHEN word <> 'sent' AND peer <> '' AND position('/' IN peer_ip) = 0 THEN 0 ELSE 1 END ASC NULLS LAST,
         copied ASC NULLS LAST,
@@ -94,19 +110,20 @@ ranked AS (
         place DESC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
     ) AS naming_rank,
     row_number() OVER (
-      PARTITION BY life, folded, orig_to
+      PARTITION BY life, folded, orig_to, forward
       ORDER BY
         CASE WHEN word = 'sent' THEN 0 ELSE 1 END ASC NULLS LAST,
         at_us DESC NULLS LAST,
         place DESC NULLS LAST, part ASC NULLS LAST, line ASC NULLS LAST
     ) AS delivery
-  FROM named
+  FROM parted
 ),
 summed AS (
   SELECT
     life,
     max(host) AS host,
     folded,
+    forward,
     orig_to AS original,
     max(recipient) AS recipient,
     max(CASE
@@ -135,10 +152,10 @@ summed AS (
     max(CASE WHEN failure = 1 THEN part END) AS part,
     max(CASE WHEN failure = 1 THEN line END) AS line
   FROM ranked
-  GROUP BY life, folded, orig_to
+  GROUP BY life, folded, orig_to, forward
 )
 SELECT
-  row_number() OVER (ORDER BY life ASC NULLS LAST, folded ASC NULLS LAST, original ASC NULLS LAST) AS leg,
+  row_number() OVER (ORDER BY life ASC NULLS LAST, folded ASC NULLS LAST, original ASC NULLS LAST, forward ASC NULLS LAST) AS leg,
   CASE
     WHEN strongest = 3 OR sent_at > returned_at THEN 'sent'
     WHEN strongest IN (2, 4) THEN 'bounced'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,36 @@ def test_a_level_between_host_and_program(level: str) -> None:
                 message=BODY,
             ),
         ),
+        (
+            "record",
+            record(PROGRAM="postfix/smtp", MESSAGE=BODY, HOST="mta1", DATE="Dec  7 04:28:01", PID="7", FACILITY="mail"),
+        ),
+        (
+            "record",
+            record(
+                **{"@timestamp": "2026-12-07T04:28:01.000Z"},
+                host={"name": "mta1"},
+                log={"syslog": {"appname": "postfix/smtp"}},
+                message=BODY,
+            ),
+        ),
+        ("unusual", f"443 {BSD}{LINE}"),
+        ("unusual", f"Dec  7 04:28:01 [mta1]{LINE}"),
+        ("unusual", f"{BSD}mta1 {LINE}"),
+        ("unusual", f"{BSD}{BODY}"),
+        ("unusual", f"mail-0 postfix {BSD}{LINE}"),
+        ("unusual", f"mail_smtp.1.k3j2h1@node1    | {BSD}{LINE}"),
+        ("unusual", f"2026.12.07 04:28:01 mta1(mail.info) {LINE}"),
+        ("unusual", f"2026/12/07 04:28:01 mta1 {LINE}"),
+        ("unusual", f"[2026-12-07 04:28:01,000] mta1 {LINE}"),
+        ("unusual", f"07/Dec/2026:13:28:01 +0900 mta1 {LINE}"),
+        ("unusual", f"Mon Dec  7 04:28:01 2026 mta1 {LINE}"),
+        ("unusual", f"1796617681000 mta1 {LINE}"),
+        ("unusual", f'"Dec 7, 2026 @ 04:28:01.000",mta1,"{LINE}"'),
+        ("unusual", f'"2026-12-07T04:28:01.000Z","mta1","mta1 {LINE}"'),
+        ("unusual", f"2026-12-07 04:28:01\tmta1\tmail\tinfo\tpostfix/smtp[7]:\t{BODY}"),
+        ("unusual", f"700\t2026-12-07T04:27:59Z\t2026-12-07T04:28:01Z\t42\tmta1\tMail\tInfo\tpostfix/smtp\t{BODY}"),
+        ("unusual", f"{BSD}{LINE}  "),
     ],
 )
 def test_the_line_inside(envelope: str, line: str) -> None:
@@ -118,6 +148,38 @@ def test_the_line_inside(envelope: str, line: str) -> None:
     (event,) = events([line], envelope)
     assert (event["at_us"], event["host"], event["instance"], event["qid"]) == (AT_US, "mta1", "postfix", "4A10000001")
     assert (event["status"], event["code"], event["reply"][-2:]) == ("deferred", 451, "混雑")
+
+
+def test_a_level_where_the_host_should_be() -> None:
+    lines = [f"2026-12-07T04:28:01.123456789Z INFO    {LINE}", f"mail-1  | 2026-12-07T04:28:01+00:00 warning {LINE}"]
+    assert detect("\n".join(lines).encode(), where="x").envelope == "unusual"
+    assert [
+        (event["at_us"] // 1_000_000 * 1_000_000, event["host"]) for event in events(lines, "unusual", host="mta1")
+    ] == [(AT_US, "mta1")] * 2
+    assert {event["host"] for event in events(lines, "unusual")} == {"localhost"}
+
+
+def test_lines_of_the_usual_form_need_no_taking_apart() -> None:
+    """However few of a system log are those of the mail server."""
+    others = [f"{BSD}app[{number}]: nothing to tell" for number in range(9)]
+    assert detect("\n".join([*others, BSD + LINE]).encode(), where="x").envelope == ""
+    assert [event["qid"] for event in events([*others, BSD + LINE, "no time at all"], "unusual")] == ["4A10000001", ""]
+
+
+def test_a_reply_within_quotes_of_a_csv_field() -> None:
+    line = (
+        f'"2026-12-07T04:28:01Z","mta1","postfix/smtp[7]: {BODY.replace("混雑", chr(34) * 2 + "later" + chr(34) * 2)}"'
+    )
+    (event,) = events([line], "unusual")
+    assert event["reply"] == 'host mx.b[192.0.2.1] said: 451 4.7.1 "later"'
+
+
+@pytest.mark.parametrize("make", [json.dumps, lambda records: json.dumps(records, indent=1)])
+def test_records_in_one_list(make: Callable[[object], str]) -> None:
+    """As an API gives them: all in one line, or each over several."""
+    records = [{"time": str(AT_US // 1_000_000), "program": "postfix/smtp", "message": BODY}] * 2
+    found = detect(make(records).encode(), where="x")
+    assert (found.format, found.envelope, found.spread) == ("postfix", "record", True)
 
 
 def test_records_without_a_line_of_the_log_are_ignored_or_kept_as_they_are() -> None:
@@ -192,7 +254,7 @@ DAMAGE = st.sampled_from(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.sampled_from(["journald", "docker", "rfc5424"]),
+    st.sampled_from(["journald", "docker", "rfc5424", "unusual"]),
     st.lists(st.tuples(DAMAGE, st.integers(0, 400), st.text(max_size=6)), max_size=12),
 )
 def test_any_damage_is_accounted(tmp_path_factory: pytest.TempPathFactory, envelope: str, damaged: list[Any]) -> None:

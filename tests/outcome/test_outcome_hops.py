@@ -339,3 +339,24 @@ def test_a_sender_counts_with_the_domain_that_a_later_hop_adds() -> None:
         ]
     )
     assert words(suspects, "sender", "chain") == [("app@web1.example.jp", "A1>B1")]
+
+
+def test_a_user_who_keeps_a_copy_of_what_is_forwarded() -> None:
+    local = {"relay": "local", "relay_ip": "", "relay_port": None}
+    rows, _ = judge(
+        [
+            *came(0, "A1", "<1@x>"),
+            tried(1, "A1", "bob@example.jp", "sent", **local),
+            tried(1, "A1", "bob@example.jp", "sent", next_qid="B1", **local),
+            event(1, "B1", "message", message_id="<1@x>"),
+            event(1, "B1", "queued", sender="news@example.jp", size=4100, nrcpt=1),
+            gone(1, "A1"),
+            tried(2, "B1", "bob@example.net", "bounced", BUSY, orig_to="bob@example.jp"),
+            gone(2, "B1"),
+        ],
+        all_mail=True,
+    )
+    assert sorted(words(rows, "mailbox", "status", "chain")) == [
+        ("bob@example.jp", "delivered", "A1"),
+        ("bob@example.net", "bounced", "A1>B1"),
+    ]

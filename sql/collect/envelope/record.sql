@@ -23,21 +23,21 @@ told AS (
       json ->> '$.textPayload'
     ), chr(10) || chr(13), '  ')) AS message,
     coalesce(
-      json ->> '$."@timestamp"', json ->> '$.timestamp', json ->> '$.time', json ->> '$.ts', json ->> '$.timereported',
+      json ->> '$."@timestamp"', json ->> '$.timestamp', json ->> '$.ISODATE', json ->> '$.R_ISODATE', json ->> '$.DATE', json ->> '$.time', json ->> '$.ts', json ->> '$.timereported',
       json ->> '$.date', json ->> '$._time', whole ->> '$.timestamp', whole ->> '$.receiveTimestamp'
     ) AS said_at,
     coalesce(
-      CASE WHEN json_type(json, '$.host') = 'VARCHAR' THEN json ->> '$.host' END, json ->> '$.hostname',
+      CASE WHEN json_type(json, '$.host') = 'VARCHAR' THEN json ->> '$.host' END, json ->> '$.hostname', json ->> '$.HOST',
       json ->> '$.host.hostname', json ->> '$.host.name', json ->> '$.source_host', json ->> '$.logsource',
       nullif((SELECT host FROM params), ''), 'localhost'
     ) AS host,
     rtrim(coalesce(
       json ->> '$.syslogtag', json ->> '$."syslog-tag"', json ->> '$.tag', json ->> '$.program', json ->> '$.programname',
-      json ->> '$.ident', json ->> '$.appname', json ->> '$.app_name', json ->> '$.process.name',
+      json ->> '$.ident', json ->> '$.PROGRAM', json ->> '$.log.syslog.appname', json ->> '$.appname', json ->> '$.app_name', json ->> '$.process.name',
       CASE WHEN json_type(json, '$.process') = 'VARCHAR' THEN json ->> '$.process' END, json ->> '$.SYSLOG_IDENTIFIER',
       'postfix'
     ), ': ') AS program,
-    coalesce(json ->> '$.pid', json ->> '$.procid', json ->> '$.process.pid', '0') AS pid
+    coalesce(json ->> '$.pid', json ->> '$.procid', json ->> '$.process.pid', json ->> '$.PID', '0') AS pid
   FROM entry
 )
 SELECT
@@ -55,6 +55,7 @@ SELECT
             THEN CASE WHEN length(said_at) < 12 THEN 1000000 ELSE 1000 END
             WHEN contains(said_at, '.') THEN 1000000 ELSE 1 END AS BIGINT
         )), '%Y-%m-%dT%H:%M:%S.%fZ')
+        WHEN ascii(said_at) > 57 THEN said_at  -- `Dec  7 13:28:01`
         ELSE replace(said_at, ' ', 'T')
       END, ' ',
       replace(host, ' ', '_'), ' ',
