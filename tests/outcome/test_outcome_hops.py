@@ -342,7 +342,7 @@ def test_a_sender_counts_with_the_domain_that_a_later_hop_adds() -> None:
 
 
 def test_a_user_who_keeps_a_copy_of_what_is_forwarded() -> None:
-    local = {"relay": "local", "relay_ip": "", "relay_port": None}
+    local: Row = {"relay": "local", "relay_ip": "", "relay_port": None}
     rows, _ = judge(
         [
             *came(0, "A1", "<1@x>"),
