@@ -1,7 +1,7 @@
 """A sender as a process of its own: claims, arms, 'sends' (appends a receipt) and finishes until nothing is left.
 
-Run as `python -m tests.ledger.sender URL HOME PLAN OWNER RECEIPTS [stall SECONDS]`. A stalled sender stops for a while
-after its first claim, before it arms: what wakes up then is a zombie.
+Run as `python -m tests.ledger.sender URL HOME PLAN OWNER RECEIPTS [stall]`. A stalled sender stops after its first
+claim, before it arms, until a line comes on its standard input: what wakes up then may be a zombie.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,7 +42,7 @@ async def send(writer: LedgerWriter, mail: Delivery, owner: str, receipts: Path)
     await writer.submit(end(item, at=now))
 
 
-async def main(url: str, home: str, plan_id: str, owner: str, receipts: str, stall_s: float) -> None:
+async def main(url: str, home: str, plan_id: str, owner: str, receipts: str, *, stall: bool) -> None:
     with open_ledger("" if url == "-" else url, Home(Path(home)), create=False) as ledger:
         async with LedgerWriter(ledger) as writer:
             while True:
@@ -61,9 +60,9 @@ async def main(url: str, home: str, plan_id: str, owner: str, receipts: str, sta
                 if held is None:
                     break
                 print("claimed", flush=True)
-                if stall_s:
-                    time.sleep(stall_s)  # the whole process, as SIGSTOP would
-                    stall_s = 0
+                if stall:
+                    sys.stdin.readline()  # the whole process stands, as by SIGSTOP
+                    stall = False
                 for at in range(0, len(held.rows), 4):
                     await asyncio.gather(
                         *(send(writer, mail, owner, Path(receipts)) for mail in held.rows[at : at + 4])
@@ -72,4 +71,4 @@ async def main(url: str, home: str, plan_id: str, owner: str, receipts: str, sta
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:6], stall_s=float(sys.argv[6]) if len(sys.argv) > 6 else 0.0))
+    asyncio.run(main(*sys.argv[1:6], stall="stall" in sys.argv[6:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -242,18 +243,26 @@ def _reachable() -> set[tuple[State, State]]:
 
 def test_random_runs_on_sqlite() -> None:
     with tempfile.TemporaryDirectory() as folder:
+        empty = Home(Path(folder) / "empty")
+        open_ledger("", empty).close()
         count = iter(range(100_000))
-        LedgerMachine.open = staticmethod(lambda: open_ledger("", Home(Path(folder) / str(next(count))).create()))
+
+        def fresh() -> Ledger:
+            home = Home(Path(folder) / str(next(count))).create()
+            shutil.copyfile(empty.ledger_db, home.ledger_db)
+            return open_ledger("", home)
+
+        LedgerMachine.open = staticmethod(fresh)
         run_state_machine_as_test(LedgerMachine, settings=_settings(40))
 
 
 @pytest.mark.postgres
-def test_random_runs_on_postgresql(postgres_server: object, home: Home) -> None:
+def test_random_runs_on_postgresql(postgres_server: object, empty_ledger: str, home: Home) -> None:
     from tests.postgres import Server
 
     assert isinstance(postgres_server, Server)
     server = postgres_server
-    LedgerMachine.open = staticmethod(lambda: open_ledger(server.database(), home))
+    LedgerMachine.open = staticmethod(lambda: open_ledger(server.database(template=empty_ledger), home))
     run_state_machine_as_test(LedgerMachine, settings=_settings(8))
 
 
