@@ -68,6 +68,30 @@ ORDINARY = {
         "Auto-Submitted: auto-replied\n",
         f"I am away.\n\n{QUOTED}\n",
     ),
+    "one who moved, by an automatic answer": (
+        "Mika <mika@club.example>",
+        "Re: news",
+        "Return-Path: <>\n",
+        "mika@club.example exists no longer, this mail was not delivered to me. Write to jiro@club.example\n",
+    ),
+    "a guard that asks who writes": (
+        "Guard <hello@guard.example>",
+        "Your message to mika@club.example waits",
+        "Return-Path: <>\n",
+        "Your mail has not been delivered to mika@club.example yet, you are not on the list of friends.\n",
+    ),
+    "an account": (
+        "Administrator <admin@school.example>",
+        "The account mika@club.example has been blocked",
+        "",
+        "The account mika@club.example was blocked. Send a mail to desk@school.example\n",
+    ),
+    "a tracker of tickets": (
+        "Tracker <no-reply@tracker.example>",
+        "[T-7] Mail delivery failed for some",
+        "",
+        f"Jiro wrote:\n\n{QUOTED}\n",
+    ),
     "the post master of a house": (
         "Postmaster <postmaster@house.example>",
         "Work on our servers",
@@ -132,6 +156,27 @@ TOLD = {  # "not delivered" and "still tried", in the words of systems of these 
     "ja, waits": ("配信が未完了です。引き続き再送を試みます。\n宛先:", ReportKind.DELAY),
     "zh, waits": ("邮件已延迟，系统将继续尝试投递:", ReportKind.DELAY),
 }
+
+
+REASONS = {  # where a reply begins, and what may stand around an address
+    "in quotes, after words": ("<mika@club.example>\n5.3.0 - Something else 552-'no room left' (attempts: 0)\n", 552),
+    "wide brackets": ("mika@club.example（メールボックスが一杯です）\n", 0),
+    "a line of sendmail 8.6 first": (
+        "mika@club.example  (unrecoverable error)\n    (expanded from: all@club.example)\n\n"
+        "   ----- Transcript of session follows -----\n"
+        "mika@club.example... Deferred: no answer of club.example\n",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_what_is_said_beside_an_address(name: str) -> None:
+    text, code = REASONS[name]
+    report = read_report(mail("MAILER-DAEMON@mx.example", "*", "", f"Your mail could not be delivered:\n\n{text}"))
+    assert [(failed.recipient, failed.code) for failed in report.recipients] == [("mika@club.example", code)]
+    assert "room left" in report.recipients[0].reply or "一杯" in report.recipients[0].reply or not code
+    assert "unrecoverable" not in report.recipients[0].reply
 
 
 @pytest.mark.parametrize("language", TOLD)

@@ -131,3 +131,17 @@ ORIGINAL_FOLLOWS = (
     r"^\W{0,20}(?:cabeçalhos? (?:originais )?d[ae] mensage[mn]s?(?: original)?|mensagem original)\W{0,20}$",
     r"^\W{0,20}(?:исходн\w{1,6} (?:заголов\w{1,6}|сообщени\w{1,6}|письм\w)(?: сообщения)?)\W{0,20}$",
 )
+
+# A mail of the reader's.
+OF_MAIL = (
+    r"メール(?:を|が|は|の)?(?:送信|配信|配送|お届け|届き|送達)",
+    r"(?:送信|配信)(?:された|した|された)?メール|(?:送信|配信)エラー|宛先|あて先",
+    r"(?:您|你)(?:的|发送的|發送的|发给)?.{0,12}(?:邮件|郵件)|退信|收件人|收件者",
+    r"(?:고객님|보내신|귀하).{0,12}메일|받는 ?사람",
+    r"\b(?:ihre|deine) (?:e-?mail|mail|nachricht)|\bvotre (?:e-?mail|courrier|message|courriel)",
+    r"\b(?:su|tu) (?:mensaje|correo)",
+    r"\bsua mensagem|\b(?:il (?:suo|tuo)|nel) messaggio|\b(?:uw|je) (?:e-?mail|bericht)",
+    r"\btwoj[ae] wiadomo|\bvaše zpráv",
+    r"ваш(?:е|а) (?:письмо|сообщение)|\bditt meddelande|\bdin (?:besked|melding)|\bmeddelelsen",
+    r"\bmesajınız|\biletiniz",
+)

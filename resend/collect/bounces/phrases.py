@@ -78,6 +78,7 @@ IDLE = _any(
     r"^this is a (?:mime|multi)",
     r"^(?:subject|betreff|objet|件名|主题)\s?[:：]",  # of the mail that failed
     r"^続けて",
+    r"^\(?unrecoverable error\)?$",  # sendmail 8.6, before the transcript that tells it
 )
 
 FAILS = Words(
@@ -185,14 +186,21 @@ DAEMONS = _any(
 )
 # Names and addresses that mail systems write from, and those that all kinds of machines do.
 MAIL_MACHINES = _any(
-    r"mailer|post[-_. ]?master|daemon|\bndr\b|smtp|anti-?virus|imss|interscan|microsoft ?exchange",
+    r"mailer|post[-_. ]?master|daemon|\bndr\b|posta-certificata|smtp|anti-?virus|imss|interscan",
+    r"microsoft ?exchange",
     r"\bm(?:ta|x)\b",
     r"mail[-_. ]?(?:server|service|system|router|gateway|delivery)",
 )
 MACHINES = _any(r"no[-_.]?reply|do[-_.]?not[-_.]?reply|bounce|admin|\broot@|\bsystem\b|gateway")
-OF_MAIL = _any(
-    r"e-?mail|\bmails?\b|\bmessages?\b|mailbox|mailing list",
-    r"nachricht|courrier|mensa[jg]e|messaggi|bericht|wiadomo|сообщен|письм|メール|메일|邮件|郵件",
+# A mail of the reader's: what a report is about.
+OF_MAIL = Words(
+    _any(
+        r"\byour (?:\w{1,12} )?(?:e-?mail|mail|message)\b",
+        r"\b(?:e-?mail|mail|message) (?:that )?you (?:have )?sent\b",
+        r"\bdeliver(?:ing|y of)? (?:(?:the|this|a|following) ){0,2}(?:e-?mail|mail|message)\b|\bmailing list\b",
+        r"^\W{0,9}(?:e-?mail|mail|message) (?:could|was|has|is)\b",
+    ),
+    _any(*languages.OF_MAIL),
 )
 # What promises mails that wait, to have somebody click.
 LURES = _any(

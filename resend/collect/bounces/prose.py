@@ -22,6 +22,7 @@ from resend.collect.bounces.phrases import (
     LABELS,
     NOT_LABELS,
 )
+from resend.collect.bounces.sessions import logged, refused_in_session
 
 LINES_MAX = 4_000
 LINE_MAX = 2_000  # characters
@@ -54,17 +55,10 @@ _TELLS_NEXT = re.compile(r"(?::|\b(?:following|these) (?:error|reason|problem)s?
 _INTRODUCES = re.compile(
     r"(?:recipient|address)[^:：]{0,80}[:：]\s*$|(?:宛先|受信者)[^:：]{0,80}[:：]\s*$", re.IGNORECASE
 )
-_CONTINUES = re.compile(r"[:：;,(\[]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
+_CONTINUES = re.compile(r"[:：;,(\[（「【]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
 _WITH_CODE = re.compile(rf"^\s*[245][0-579]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
 _CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no part of an address or a time
-_RCPT = re.compile(rf"^\s*(?:[\w ]{{0,12}}(?:>>>|:|->)\s*)RCPT TO:\s*<?({ADDRESS})", re.IGNORECASE)
-_REFUSED = re.compile(r"^\s*[\w ]{0,12}(?:<<<|:|<-)\s*[45][0-5]\d[ -]", re.IGNORECASE)
 _RECEIVED = re.compile(r"^[ \t]{0,40}[\w ]{0,12}(?:<<<|>>>)[ \t]{0,9}([45][0-5]\d[ -].{0,999})", re.MULTILINE)
-_LOGGED = re.compile(
-    r"^[ \t]{0,40}(?:(?:\w{3},? )?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?: )?(<--|-->)[ \t]{1,9}"
-    r"(?=\d{3}[ -]|(?:mail|rcpt) |data|quit|rset|[eh][eh]lo )",
-    re.IGNORECASE,
-)
 _SENTENCE = re.compile(
     rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
     re.IGNORECASE,
@@ -81,25 +75,17 @@ class Record:
 
 def read_records(text: str, aside: frozenset[str]) -> list[Record]:
     """Addresses that the text says something about, each once. `aside` holds those that it is from or to."""
-    lines = [_logged(line[:LINE_MAX]) for line in text.split("\n")[:LINES_MAX]]
+    lines = [logged(line[:LINE_MAX]) for line in text.split("\n")[:LINES_MAX]]
     found = _by_line(lines, aside)
     if not found:
         found = _by_code(lines, aside)
     if not found:
-        found = _by_session(lines)
+        found = [Record(address, said) for address, said in refused_in_session(lines, RECORDS_MAX)]
     if not found:
         found = [Record(local, said) for local, said in read_local_parts(lines)]
     if not found:
         found = _by_sentence(text, aside)
     return _merged(found)
-
-
-def _logged(line: str) -> str:
-    """A line of a session's log as others write it: what was received after `<<<`, what was sent after `>>>`."""
-    match = _LOGGED.match(line) if "--" in line else None
-    if match is None:
-        return line
-    return f"{'<<<' if match.group(1) == '<--' else '>>>'} {line[match.end() :]}"
 
 
 def _by_line(lines: list[str], aside: frozenset[str]) -> list[Record]:
@@ -353,20 +339,6 @@ def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:
     return found
 
 
-def _by_session(lines: list[str]) -> list[Record]:
-    """A session with a server, as it went: who was named in RCPT TO, and what was refused."""
-    named: list[str] = []
-    refused: list[str] = []
-    for line in lines:
-        match = _RCPT.search(line)
-        if match and len(named) < RECORDS_MAX:
-            named.append(match.group(1))
-        elif _REFUSED.match(line):
-            refused.append(line)
-    said = "\n".join(refused[:40])
-    return [Record(address, said) for address in named] if refused else []
-
-
 def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
     """An address within a sentence that says that it failed."""
     paragraphs = [part for part in re.split(r"\n[ \t]{0,80}\n", text[: LINE_MAX * 20]) if part.strip()]
@@ -395,4 +367,6 @@ def _merged(records: list[Record]) -> list[Record]:
             continue
         if _CODE.search(record.text) or (record.text.strip() and have.text.rstrip().endswith(":")):
             have.text = record.text
+        elif IDLE.search(have.text.strip().partition("\n")[0]):
+            have.text += f"\n{record.text}"
     return list(by_key.values())

@@ -17,7 +17,7 @@ from resend.policy.replies import codes
 TEXT_MAX = 64 << 10  # characters that a reply is looked for in
 _CODE = re.compile(
     r"(?:^\s{0,40}(?:(?:[\w ]{0,12}<<<|reason:|\(reason:|error:|out:|smtp;|#|2\d\d[ -]\S{1,80})\s{0,10}){0,3}"
-    r"|[:;'\"(<\[#，：]\s{0,10}|\],\s{0,3}|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
+    r"|[:;'\"(<\[#，：]\s{0,10}|\],\s{0,3}|\s(?=[45]\d\d-[\x22'])|\bsaid:?\s{1,10}|\bwas:?\s{1,10}|\breturned\s{1,10})"
     r"#?((?:4[0-5]|5[0-579])\d)(?=[ \-:;,]|\s*$|<)(?! ?(?:seconds|minutes|hours|days|bytes|[km]b)\b)",
     re.IGNORECASE,
 )

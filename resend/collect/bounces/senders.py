@@ -15,7 +15,6 @@ from resend.collect.bounces.phrases import (
     AUTO_REPLY_SUBJECT,
     DAEMONS,
     DELAYS,
-    FAILS,
     LURES,
     MACHINES,
     MAIL_MACHINES,
@@ -30,7 +29,8 @@ _TEXT_MAX = 8_000  # characters
 class Belief(Enum):
     """Whether a mail may be a mail system's report."""
 
-    SURE = "its sender, its return path or its type say so"
+    SURE = "its sender or its type say so"
+    ANSWER = "it answers by itself and wants no answer, as automatic replies of people do, too (RFC 3834)"
     LIKELY = "its subject says so, which people and shops write, too"
     NO = "nothing says so"
 
@@ -45,38 +45,36 @@ def belief(fields: Fields) -> Belief:
         return Belief.SURE if passed_on else Belief.NO
     if (
         DAEMONS.search(sender)
-        or _returns_to_a_system(fields)
         or fields.first(
             "x-failed-recipients", "x-ms-embedded-report", "x-ms-exchange-message-is-ndr", "x-bounced-address"
         )
-        or fields.first("auto-submitted").lower().startswith((b"auto-replied", b"auto-generated (fail"))
         or b"report" in fields.first("content-type")[:40].lower()
     ):
         return Belief.SURE
+    if _returns_to_a_system(fields) or fields.first("auto-submitted").lower().startswith(
+        (b"auto-replied", b"auto-generated (fail")
+    ):
+        return Belief.ANSWER
     return Belief.LIKELY if REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject) else Belief.NO
 
 
 def believable(fields: Fields, trust: Belief, text: str, *, coded: bool, returned: bool) -> bool:
     """Whether a text that names who failed is a mail system's. `coded`: it has a reply; `returned`: a mail is in it."""
     text = text[:_TEXT_MAX]
-    if coded and trust is Belief.SURE:
-        return True
     if not (coded or returned) and LURES.search(text):
         return False
-    if trust is Belief.SURE or returned:
+    sender, subject = field_text(fields.first("from")), field_text(fields.first("subject"))
+    if trust is Belief.SURE or returned or MAIL_MACHINES.search(sender):
         return True
-    sender = field_text(fields.first("from"))
-    if MAIL_MACHINES.search(sender):
+    if trust is Belief.ANSWER and (coded or (REPORT_SUBJECT.search(subject) and not ANSWERS.match(subject))):
         return True
-    return MACHINES.search(sender) is not None and (coded or _of_mail(text))
+    return MACHINES.search(sender) is not None and _of_mail(text)
 
 
 def _of_mail(text: str) -> bool:
-    """Whether a paragraph that tells of a failure or a delay speaks of mail, and not of parcels or payments."""
+    """Whether a text speaks of a mail of the reader's, not of parcels, payments or accounts."""
     flat = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    return any(
-        (FAILS.search(paragraph) or DELAYS.search(paragraph)) and OF_MAIL.search(paragraph) for paragraph in flat
-    )
+    return any(OF_MAIL.search(paragraph) for paragraph in flat)
 
 
 def by_system(fields: Fields) -> bool:
