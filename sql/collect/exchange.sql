@@ -1,9 +1,10 @@
 -- Purpose: message traces of Exchange Online: summary and extended reports of the admin center, and what Get-MessageTrace
 --   and Get-MessageTraceDetail give, as CSV with a heading. A report's recipient_status names each recipient with all that
 --   happened (`a@b##Receive, Fail`): the last counts. Replies come from `LED=` in extended reports and details. Expansions,
---   rules and other steps on the way say nothing here. Times are UTC. The subject of what was not delivered is a header.
+--   rules and other steps on the way say nothing here. Times are UTC; whether the month or the day comes first in `1/2/2026`,
+--   as PowerShell writes it by the machine's language, the whole block says. The subject of what was not delivered is a header.
 -- Format: exchange, message traces of Exchange Online
--- Version: 1
+-- Version: 2
 -- Input: csv
 -- Detect: (?i)^"?(?:origin[ _]?timestamp|date[ _]?time)[ _]?(?:\(?utc\)?)?"?,(?:.*,)? ?"?recipient[ _]?(?:status|address)"? ?(?:,|$)
 -- Detect: (?i)^(?=.*\brecipient[ _]?address\b"? ?(?:,|$))(?=.*\b(?:status|event)"? ?(?:,|$))(?=.*\bmessage[ _]?(?:trace[ _]?)?id"? ?(?:,|$))
@@ -76,9 +77,14 @@ stated AS (
     coalesce(
       epoch_us(TRY_CAST(at_text AS TIMESTAMP)),
       epoch_us(try_strptime(at_text, [
-        '%m/%d/%Y %I:%M:%S %p', '%m/%d/%Y %I:%M %p', '%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%Y/%m/%d %H:%M:%S', '%Y/%m/%d %H:%M', '%d.%m.%Y %H:%M:%S'
+        '%m/%d/%Y %I:%M:%S %p', '%m/%d/%Y %I:%M %p', '%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%Y/%m/%d %H:%M:%S', '%Y/%m/%d %H:%M',
+        '%d.%m.%Y %H:%M:%S', '%d.%m.%Y %H:%M'
       ]))
     ) AS at_us,
+    CASE
+      WHEN substring(at_text, 3, 1) = '/' OR substring(at_text, 2, 1) = '/'
+        THEN epoch_us(try_strptime(at_text, ['%d/%m/%Y %H:%M:%S', '%d/%m/%Y %H:%M', '%d/%m/%Y %I:%M:%S %p', '%d/%m/%Y %I:%M %p']))
+    END AS day_us,  -- where the day comes first
     coalesce(contains(words, '##'), false) AS marked,
     coalesce(event, status, '') AS step,
     coalesce(detail, words) AS detail,
@@ -92,7 +98,7 @@ stated AS (
 told AS (
   -- `a@b##Receive, Send`; said, closed: of a single recipient or a step only.
   SELECT
-    line, text, sender, subject, size, message_id, id, ip, at_us,
+    line, text, sender, subject, size, message_id, id, ip, at_us, day_us,
     bare_address(address) AS address,
     lower(trim(word)) AS word,
     said,
@@ -129,18 +135,21 @@ judged AS (
 checked AS MATERIALIZED (
   SELECT
     *,
-    concat_ws('/', id, CASE WHEN id IS NULL THEN sender END, CASE WHEN id IS NULL THEN at_us END) AS qid,
+    CASE WHEN id IS NULL THEN concat_ws('/', sender, at_us) ELSE id END AS qid,
     CASE
       WHEN state IS NULL AND closed THEN 'unknown status'
       WHEN coalesce(state, '') <> '' AND coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
-      WHEN coalesce(state, '') <> '' AND at_us IS NULL THEN 'no time'
+      WHEN coalesce(state, '') <> '' AND at_us IS NULL AND day_us IS NULL THEN 'no time'
     END AS unfit
   FROM judged
+),
+ordered AS (
+  SELECT coalesce(bool_or(at_us IS NULL), false) AS day_first FROM checked WHERE day_us IS NOT NULL
 )
 SELECT * FROM no_event
 UNION ALL BY NAME
 SELECT
-  at_us,
+  CASE WHEN day_first THEN coalesce(day_us, at_us) ELSE at_us END AS at_us,
   'exchange-online' AS host,
   '' AS instance,
   qid,
@@ -157,13 +166,16 @@ SELECT
   message_id,
   size
 FROM checked
+CROSS JOIN ordered
 WHERE unfit IS NULL AND state <> ''
 UNION ALL BY NAME
 SELECT
-  at_us, 'exchange-online' AS host, '' AS instance, qid, 'header' AS kind, line, header_text('Subject', min(subject)) AS text
+  CASE WHEN bool_or(day_first) THEN coalesce(min(day_us), min(at_us)) ELSE min(at_us) END AS at_us, 'exchange-online' AS host,
+  '' AS instance, qid, 'header' AS kind, line, header_text('Subject', min(subject)) AS text
 FROM checked
+CROSS JOIN ordered
 WHERE unfit IS NULL AND state NOT IN ('', 'sent') AND subject IS NOT NULL
-GROUP BY at_us, qid, line
+GROUP BY qid, line
 UNION ALL BY NAME
 SELECT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, min(unfit) AS reply, left(min(text), 2000) AS text
 FROM checked

@@ -4,7 +4,7 @@
 --   and only addresses in quotes, in lists of parents or without a domain take patterns. Positions count from the start of the line.
 --   Of a whole block it reads the lines whose shape sql/collect/shape/exim.sql does not know; sql/collect/usual/exim.sql the others.
 -- Format: exim, the main log of Exim
--- Version: 1
+-- Version: 2
 -- Input: lines
 -- Detect: ^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?(?: \[\d+\])? \w{6}-\w{6}(?:\w{5})?-\w\w(?:\w\w)? (?:<=|\(=|[=>*-]>|>>|==|\*\*|Completed)
 -- Detect: ^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: [+-]\d{4})?(?: \[\d+\])? (?:Start|End) queue run: pid=
@@ -101,7 +101,7 @@ sorted AS MATERIALIZED (
           WHEN '(= ' THEN 1
           WHEN 'rem' THEN CASE WHEN starts_with(substring(text, id + width + 1, 11), 'removed by ') THEN 6 ELSE 0 END
           WHEN 'can' THEN CASE WHEN starts_with(substring(text, id + width + 1, 21), 'cancelled by timeout_') THEN 6 ELSE 0 END
-          ELSE CASE WHEN flag IN ('<=', '(=', '=>', '->', '>>', '==', '**') THEN 9 ELSE 0 END
+          ELSE CASE WHEN left(flag, 2) IN ('<=', '(=', '=>', '->', '>>', '==', '**') THEN 9 ELSE 0 END
         END
         WHEN regexp_matches(substring(text, said, 3), '^\[[2-9]') THEN 0
         WHEN regexp_matches(text, '\b\w{6}-\w{6}(?:\w{5})?-\w\w(?:\w\w)? (?:[<(]=|[=-]>|>>|==|\*\*) [^ ]') THEN 9
@@ -129,16 +129,16 @@ arrived AS (
       WHEN substring(text, id_ + 4, 1) = '<' THEN left(named, position('>' IN named))
       ELSE concat('<', first_word(named), '>')
     END AS message_id,
-    CASE WHEN for_ >= body THEN len(string_split(trim(substring(text, for_ + 6)), ' ')) END AS nrcpt,
+    CASE
+      WHEN subject_ > 0 THEN nullif(len(string_split(regexp_extract(text, '.*[">] for (.+)$', 1), ' ')), 0)
+      WHEN for_ >= body THEN len(string_split(trim(substring(text, for_ + 6)), ' '))
+    END AS nrcpt,
     CASE WHEN subject_ > 0 THEN regexp_extract(substring(text, subject_ + 3), '^"((?:[^"\\]|\\.)*)', 1) END AS subject
   FROM (
     SELECT
       *,
       substring(text, id_ + 4) AS named,
-      CASE
-        WHEN subject_ > 0 THEN greatest(place('" for ', text, body), place('> for ', text, body))
-        ELSE spaced('for ', text, body) - 1
-      END AS for_
+      spaced('for ', text, body) - 1 AS for_
     FROM (
       SELECT
         *,
@@ -189,7 +189,7 @@ addressed AS (
       ELSE place(': ', text, body) - 1
     END AS told,
     mark = '=' AND contains(name, '@') AND ascii(name) NOT IN (34, 40, 47, 58, 62, 124) AS plain,  -- " ( / : > |
-    name <> '' AND substring(text, body + length(name), 2) = ' <' AND ascii(name) NOT IN (34, 40, 124) AND mark <> '"' AS topped
+    name <> '' AND substring(text, body + length(name), 2) = ' <' AND ascii(name) NOT IN (34, 40, 62, 124) AND mark <> '"' AS topped
   FROM (
     SELECT
       *,

@@ -3,7 +3,7 @@
 --   `complaint`. Rejections of incoming mail, moves between nodes and records of log hooks say nothing of a mail of ours.
 --   Logged headers and meta values are headers.
 -- Format: kumomta, the log records of KumoMTA
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "type"\s*:\s*"(?:Reception|Delivery|Bounce|TransientFailure|Expiration|AdminBounce|OOB|Feedback|Delayed|Delay|Rejection|AdminRebind|XferIn|XferOut|Xfer|Deferral)".*"(?:egress_pool|nodeid|bounce_classification|peer_address)"\s*:
 -- Detect: "(?:egress_pool|nodeid|bounce_classification|peer_address)"\s*:.*"type"\s*:\s*"(?:Reception|Delivery|Bounce|TransientFailure|Expiration|AdminBounce|OOB|Feedback|Delayed|Delay|Rejection)"
@@ -78,7 +78,7 @@ record AS (
       WHEN type NOT IN ('Reception', 'Feedback') AND (type <> 'Delivery' OR at_us - begun_us > 60000000)
         THEN list_concat(map_entries(headers), map_entries(said['meta']))
     END AS extra,
-    CASE WHEN type NOT IN ('Reception', 'Feedback') THEN enhanced END AS enhanced,
+    CASE WHEN type NOT IN ('Reception', 'Feedback') THEN coalesce(enhanced, told_enhanced(content)) END AS enhanced,
     CASE WHEN type NOT IN ('Reception', 'Feedback') AND response['code'] BETWEEN 200 AND 599 THEN response['code'] END AS code,
     CASE
       WHEN type IN ('Reception', 'Feedback', 'Delivery', 'broken') THEN NULL

@@ -3,7 +3,7 @@
 --   `failed` is a deferral while it is temporary. A complaint or an unsubscription becomes a `complaint`; opens and clicks
 --   say nothing here. Variables that the sender gave along are headers.
 -- Format: mailgun, Mailgun's webhooks and events
--- Version: 2
+-- Version: 3
 -- Input: json
 -- Detect: "event-data"\s*:\s*\{
 -- Detect: "event"\s*:.*"delivery-status"\s*:\s*\{|"delivery-status"\s*:\s*\{.*"event"\s*:
@@ -22,13 +22,13 @@ WITH document AS (
       CASE
         WHEN contains(text, 'event-data"') THEN list_transform(
           TRY(json_transform(listed(text), '[{"event-data": {
-          "event": "VARCHAR", "timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
+          "event": "VARCHAR", "timestamp": "VARCHAR", "@timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
           "message": {"headers": {"message-id": "VARCHAR", "to": "VARCHAR", "subject": "VARCHAR"}, "size": "BIGINT"},
           "envelope": {"sender": "VARCHAR"}, "flags": {"is-delayed-bounce": "VARCHAR"},
           "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
           "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
-            "enhanced-code": "VARCHAR"},
-          "user-variables": "MAP(VARCHAR, VARCHAR)", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
+            "enhanced-code": "VARCHAR", "bounce-code": "VARCHAR"},
+          "user-variables": "VARCHAR", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
           "code": "VARCHAR", "error": "VARCHAR", "description": "VARCHAR"}}]')), lambda item: item['event-data']
         )
         ELSE TRY(json_transform(
@@ -44,13 +44,13 @@ WITH document AS (
             ELSE listed_in(replace(text, '"message-id":', '"Message-Id":'), 'items')
           END,
           '[{
-          "event": "VARCHAR", "timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
+          "event": "VARCHAR", "timestamp": "VARCHAR", "@timestamp": "VARCHAR", "recipient": "VARCHAR", "severity": "VARCHAR", "reason": "VARCHAR",
           "message": {"headers": {"message-id": "VARCHAR", "to": "VARCHAR", "subject": "VARCHAR"}, "size": "BIGINT"},
           "envelope": {"sender": "VARCHAR"}, "flags": {"is-delayed-bounce": "VARCHAR"},
           "reject": {"reason": "VARCHAR", "description": "VARCHAR"},
           "delivery-status": {"code": "VARCHAR", "message": "VARCHAR", "description": "VARCHAR", "mx-host": "VARCHAR",
-            "enhanced-code": "VARCHAR"},
-          "user-variables": "MAP(VARCHAR, VARCHAR)", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
+            "enhanced-code": "VARCHAR", "bounce-code": "VARCHAR"},
+          "user-variables": "VARCHAR", "Message-Id": "VARCHAR", "message-headers": "VARCHAR", "sender": "VARCHAR",
           "code": "VARCHAR", "error": "VARCHAR", "description": "VARCHAR"}]'
         ))
       END, [{'event': 'broken'}]
@@ -72,7 +72,7 @@ event AS (
     answer,
     message['size'] AS size,
     coalesce(
-      moment_us(first_of(said['timestamp'])), moment_us(TRY(said['timestamp'] ->> '$[1]')),
+      moment_us(first_of(said['timestamp'])), moment_us(said['@timestamp']), moment_us(TRY(said['timestamp'] ->> '$[1]')),
       epoch_us(make_date(ref_year, ref_month, ref_day)::TIMESTAMPTZ)
     ) AS at_us,
     CASE
@@ -86,7 +86,7 @@ event AS (
       )[1][2] END
     ) AS message_id,
     bare_address(coalesce(said['envelope']['sender'], first_of(said['sender']))) AS sender,
-    coalesce(answer['enhanced-code'], said['code']) AS dsn,
+    coalesce(answer['enhanced-code'], answer['bounce-code'], said['code']) AS dsn,
     TRY_CAST(coalesce(answer['code'], first_of(said['code'])) AS INTEGER) AS code,
     CASE WHEN type IN ('failed', 'rejected', 'bounced', 'dropped') THEN coalesce(
       nullif(answer['message'], ''), nullif(first_of(said['error']), ''), nullif(answer['description'], ''),
@@ -98,7 +98,14 @@ event AS (
   )
 ),
 answered AS (
-  SELECT *, bare_reply(told) AS words FROM event
+  -- why: codes of its own say that Mailgun held the mail back, also where no reason stands beside them
+  SELECT
+    *,
+    bare_reply(told) AS words,
+    coalesce(nullif(said['reason'], ''), CASE code
+      WHEN 605 THEN 'suppress-bounce' WHEN 606 THEN 'suppress-unsubscribe' WHEN 607 THEN 'suppress-complaint'
+    END) AS why
+  FROM event
 ),
 worded AS MATERIALIZED (
   -- only what is needed from here on: the records are long
@@ -114,11 +121,12 @@ worded AS MATERIALIZED (
     code,
     dsn,
     said['severity'] AS severity,
-    said['reason'] AS reason,
+    why AS reason,
     said['flags']['is-delayed-bounce'] AS delayed,
     answer['mx-host'] AS mx,
     CASE WHEN type NOT IN ('accepted', 'complained', 'unsubscribed') THEN list_concat(
-      map_entries(said['user-variables']), [{'key': 'Subject', 'value': said['message']['headers']['subject']}]
+      CASE WHEN said['user-variables'] <> '{}' THEN map_entries(TRY(json_transform(said['user-variables'], '"MAP(VARCHAR, VARCHAR)"'))) END,
+      [{'key': 'Subject', 'value': said['message']['headers']['subject']}]
     ) END AS variables,
     CASE WHEN said['message-headers'] IS NOT NULL THEN list_filter(
       TRY(json_transform(said['message-headers'], '[["VARCHAR"]]')),
@@ -126,8 +134,7 @@ worded AS MATERIALIZED (
     ) END AS headers,
     CASE
       WHEN code BETWEEN 200 AND 599 AND words <> '' AND NOT starts_with(words, code::VARCHAR) THEN concat(code, ' ', words)
-      WHEN starts_with(said['reason'], 'suppress-') OR NOT coalesce(code BETWEEN 200 AND 599, false)
-        THEN own_word(said['reason'], words)
+      WHEN starts_with(why, 'suppress-') OR NOT coalesce(code BETWEEN 200 AND 599, false) THEN own_word(why, words)
       ELSE words
     END AS reply,
     CASE

@@ -1,11 +1,11 @@
 -- Purpose: lines of OpenSMTPD to events, in the words of its releases from 5.3 on; stateless, so that blocks parse anywhere.
 --   A mail is known by the first eight digits of its envelopes' ids: they are its queue id. The log has no message-ids.
 -- Format: opensmtpd, the log of OpenSMTPD
--- Version: 1
+-- Version: 2
 -- Input: syslog
 -- Detect: ^\S*smtpd?\S*(?:\[\d+\])?: [0-9a-f]{16} (?:smtp|mta|mda) [a-z]
 -- Detect: ^\S*smtpd?\S*(?:\[\d+\])?: (?:smtp-in|smtp-out): [A-Z]
--- Detect: ^\S*smtpd?\S*(?:\[\d+\])?: (?:relay|delivery): \w+ for [0-9a-f]{16}
+-- Detect: ^\S+?(?:\[\d+\])?: (?:relay|delivery): (?:Ok|TempFail|PermFail|Loop|Expire|Remove) for [0-9a-f]{16}:
 -- Facts: OpenSMTPD smtpd/mta.c and mda.c (mta_log, mda_log), queue.c (queue_log: Expire, Remove), smtp_session.c (message,
 --   envelope), to.c (duration_to_text), in the releases 5.3, 5.7, 6.0, 6.4 and 7.x.
 -- Parameters: host VARCHAR ('' keeps the logged one), those of setup/stamped. Reads stamped, setup/replies, setup/durations.
@@ -123,7 +123,16 @@ keyed AS (
     CASE WHEN class = 1 THEN position(' result=' IN tail) ELSE 0 END AS result_,
     position(' stat=' IN tail) AS stat_,
     CASE WHEN class = 1 THEN substring(tail, position('evpid=' IN tail) + 6, 16) ELSE regexp_extract(tail, ' for ([0-9a-f]{16})', 1) END AS evpid
-  FROM (SELECT *, substring(text, body) AS tail FROM delivered)
+  FROM (
+    SELECT
+      *,
+      CASE
+        -- 5.3 had no brackets around addresses
+        WHEN class = 2 AND NOT contains(text, ' to=<') THEN regexp_replace(substring(text, body), ' (from|to|rcpt)=([^,<>]*),', ' \1=<\2>,', 'g')
+        ELSE substring(text, body)
+      END AS tail
+    FROM delivered
+  )
 ),
 cut AS (
   SELECT

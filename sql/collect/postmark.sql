@@ -2,7 +2,7 @@
 --   trying is a deferral; its other bounces may come after a delivery, but for mails that it did not send at all. A spam
 --   complaint or an unsubscription becomes a `complaint`; auto-replies, opens and clicks say nothing here. Metadata is headers.
 -- Format: postmark, Postmark's webhooks and bounces
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "RecordType"\s*:\s*"(?:Bounce|Delivery|Open|Click|SpamComplaint|SubscriptionChange)"
 -- Detect: "Bounces"\s*:\s*\[.*"TypeCode"\s*:|"TypeCode"\s*:.*"MessageID"\s*:|"MessageID"\s*:.*"TypeCode"\s*:
@@ -35,7 +35,7 @@ typed AS (
         WHEN said['SuppressionReason'] = 'HardBounce' THEN 'suppressed'
         ELSE 'Unsubscribe'
       END
-      ELSE said['RecordType']
+      WHEN said['RecordType'] IN ('Delivery', 'SpamComplaint') THEN said['RecordType']
     END AS type
   FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
 ),
@@ -72,7 +72,7 @@ event AS (
     )
   )
   CROSS JOIN params
-  WHERE type NOT IN ('Open', 'Click', 'Subscribe', 'AutoResponder', 'AddressChange', 'OpenRelayTest', 'ChallengeVerification')
+  WHERE type NOT IN ('Subscribe', 'AutoResponder', 'AddressChange', 'OpenRelayTest', 'ChallengeVerification')
 ),
 keyed AS MATERIALIZED (
   -- only what is needed from here on

@@ -1,11 +1,12 @@
 -- Purpose: records of PowerMTA's accounting files: delivered (d), bounced (b), transient (t), received (r), remote bounces
 --   and status (rb, rs), complaints (f). Columns come from the heading, in any order; without one they are the usual ones.
---   A remote bounce came after the delivery. Records of a whole queue (tq) say nothing of a mail. jobId, envId and columns
---   header_* are headers.
+--   A remote bounce came after the delivery. Records of a whole queue (tq) say nothing of a mail. A complaint may name its
+--   recipient as header_To alone. jobId, envId and columns header_* are headers.
 -- Format: powermta, accounting files of PowerMTA
--- Version: 1
+-- Version: 2
 -- Input: csv
--- Detect: ^"?type"?,(?:"?[\w-]+"?,)*"?(?:timeLogged|timeQueued|rcpt|orig)"?(?:,|$)
+-- Detect: ^#? ?"?type"?,(?:"?[\w-]+"?,)*"?(?:timeLogged|timeQueued|rcpt|orig)"?(?:,|$)
+-- Detect: ^#? ?(?:"?[\w-]+"?,)*"?timeLogged"?,(?:"?[\w-]+"?,)*"?type"?(?:,|$)
 -- Detect: ^"?(?:d|b|t|tq|r|rb|rs|f)"?,"?(?:\d{10}|\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[^,]*)"?,
 -- Facts: PowerMTA user's guide, accounting.
 -- Parameters: host VARCHAR, heading VARCHAR (the first record). Reads lines(line, text).
@@ -14,7 +15,7 @@ WITH heading AS (
   SELECT
     host,
     CASE
-      WHEN csv_names(heading)[1] = 'type' THEN csv_names(heading)
+      WHEN list_contains(csv_names(ltrim(heading, '# ')), 'type') THEN csv_names(ltrim(heading, '# '))
       ELSE csv_names('type,timelogged,timequeued,orig,rcpt,orcpt,dsnaction,dsnstatus,dsndiag,dsnmta,bouncecat,srctype,srcmta,'
         || 'dlvtype,dlvsourceip,dlvdestinationip,dlvesmtpavailable,dlvsize,vmta,jobid,envid,queue,vmtapool')
     END AS names
@@ -24,10 +25,12 @@ place AS (
   SELECT
     host,
     names,
+    list_position(names, 'type') AS type_place,
     list_position(names, 'timelogged') AS at_place,
     list_position(names, 'timequeued') AS begun_place,
     list_position(names, 'orig') AS orig_place,
     list_position(names, 'rcpt') AS rcpt_place,
+    list_position(names, 'header_to') AS to_place,
     list_position(names, 'dsnaction') AS action_place,
     list_position(names, 'dsnstatus') AS status_place,
     list_position(names, 'dsndiag') AS diag_place,
@@ -56,7 +59,7 @@ named AS (
     line,
     text,
     coalesce(nullif(host, ''), 'powermta') AS host,
-    CASE lower(fields[1])
+    CASE lower(fields[type_place])
       WHEN 'd' THEN 'd' WHEN 'b' THEN 'b' WHEN 't' THEN 't' WHEN 'r' THEN 'r' WHEN 'f' THEN 'f' WHEN 'rb' THEN 'rb'
       WHEN 'rs' THEN 'rs' WHEN 'tq' THEN 'tq' WHEN 'delivery' THEN 'd' WHEN 'bounce' THEN 'b' WHEN 'transient' THEN 't'
       WHEN 'transient-queue' THEN 'tq' WHEN 'received' THEN 'r' WHEN 'feedback-loop' THEN 'f' WHEN 'remote-bounce' THEN 'rb'
@@ -66,7 +69,7 @@ named AS (
     fields[begun_place] AS begun,
     moment_us(fields[begun_place]) AS begun_us,
     bare_address(fields[orig_place]) AS sender,
-    bare_address(fields[rcpt_place]) AS address,
+    bare_address(CASE WHEN coalesce(fields[rcpt_place], '') = '' AND type = 'f' THEN fields[to_place] ELSE fields[rcpt_place] END) AS address,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
     CASE WHEN starts_with(fields[diag_place], 'smtp;') THEN substring(fields[diag_place], 6) ELSE bare_reply(fields[diag_place]) END
@@ -82,7 +85,7 @@ named AS (
     tags
   FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
   CROSS JOIN place
-  WHERE lower(fields[1]) <> 'type'
+  WHERE lower(fields[type_place]) IS DISTINCT FROM 'type'
 ),
 keyed AS MATERIALIZED (
   -- only what is needed from here on

@@ -1,12 +1,14 @@
--- Purpose: events of SendGrid: posts of its Event Webhook (lists, or an event a line), and its lists of bounces and blocks.
+-- Purpose: events of SendGrid: posts of its Event Webhook (lists, or an event a line), its lists of bounces and blocks, and
+--   what its Email Activity API tells (`messages`, or a message with its `events`).
 --   A `bounce` may come after a delivery; a dropped mail was never sent. A spam report or an unsubscription becomes a
 --   `complaint`; opens and clicks say nothing here. What the sender gave along under a name like X-Release-Id is a header.
 -- Format: sendgrid, SendGrid's Event Webhook
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "sg_(?:event|message)_id"\s*:
 -- Detect: "event"\s*:\s*"(?:processed|dropped|delivered|deferred|bounce)".*"smtp-id"|"smtp-id".*"event"\s*:\s*"(?:processed|dropped|delivered|deferred|bounce)"
 -- Detect: \{\s*"created"\s*:\s*\d{9,10}\s*,\s*"email"\s*:.*"reason"\s*:
+-- Detect: "msg_id"\s*:.*"to_email"\s*:|"to_email"\s*:.*"msg_id"\s*:
 -- Facts: www.twilio.com/docs/sendgrid/for-developers/tracking-events/event; the same site's pages on bounces and blocks.
 -- Parameters: ref_year, ref_month, ref_day (stand for the time of an event without one). Reads lines(line, text).
 -- Columns: those of sql/collect/postfix.sql.
@@ -14,12 +16,31 @@ WITH document AS (
   SELECT
     line,
     text,
-    TRY(json_transform(
+    CASE WHEN left(ltrim(substring(text, 2, 24)), 6) IN ('"messa', '"from_', '"msg_i') AND contains(text, '"msg_id"') THEN flatten(list_transform(
+      TRY(json_transform(
+        listed_in(text, 'messages'),
+        '[{"msg_id": "VARCHAR", "to_email": "VARCHAR", "status": "VARCHAR", "last_event_time": "VARCHAR", "events": [{
+          "event_name": "VARCHAR", "processed": "VARCHAR", "reason": "VARCHAR", "bounce_type": "VARCHAR"}]}]'
+      )),
+      lambda mail: list_transform(
+        -- a list of mails says how each ended, and not why
+        CASE WHEN len(mail['events']) > 0 THEN mail['events'] ELSE [{
+          'event_name': CASE mail['status'] WHEN 'delivered' THEN 'delivered' WHEN 'not_delivered' THEN 'bounced' END,
+          'processed': mail['last_event_time'], 'reason': NULL::VARCHAR, 'bounce_type': NULL::VARCHAR
+        }] END,
+        lambda step: {
+          'event': CASE step['event_name'] WHEN 'bounced' THEN 'bounce' WHEN 'spam_report' THEN 'spamreport' ELSE step['event_name'] END,
+          'email': mail['to_email'], 'timestamp': step['processed'], 'created': NULL::VARCHAR, 'smtp-id': NULL::VARCHAR,
+          'sg_message_id': mail['msg_id'], 'reason': step['reason'], 'response': step['reason'], 'status': NULL::VARCHAR,
+          'type': step['bounce_type'], 'bounce_classification': NULL::VARCHAR
+        }
+      )
+    )) ELSE TRY(json_transform(
       listed(text),
       '[{"event": "VARCHAR", "email": "VARCHAR", "timestamp": "VARCHAR", "created": "VARCHAR", "smtp-id": "VARCHAR",
         "sg_message_id": "VARCHAR", "reason": "VARCHAR", "response": "VARCHAR", "status": "VARCHAR", "type": "VARCHAR",
         "bounce_classification": "VARCHAR"}]'
-    )) AS told
+    )) END AS told
   FROM lines
   WHERE filled(text)
 ),
@@ -95,7 +116,7 @@ FROM event
 WHERE contains(address, '@')
 UNION ALL BY NAME
 SELECT
-  coalesce(number_us(TRY_CAST(named['timestamp'] AS DOUBLE)), 0) AS at_us,
+  moment_us(named['timestamp']) AS at_us,
   'sendgrid' AS host,
   '' AS instance,
   trim(split_part(split_part(coalesce(named['sg_message_id'], named['smtp-id']), '.filter', 1), '.recvd', 1), '<>') AS qid,
@@ -108,7 +129,7 @@ FROM (SELECT line, named, unnest(map_entries(named)) AS entry FROM (
   WHERE told IS NOT NULL AND (contains(text, 'X-') OR contains(text, 'x-'))
 ))
 WHERE starts_with(lower(entry['key']), 'x-') AND coalesce(named['sg_message_id'], named['smtp-id']) <> ''
-  AND named['event'] IN ('delivered', 'deferred', 'bounce', 'dropped') AND named['timestamp'] IS NOT NULL
+  AND named['event'] IN ('delivered', 'deferred', 'bounce', 'dropped') AND moment_us(named['timestamp']) IS NOT NULL
 UNION ALL BY NAME
 SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS kind, line, reply, text
 FROM (

@@ -1,10 +1,11 @@
 -- Purpose: events of Amazon SES: notifications (`notificationType`) and published events (`eventType`), bare, or as the
 --   string `Message` of an SNS notification, inside the records of a Lambda call or an SQS dump, as `detail` of EventBridge,
 --   or as Firehose writes them (objects one after the other, a line or not). A bounce that SES reports for another server
---   than its own came after a delivery. A complaint becomes a `complaint`; opens, clicks and subscriptions say nothing here.
+--   than its own came after a delivery. A complaint becomes a `complaint`, and so does a recipient who unsubscribed from all;
+--   opens, clicks and other subscriptions say nothing here.
 --   Headers are kept of mails that failed or took longer than a minute.
 -- Format: ses, events and notifications of Amazon SES
--- Version: 2
+-- Version: 3
 -- Input: json
 -- Detect: "(?:eventType|notificationType)\\?"\s*:\s*\\?"(?:Bounce|Complaint|Delivery|Send|Reject|Open|Click|Rendering Failure|DeliveryDelay|Subscription)\\?"
 -- Detect: "TopicArn"\s*:\s*"arn:aws[\w-]*:sns:.*\\"mail\\"
@@ -19,7 +20,7 @@ WITH seen AS (
     (
       starts_with(text, '{"eventType"') OR starts_with(text, '{"notificationType"')
       OR starts_with(text, '{ "eventType"') OR starts_with(text, '{ "notificationType"')
-    ) AND NOT contains(text, '}{') AS usual
+    ) AND NOT contains(text, '}{"') AS usual
   FROM lines
 ),
 wrapped AS (
@@ -32,7 +33,7 @@ wrapped AS (
         json_transform(coalesce(json_extract(text, '$.Records'), json_extract(text, '$.Messages')), '["JSON"]'),
         lambda record: coalesce(record ->> '$.Sns', record ->> '$.body', record ->> '$.Body')
       ))
-      WHEN contains(text, '}{') THEN string_split(replace(text, '}{', concat('}', chr(10), '{')), chr(10))
+      WHEN contains(text, '}{"') THEN string_split(regexp_replace(text, '\}\{("[A-Za-z])', concat('}', chr(10), '{\1'), 'g'), chr(10))
     END AS inside
   FROM seen
   WHERE NOT usual AND filled(text)
@@ -85,12 +86,15 @@ document AS (
         "delivery": {"timestamp": "VARCHAR", "recipients": ["VARCHAR"], "smtpResponse": "VARCHAR", "remoteMtaIp": "VARCHAR"},
         "complaint": {"timestamp": "VARCHAR",
           "complainedRecipients": [{"emailAddress": "VARCHAR", "status": "VARCHAR", "diagnosticCode": "VARCHAR"}]},
+        "subscription": "VARCHAR",
         "reject": {"reason": "VARCHAR"}, "failure": {"errorMessage": "VARCHAR"}}]'
     )), [{'eventType': 'broken'}])) AS said
   FROM bare
 ),
 typed AS (
-  SELECT *, coalesce(said['eventType'], said['notificationType']) AS type, said['mail'] AS mail FROM document
+  SELECT * REPLACE (CASE
+    WHEN type <> 'Subscription' THEN type WHEN said['subscription'] ->> '$.newTopicPreferences.unsubscribeAll' = 'true' THEN 'Unsubscribed' END AS type)
+  FROM (SELECT *, coalesce(said['eventType'], said['notificationType']) AS type, said['mail'] AS mail FROM document)
 ),
 event AS (
   -- only what is needed from here on: the records are long
@@ -121,7 +125,7 @@ event AS (
       mail['messageId'] AS id,
       mail['source'] AS source,
       moment_us(mail['timestamp']) AS begun_us,
-      CASE WHEN type NOT IN ('Complaint', 'Send') AND mail['headers'] IS NOT NULL
+      CASE WHEN type NOT IN ('Complaint', 'Unsubscribed', 'Send') AND mail['headers'] IS NOT NULL
         THEN list_filter(mail['headers'], lambda header: left(header['name'], 2) IN ('X-', 'x-') OR header['name'] = 'Subject') END AS headers,
       CASE
         -- some events have their own id there
@@ -136,6 +140,7 @@ event AS (
         WHEN 'Delivery' THEN said['delivery']['timestamp']
         WHEN 'DeliveryDelay' THEN said['deliveryDelay']['timestamp']
         WHEN 'Complaint' THEN said['complaint']['timestamp']
+        WHEN 'Unsubscribed' THEN said['subscription'] ->> '$.timestamp'
         WHEN 'Send' THEN mail['timestamp']
       END AS event_at,
       CASE type
@@ -160,7 +165,7 @@ event AS (
         AS remote_ip,
       said['bounce']['reportingMTA'] AS reporter
     FROM typed
-    WHERE type IN ('Bounce', 'DeliveryDelay', 'Delivery', 'Send', 'Reject', 'Rendering Failure', 'Complaint', 'broken')
+    WHERE type IN ('Bounce', 'DeliveryDelay', 'Delivery', 'Send', 'Reject', 'Rendering Failure', 'Complaint', 'Unsubscribed', 'broken')
   )
   CROSS JOIN params
 ),
@@ -189,7 +194,7 @@ SELECT
   'ses' AS host,
   '' AS instance,
   CASE WHEN id = '' THEN concat(address, '/', at_us) ELSE id END AS qid,
-  CASE type WHEN 'Send' THEN accepted_kind(sender) WHEN 'Complaint' THEN 'complaint' ELSE 'attempt' END AS kind,
+  CASE type WHEN 'Send' THEN accepted_kind(sender) WHEN 'Complaint' THEN 'complaint' WHEN 'Unsubscribed' THEN 'complaint' ELSE 'attempt' END AS kind,
   line,
   sender,
   CASE WHEN type <> 'Send' THEN address END AS recipient,
@@ -208,9 +213,9 @@ SELECT
     WHEN 'Reject' THEN 'bounced'
     WHEN 'Rendering Failure' THEN 'bounced'
   END AS status,
-  told_code(words) AS code,
+  coalesce(told_code(words), CASE WHEN length(told_words) = 3 THEN told_code(told_words) END) AS code,
   coalesce(dsn, told_enhanced(words)) AS enhanced,
-  CASE WHEN type NOT IN ('Send', 'Complaint') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
+  CASE WHEN type NOT IN ('Send', 'Complaint', 'Unsubscribed') AND at_us >= begun_us THEN at_us - begun_us END AS delay,
   CASE WHEN type <> 'Delivery' THEN words END AS reply,
   message_id,
   CASE WHEN type = 'Send' THEN 'header Event: Send' END AS text
@@ -228,10 +233,10 @@ SELECT DISTINCT 0 AS at_us, '' AS host, '' AS instance, '' AS qid, 'rejected' AS
 FROM (
   SELECT line, CASE type WHEN 'broken' THEN unfit(lost) ELSE 'no recipient' END AS reply, lost AS text
   FROM event
-  WHERE lost IS NOT NULL AND type <> 'Complaint'
+  WHERE lost IS NOT NULL AND type NOT IN ('Complaint', 'Unsubscribed')
   UNION ALL
   SELECT worded.line, 'no recipient' AS reply, left(lines.text, 2000) AS text
   FROM worded
   JOIN lines USING (line)
-  WHERE coalesce(position('@' IN address), 0) = 0 AND type <> 'Complaint'
+  WHERE coalesce(position('@' IN address), 0) = 0 AND type NOT IN ('Complaint', 'Unsubscribed')
 )

@@ -2,7 +2,7 @@
 --   out-of-band bounce came after a delivery; a generation failure or rejection was never sent. A spam complaint or an
 --   unsubscription becomes a `complaint`; auto-replies, opens, clicks and pings say nothing here. Recipient metadata is headers.
 -- Format: sparkpost, SparkPost's webhooks and events
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: "msys"\s*:\s*\{
 -- Detect: "type"\s*:\s*"(?:bounce|delivery|delay|injection|out_of_band|policy_rejection|generation_(?:failure|rejection))".*"transmission_id"
@@ -17,7 +17,9 @@ WITH document AS (
     unnest(coalesce(
       CASE
         WHEN contains(text, 'msys"') THEN list_transform(
-          TRY(json_transform(listed(text), '[{"msys": {"message_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
+          TRY(json_transform(
+            -- its samples of events are a page of webhooks
+            CASE WHEN contains(left(text, 24), 'results"') THEN listed_in(text, 'results') ELSE listed(text) END, '[{"msys": {"message_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",
         "msg_from": "VARCHAR", "raw_reason": "VARCHAR", "reason": "VARCHAR", "error_code": "VARCHAR", "ip_address": "VARCHAR",
         "queue_time": "BIGINT", "msg_size": "BIGINT", "message_id": "VARCHAR", "transmission_id": "VARCHAR",
         "rcpt_meta": "MAP(VARCHAR, VARCHAR)", "subject": "VARCHAR"}, "gen_event": {"type": "VARCHAR", "bounce_class": "VARCHAR", "timestamp": "VARCHAR", "raw_rcpt_to": "VARCHAR", "rcpt_to": "VARCHAR",

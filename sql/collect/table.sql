@@ -1,8 +1,9 @@
 -- Purpose: rows of a sender's own delivery table, as JSON lines with our names, to events: what `[collect.tables.NAME]`
---   reads from a database, or a file with the same names. The words for a status are those that people use; one that is
---   not known here is a rejected row. Columns named like a header (X-Release-Id) and `subject` are headers.
+--   reads from a database, or a file with the same names. The words for a status are those that people use, or the codes and
+--   replies of SMTP; one that is not known here is a rejected row. Columns named like a header (X-Release-Id) and `subject`
+--   are headers.
 -- Format: table, rows of a delivery table: at, recipient, status and more
--- Version: 1
+-- Version: 2
 -- Input: json
 -- Detect: ^\{(?=.*"at"\s*:)(?=.*"recipient"\s*:)(?=.*"(?:status|code)"\s*:)(?!.*"(?:host|qid)"\s*:.*"kind"\s*:)
 -- Parameters: ref_year, ref_month, ref_day are not used: a row without a time is rejected. host VARCHAR ('' the row's).
@@ -25,12 +26,30 @@ row_ AS (
     text,
     said,
     coalesce(nullif(params.host, ''), nullif(said['host'], ''), 'table') AS own_host,
-    moment_us(said['at']) AS at_us,
+    coalesce(
+      moment_us(said['at']),
+      -- as databases and their people write them: 2026/8/1 9:05, 20260801090500
+      CASE WHEN substring(said['at'], 5, 1) = '/' THEN epoch_us(TRY_CAST(replace(said['at'], '/', '-') AS TIMESTAMPTZ)) END,
+      CASE
+        WHEN length(said['at']) = 14
+          THEN epoch_us(TRY_CAST(regexp_replace(said['at'], '^((?:19|20)..)(..)(..)(..)(..)(..)$', '\1-\2-\3 \4:\5:\6') AS TIMESTAMPTZ))
+      END
+    ) AS at_us,
     bare_address(said['recipient']) AS address,
-    bare_reply(nullif(said['reply'], '')) AS words,
-    TRY_CAST(TRY_CAST(said['code'] AS DOUBLE) AS INTEGER) AS code,
-    replace(replace(lower(trim(coalesce(nullif(said['status'], ''), said['code'], ''))), ' ', '_'), '-', '_') AS word
-  FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+    bare_reply(coalesce(nullif(said['reply'], ''), CASE WHEN spoken THEN said['status'] END)) AS words,
+    coalesce(told, CASE WHEN spoken THEN TRY_CAST(left(trim(said['status']), 3) AS INTEGER) END) AS code,
+    CASE
+      WHEN spoken THEN left(trim(said['status']), 3)
+      ELSE replace(replace(lower(trim(coalesce(nullif(said['status'], ''), told::VARCHAR, said['code'], ''))), ' ', '_'), '-', '_')
+    END AS word
+  FROM (
+    -- spoken: the status is a receiver's code or reply
+    SELECT
+      *,
+      TRY_CAST(TRY_CAST(said['code'] AS DOUBLE) AS INTEGER) AS told,
+      left(said['status'], 1) <= '5' AND coalesce(regexp_matches(said['status'], '^\s*[245](?:[0-9]{2}|\.[0-9]{1,3}\.[0-9]{1,3})(?:[ -]|$)'), false) AS spoken
+    FROM (SELECT line, text, unnest(told) AS said FROM document WHERE told IS NOT NULL)
+  )
   CROSS JOIN params
 ),
 judged AS (
@@ -56,7 +75,7 @@ judged AS (
       WHEN word IN ('complaint', 'complained', 'spam', 'spam_complaint', 'spamcomplaint', 'spam_report', 'spamreport', 'fbl',
         'unsubscribed', 'unsubscribe', '配信停止', '迷惑メール報告') THEN 'complaint'
       WHEN word IN ('open', 'opened', 'click', 'clicked', '開封', 'クリック') THEN ''
-      WHEN regexp_matches(word, '^[245][0-9]{2}$') THEN CASE left(word, 1) WHEN '2' THEN 'sent' WHEN '4' THEN 'deferred' ELSE 'bounced' END
+      WHEN regexp_matches(word, '^[245][0-9.][0-9]$') THEN CASE left(word, 1) WHEN '2' THEN 'sent' WHEN '4' THEN 'deferred' ELSE 'bounced' END
     END AS state,
     coalesce(
       nullif(tight(said['queue_id']), ''), nullif(trim(said['message_id'], '<> '), ''), nullif(said['event_id'], ''),

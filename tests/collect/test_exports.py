@@ -15,7 +15,18 @@ from resend.collect.detect import detect
 from resend.collect.formats import formats
 from tests.collect.reading import CORPORA, REPOSITORY
 
-FORMATS = ("ses", "sendgrid", "mailgun", "postmark", "sparkpost", "kumomta", "powermta", "exchange", "table")
+FORMATS = (
+    "ses",
+    "sendgrid",
+    "sendgrid_csv",
+    "mailgun",
+    "postmark",
+    "sparkpost",
+    "kumomta",
+    "powermta",
+    "exchange",
+    "table",
+)
 CASES = [case for name in FORMATS for case in sorted((REPOSITORY / "tests/cases" / name).iterdir())]
 SERVICES = {
     "Amazon SES": "ses",

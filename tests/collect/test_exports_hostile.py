@@ -15,7 +15,7 @@ from resend.collect.detect import detect
 from tests.collect.reading import REPOSITORY
 
 JSON_FORMATS = ("ses", "sendgrid", "mailgun", "postmark", "sparkpost", "kumomta", "table")
-CSV_FORMATS = ("powermta", "exchange")
+CSV_FORMATS = ("powermta", "exchange", "sendgrid_csv")
 
 
 def _samples(name: str) -> list[str]:

@@ -1,6 +1,6 @@
 -- Purpose: what formats of self-contained records (webhooks, exports) share: the empty view `no_event` with the event
 --   columns in their order, and macros that read times, replies and addresses. Nothing here raises for bad text.
---   moment_us(text): microseconds UTC of seconds or milliseconds since 1970, or of a time in ISO 8601.
+--   moment_us(text): microseconds UTC of seconds, milliseconds or microseconds since 1970, or of a time in ISO 8601.
 --   filled(text): not only spaces. tight(text): trim, which is slow where there is nothing to do. one_line(text): without
 --   line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
 --   told_code(text), told_enhanced(text): the codes that a reply begins with, or that follow `said: `.
@@ -22,7 +22,8 @@ WHERE false;
 CREATE OR REPLACE TEMP MACRO number_us(value) AS
   CASE
     WHEN value BETWEEN 1e8 AND 1e11 THEN TRY_CAST(round(value * 1000000) AS BIGINT)
-    WHEN value BETWEEN 1e11 AND 1e14 THEN TRY_CAST(round(value * 1000) AS BIGINT)
+    WHEN value BETWEEN 1e11 AND 1e13 THEN TRY_CAST(round(value * 1000) AS BIGINT)
+    WHEN value BETWEEN 1e14 AND 1e16 THEN TRY_CAST(value AS BIGINT)
   END;
 
 CREATE OR REPLACE TEMP MACRO moment_us(value) AS
