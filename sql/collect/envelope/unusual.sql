@@ -1,8 +1,9 @@
 -- Purpose: lines of a system log that begin in a way of their own (a level for the host, brackets, dates with dots or
 --   slashes, numbers of lines, columns of an export, a name of a container or the host before the time, no program at
 --   all) to those that syslog itself would write. What is looked for is the program with its number, else a queue id
---   with what Postfix says of it; before it the nearest time, and the first word between both that may be a host.
---   A line without either stays as it is. It is the last resort: read so is only what is known in no other way.
+--   with what Postfix says of it; before it the nearest time, and the first word between both that may be a host. Quotes
+--   around it and the entities of a page's source are taken off. A line without either stays as it is. It is the last
+--   resort: read so is only what is known in no other way.
 -- Format: unusual, a system log whose lines begin in a way of their own
 -- Detect: (?:^|[^\w./-])(?:[\w.-]+/)*[A-Za-z][\w.-]*\[\d+\]:\s
 -- Detect: (?:^|[\s",|;:\]])[0-9A-Za-z]{5,30}: (?:to=<|from=<|client=|(?:resent-)?message-id=|removed|uid=\d)
@@ -10,7 +11,16 @@
 --   of syslog(3).
 -- Parameters: host VARCHAR ('' unknown). Reads lines(line, text).
 -- Columns: line, text.
-WITH cut AS (
+WITH plain AS (
+  SELECT
+    line,
+    CASE  -- a page's source
+      WHEN contains(text, '&lt;') THEN replace(replace(replace(replace(text, '&lt;', '<'), '&gt;', '>'), '&quot;', '"'), '&amp;', '&')
+      ELSE text
+    END AS text
+  FROM lines
+),
+cut AS (
   SELECT
     line,
     text,
@@ -31,7 +41,7 @@ WITH cut AS (
         '^((?:.*?[^A-Za-z0-9_./-])?(?:[A-Za-z0-9_.-]+/)*[A-Za-z][A-Za-z0-9_.-]*(?:\[[0-9]+\])?:)[ \t]+(.*)$',
         ['head', 'message']
       ) AS named
-    FROM lines
+    FROM plain
   )
 ),
 programmed AS (
@@ -135,6 +145,11 @@ stamped AS (
 placed AS (
   SELECT
     *,
+    CASE  -- the mark that the message is between
+      WHEN contains(left(text, length(text) - length(message)), regexp_extract(message, '(["'']),?[ ]*$', 1))
+        THEN regexp_extract(message, '(["'']),?[ ]*$', 1)
+      ELSE ''
+    END AS quoted,
     list_filter(
       regexp_extract_all(rest, '[0-9A-Za-z][0-9A-Za-z_.:-]*'),
       lambda word: NOT regexp_matches(
@@ -151,9 +166,8 @@ SELECT
     WHEN time IS NULL OR message = '' THEN text
     ELSE concat(
       time, ' ', rtrim(coalesce(host, nullif((SELECT host FROM params), ''), 'localhost'), ':.-'), ' ', program, ': ',
-      CASE  -- a field of a CSV file
-        WHEN suffix(rtrim(text), '"') AND contains(left(text, length(text) - length(message)), '"')
-          THEN replace(regexp_replace(rtrim(message), '"$', ''), '""', '"')
+      CASE  -- a field of a CSV file, a text of a program
+        WHEN quoted <> '' THEN replace(regexp_replace(rtrim(message), concat(quoted, ',?$'), ''), repeat(quoted, 2), quoted)
         ELSE rtrim(message)
       END
     )
