@@ -160,6 +160,12 @@ TOLD = {  # "not delivered" and "still tried", in the words of systems of these 
 
 REASONS = {  # where a reply begins, and what may stand around an address
     "in quotes, after words": ("<mika@club.example>\n5.3.0 - Something else 552-'no room left' (attempts: 0)\n", 552),
+    "in a column, under a heading in dashes": (
+        "--- The following addresses had delivery problems ---\n\n<mika@club.example>\tno room left there\n",
+        0,
+    ),
+    "after the type of the address": ("These people haven't received it:\n\n  SMTP: mika@club.example\n", 0),
+    "in a sentence about a way": ("Could not find a way for mika@club.example\n", 0),
     "wide brackets": ("mika@club.example（メールボックスが一杯です）\n", 0),
     "a line of sendmail 8.6 first": (
         "mika@club.example  (unrecoverable error)\n    (expanded from: all@club.example)\n\n"
@@ -175,7 +181,7 @@ def test_what_is_said_beside_an_address(name: str) -> None:
     text, code = REASONS[name]
     report = read_report(mail("MAILER-DAEMON@mx.example", "*", "", f"Your mail could not be delivered:\n\n{text}"))
     assert [(failed.recipient, failed.code) for failed in report.recipients] == [("mika@club.example", code)]
-    assert "room left" in report.recipients[0].reply or "一杯" in report.recipients[0].reply or not code
+    assert "room left" in report.recipients[0].reply or not code
     assert "unrecoverable" not in report.recipients[0].reply
 
 

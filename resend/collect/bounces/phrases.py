@@ -85,7 +85,7 @@ FAILS = Words(
     _any(
         r"\b(?:could|can|was|were|is|has|have|did|does|do)(?: ?not|n't)(?: been| be| get)?"
         r" (?:deliver|reach|accept|receiv|relay|sen[dt]|exist|forward)",
-        r"\bcannot be (?:deliver|sent|reach)",
+        r"\bcannot be (?:deliver|sent|reach)|\bcould not (?:find|resolve|connect|open)\b",
         r"\b(?:cannot|can not|unable to|(?:not|wasn't) able to|failed to|failure to|refused to|impossible to)"
         r" (?:be )?(?:deliver|send|relay|transfer|process|connect)",
         r"\bwas not (?:delivered|relayed|sent)|\bnot (?:been )?delivered",
@@ -215,7 +215,9 @@ REPORT_SUBJECT = Words(
         r"delivery (?:status|report|notification|problem|warning|has)|mail (?:delivery|system) error",
         r"^\W{0,3}bounced?\b|\berror (?:sending|delivering)",
         r"\bnot (?:a )?members?\b|delayed mail|delivery delayed|warning: (?:could not|message)|mail could not",
-        r"message (?:not|you sent)|rejected|could not be delivered",
+        r"message (?:not|you sent)|rejected|\b(?:could|can|was|were)(?: ?not|n't) (?:be )?deliver",
+        r"\bnot delivered",
+        r"\bmailbox (?:is )?(?:full|over)|\b(?:user|recipient|host) unknown|\bnon-?existent|\bpostmaster notif",
         r"\bblocked your\b|has (?:been )?blocked",
     ),
     _any(*languages.SUBJECTS),

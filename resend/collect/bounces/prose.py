@@ -33,7 +33,9 @@ AROUND_MAX = 32 << 10  # characters of what is said about several addresses toge
 
 # Of lines without white space at both ends: two runs of white space that may each be long cost the product of both.
 _LEAD = r"^(?:[>*•・\-–+]{1,4}\s{1,20}|\d{1,3}[.)]\s{1,20})?"
-_AT_START = re.compile(_LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:)?({ADDRESS})["'>\])]{{0,2}}(.*)$""")
+_AT_START = re.compile(
+    _LEAD + rf"""["'<\[(`]{{0,2}}(?:mailto:|(?i:smtp|rfc822|internet)[:;] ?)?({ADDRESS})["'>\])]{{0,2}}(.*)$"""
+)
 _ALONE = re.compile(rf"^<{ADDRESS}>:$")
 _NAMED = re.compile(
     rf"^[^<>@:\n]{{1,80}}(?:<(?:mailto:)?|[\[(](?:smtp|rfc822|internet) ?: ?)({ADDRESS})[>\])]"
@@ -41,6 +43,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
+_APART = re.compile(rf"^<{ADDRESS}>(?:\t|  )")  # what is said stands in a column of its own
 _TAGS = frozenset(("html", "head", "title", "style", "body", "table", "div", "span", "pre"))  # not taken for HTML
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
@@ -146,7 +149,8 @@ def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[
         address, rest = address_of(match.group(1)) or match.group(1), _AFTER.sub("", match.group(2).strip()).strip()
         if address in aside and not rest:
             return None
-        if not rest or _CONTINUES.match(rest) or _CODE.search(rest) or (table and _led(lines, at)):
+        apart = table or _APART.match(line) is not None
+        if not rest or _CONTINUES.match(rest) or _CODE.search(rest) or (apart and _led(lines, at)):
             return _listed(address, rest)
         return None
     match = _NAMED.match(line)
@@ -168,9 +172,9 @@ def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[
 
 
 def _led(lines: list[str], at: int) -> bool:
-    """Whether the last line before, but for blank ones, says who did not get the mail, and ends with a colon."""
+    """Whether the last line before, but for blank ones, says who did not get the mail: a heading, or up to a colon."""
     above = next((line.strip() for line in reversed(lines[max(0, at - 3) : at]) if line.strip()), "")
-    return above.endswith((":", "：")) and bool(FAILS.search(above))
+    return (above.endswith((":", "：")) or above[:2] in _DASHES) and bool(FAILS.search(above))
 
 
 def _by_name(lines: list[str], at: int) -> tuple[list[str], str] | None:
