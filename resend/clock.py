@@ -127,6 +127,19 @@ def format_rate(per_second: float) -> str:
     return f"{per_second * 3600:.4g}/h"
 
 
+def exact_duration(span: timedelta) -> str:
+    """A timedelta as `parse_duration` reads it: the largest unit that it is a whole number of.
+
+    >>> [exact_duration(timedelta(seconds=s)) for s in (259200, 5400, 90, 0.25, 0)]
+    ['3d', '90m', '90s', '250ms', '0s']
+    """
+    millis = span // timedelta(milliseconds=1)
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if millis % size == 0 and (millis or unit == "s"):
+            return f"{millis // size}{unit}"
+    return f"{millis}ms"
+
+
 def format_duration(span: timedelta) -> str:
     """A timedelta for people: `45s`, `12m`, `3h 20m`, `2d 4h`."""
     seconds = round(span.total_seconds())

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from resend.clock import format_duration, format_rate, parse_duration, parse_rate
+from resend.clock import exact_duration, format_rate, parse_duration, parse_rate
 
 PREFIX = "BULK_RESEND_"  # of the environment's variables
 
@@ -36,7 +36,7 @@ def _check_host(host: str, tls: str) -> None:
         raise ValueError(f'tls = "none" is for this machine only, not for {host!r}')
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(exact_duration)]
 Rate = Annotated[float, BeforeValidator(_rate), PlainSerializer(format_rate)]  # mails per second
 
 

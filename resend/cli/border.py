@@ -83,7 +83,7 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
     import typer
     from typer.exceptions import TyperException
 
-    from resend.cli.app import root
+    from resend.cli.app import LATER_OPTIONS, root
 
     words = args or ["--help"]
     try:
@@ -91,7 +91,11 @@ def _dispatch(args: list[str], screen: Screen) -> Done:
             result = typer.main.get_command(root).main(words, prog_name="resend", standalone_mode=False, obj=screen)
     except TyperException as error:  # typer's word for a wrong command line
         ctx = getattr(error, "ctx", None)
-        raise _usage(error.format_message(), ctx.command_path if ctx else f"resend {args[0]}") from None
+        path, option = ctx.command_path if ctx else f"resend {args[0]}", getattr(error, "option_name", "")
+        if (path.removeprefix("resend "), option) in LATER_OPTIONS:
+            step = f"'{path} --help' lists what is"
+            raise UsageError(f"'{path} {option}' is not built yet", where=path, next_step=step) from None
+        raise _usage(error.format_message(), path) from None
     except typer.Abort:
         return Done(Exit.INTERRUPTED)
     if isinstance(result, Done):

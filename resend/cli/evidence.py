@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resend.cli import render
+from resend.cli import render, zones
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import existing, from_us, screen_of, workplace, zone
@@ -85,7 +85,12 @@ def collect(
         return _explain(screen, explain, bool(paths), asked=format_, tz=tz, year=year, host=host)
     if not paths and not from_config and queue is None:
         raise UsageError("nothing to collect", next_step="name logs or folders: resend collect /var/log/mail.log*")
+    if Path("-") in (paths or []):
+        raise UsageError(
+            "collect reads files, whose places it can name later", next_step="write standard input to a file first"
+        )
     config, home = workplace(screen)
+    before = zones.as_read(home)
     try:
         with Progress(screen, "collect", "bytes") as progress:
             found = collect_files(
@@ -112,6 +117,7 @@ def collect(
         screen.note(f"rejected: {screen.masked(line)}")
     if found.rejected > len(found.rejected_lines):
         screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
+    zones.tell(screen, home, config, before, tz=tz)
     vetoed = refresh_evidence_vetoes(home, config)
     screen.line(
         f"{render.some(found.files, 'file')}, {render.some(found.lines, 'line')}: {render.count(found.parsed)} parsed,"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render
+from resend.cli import render, zones
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import existing, ledger_of, screen_of
@@ -45,8 +45,10 @@ def reconcile(
 
     screen = screen_of(ctx)
     config, home = existing(screen)
+    before = zones.as_read(home)
     with ledger_of(config, home) as ledger, Progress(screen, "reconcile", "bytes") as progress:
         found = settle(home, config, ledger, paths or [], now=datetime.now(UTC), progress=progress)
+    zones.tell(screen, home, config, before)
     _settled(screen, found)
     rejected = found.collected.rejected if found.collected else 0
     unread = len(found.collected.unread) if found.collected else 0
@@ -76,7 +78,8 @@ def _settled(screen: Screen, found: Reconciled) -> None:
         read = found.collected
         for line in read.unread:
             screen.note(f"error: {render.clean(screen.masked(line))}")
-        screen.line(f"{render.count(read.files)} files, {render.count(read.lines)} lines, {read.rejected} rejected")
+        words = f"{render.some(read.files, 'file')}, {render.some(read.lines, 'line')}"
+        screen.line(f"{words}, {render.count(read.rejected)} rejected")
     rows = [
         ("were in doubt, the relay has them", found.accepted),
         ("were in doubt, the relay never had them: planned again", found.released),
@@ -113,10 +116,11 @@ def check(ctx: typer.Context) -> Done:
         found = [*prove(conn), *check_files(conn, home)]
     for result in found:
         screen.row("check", invariant=result.invariant, ok=result.ok, detail=result.detail)
-        screen.line(f"{'ok' if result.ok else 'FAIL':4}  {result.invariant}")
-        if result.detail:
-            for line in render.wrap(result.detail, screen.columns - 6):
-                screen.line(f"      {line}")
+        head = "ok    " if result.ok else "FAIL  "
+        for text in filter(None, (result.invariant, result.detail)):
+            for line in render.wrap(text, screen.columns - 6):
+                screen.line(head + line)
+                head = " " * 6
     broken = sum(not result.ok for result in found)
     screen.line(f"{len(found) - broken} of {len(found)} invariants hold")
     return Done(Exit.ERROR if broken else Exit.DONE, {"checks": len(found), "broken": broken})

@@ -78,7 +78,7 @@ def list_(ctx: typer.Context) -> Done:
             for profile in rows
         ],
     )
-    screen.line("the rate is a ceiling: a run begins at `start` and climbs while all is clean")
+    screen.prose("the rate is a ceiling: a run begins at `start` and climbs while all is clean")
     return Done(summary={"providers": len(rows)})
 
 

@@ -89,6 +89,7 @@ def wrap(text: str, columns: int) -> list[str]:
     >>> wrap("host mx said: 451 Server busy", 14)
     ['host mx said:', '451 Server', 'busy']
     """
+    columns = max(columns, 3)  # the least that takes a wide character
     lines: list[str] = []
     for word in clean(text).split():
         if lines and width(lines[-1]) + 1 + width(word) <= columns:

@@ -18,6 +18,9 @@ from resend.cli.options import Options
 from resend.clock import to_text
 from resend.errors import Exit
 
+_NARROWEST = 40  # columns of a sentence; narrower is a window on its way to be closed
+_NARROWEST_TABLE = 60  # below that its cells are unreadable, and a line that the terminal breaks is not
+
 
 class Screen:
     """One command's output. With --json only rows reach stdout, without it only text does; both may be given."""
@@ -50,7 +53,7 @@ class Screen:
 
     @property
     def columns(self) -> int:
-        return max(60, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
+        return max(_NARROWEST, shutil.get_terminal_size((80, 24)).columns) if sys.stdout.isatty() else 80
 
     def row(self, kind: str, /, **fields: object) -> None:
         """One JSON line; nothing without --json."""
@@ -75,7 +78,7 @@ class Screen:
 
     def table(self, columns: Sequence[render.Column], rows: Sequence[Sequence[object]], *, more: str = "") -> None:
         """A table for people; `more` is said below it ("... and 12 more")."""
-        for text in render.table(columns, rows, total=self.columns):
+        for text in render.table(columns, rows, total=max(_NARROWEST_TABLE, self.columns)):
             self.line(text)
         if more:
             self.line(more)

@@ -211,11 +211,10 @@ def ended(
         screen.line(f"{name}: {reason}; goes on {render.at(until, where)}")
     if rehearsal:
         screen.line(f"REHEARSAL: it all went to {rehearsal}; the ledger is as it was before, nothing was resent")
-    if rehearsal and code is not Exit.INTERRUPTED:
         screen.line(f"to rehearse again, from the beginning: {again}")
     elif summary.next_due is not None:
         screen.line(f"next due {render.at(summary.next_due, where)}: then 'resend catch-up', or the same command again")
-    if rehearsal and code is not Exit.INTERRUPTED:
+    if rehearsal:
         pass
     elif summary.exit is Exit.INTERRUPTED:
         screen.note(f"interrupted; run the same command again: {again}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
@@ -67,7 +68,7 @@ def _config() -> None:
 
 @config_app.command("show")
 def config_show(ctx: typer.Context) -> Done:
-    """Show each value and where it came from. Passwords are never shown."""
+    """Show each value, as resend.toml has it, and where it came from. Passwords are never shown."""
     screen = screen_of(ctx)
     found = loaded(screen)
     rows = [("home", str(found.home), found.origins.get("home", "default"))]
@@ -96,8 +97,10 @@ def _text(key: str, value: object) -> str:
         return without_password(str(value))
     if key.endswith(".reactions") and isinstance(value, tuple | list):
         return "[" + ", ".join(map(_reaction, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(str(item) for item in value) + "]"
+        return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 

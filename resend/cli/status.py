@@ -54,18 +54,19 @@ def status(
     config, home = existing(screen)
     where, hours = zone(config), Hours.load(config)
     with ledger_of(config, home) as ledger:
-        while True:
-            with ledger.snapshot() as conn:
-                found = look(conn, hours=hours, now=datetime.now(UTC))
-            if watch and not screen.json and screen.terminal:
-                screen.raw(_CLEAR)
-            _show(screen, found, where)
-            if not watch:
-                break
-            try:
-                time.sleep(_EVERY_S)
-            except KeyboardInterrupt:
-                break
+        found = None
+        try:
+            while watch or found is None:
+                if found is not None:
+                    time.sleep(_EVERY_S)
+                with ledger.snapshot() as conn:
+                    found = look(conn, hours=hours, now=datetime.now(UTC))
+                if watch and not screen.json and screen.terminal:
+                    screen.raw(_CLEAR)
+                _show(screen, found, where)
+        except KeyboardInterrupt:  # the usual end of --watch, wherever it meets it
+            if found is None or not watch:
+                raise
     left = sum(count for provider in found.providers for state, count in provider.states.items() if _left(state))
     doubt = sum(provider.states.get(State.IN_DOUBT, 0) for provider in found.providers)
     return Done(summary={"left": left, "in_doubt": doubt, **relayed(found.providers)})
@@ -235,6 +236,10 @@ def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
         for state in (State.HELD, State.QUARANTINED)
         if provider.states.get(state)
     ]
+    if count := provider.states.get(State.REJECTED, 0) + provider.states.get(State.GAVE_UP, 0):
+        words.append(
+            f"{render.count(count)} refused; 'resend plan show PLAN --json' lists them, 'resend why' has replies"
+        )
     if count := provider.states.get(State.IN_DOUBT, 0):
         words.append(f"{render.count(count)} in doubt; 'resend reconcile' settles, 'resend doubt list' shows them")
     words += [f"{render.count(count)} {said}" for fate, count in provider.fates.items() if (said := _fate(Fate(fate)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import tomllib
 
 import pytest
 
@@ -244,6 +246,28 @@ def test_what_init_writes_is_read_again(cli, place):
     rows = {row["key"]: row for row in result.of("setting")}
     assert rows["run.connections"]["origin"].endswith("resend.toml")
     assert rows["catchup.max"]["origin"] == "default"
+
+
+def test_what_config_show_prints_can_be_written_into_resend_toml(cli, place, monkeypatch):
+    monkeypatch.setenv("BULK_RESEND_OUTCOME__LATE_AFTER", "90m")
+    monkeypatch.setenv("BULK_RESEND_COLLECT__OWN_RELAYS", '["192.0.2.1", "192.0.2.2"]')
+    monkeypatch.setenv("BULK_RESEND_PROVIDERS__OFFICE365__RATE", "30/min")
+    first = {row["key"]: row["value"] for row in cli("config", "show", "--json").of("setting")}
+    assert (first["outcome.late_after"], first["collect.queue_lifetime"]) == ("90m", "5d")
+    text = [f"{key} = {value if _is_toml(value) else json.dumps(value)}" for key, value in first.items()]
+    (place / "resend.toml").write_text("\n".join(text))
+    for name in ("OUTCOME__LATE_AFTER", "COLLECT__OWN_RELAYS", "PROVIDERS__OFFICE365__RATE"):
+        monkeypatch.delenv(f"BULK_RESEND_{name}")
+    again = {row["key"]: row["value"] for row in cli("config", "show", "--json").of("setting")}
+    assert again == first
+
+
+def _is_toml(value: str) -> bool:
+    try:
+        tomllib.loads(f"x = {value}")
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def test_config_show_tells_origins_and_hides_passwords(cli, place, monkeypatch):

@@ -99,6 +99,9 @@ def test_home_needs_a_directory(argv):
     [
         (["statu"], "did you mean 'resend status'?"),
         (["purge", "--older-than", "1d"], "not built yet"),
+        (["collect", "x", "--engine", "spark"], "'resend collect --engine' is not built yet"),
+        (["report", "x", "--lang", "ja", "--final"], "not built yet"),
+        (["report", "x", "--lang", "ja", "--for-provider=office365"], "not built yet"),
         (["--nonsense"], "run 'resend --help'"),
         (["plan"], "run 'resend plan --help'"),
         (["plan", "mak"], "no such command"),

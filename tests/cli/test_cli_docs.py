@@ -1,14 +1,20 @@
-"""The pages for people hold: each key of the configuration is explained, and the example of a catalog loads."""
+"""The pages for people hold: each key is explained, each example is a command line, and that of a catalog loads."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import BaseModel
+from typer.exceptions import TyperException
 
+from resend.cli.app import root
+from resend.cli.options import take
 from resend.config import CatchupConfig, Config, EgressConfig, ProviderConfig
+from resend.errors import UsageError
 
 from .test_cli_border import every_command
 
@@ -68,3 +74,40 @@ def test_every_option_stands_under_its_command_in_the_docs(cli):
         options = set(re.findall(r"^ +(--[a-z-]+)", cli(*path, "--help").out, re.MULTILINE))
         lacking += [f"{name} {option}" for option in sorted(options) if option not in sections[name]]
     assert lacking == []
+
+
+def examples() -> list[tuple[str, str]]:
+    """(page, command line) of everything in the pages that is written as a command of ours."""
+    found = []
+    for path in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        codes = re.findall(r"^ {4}(resend .+)$|`(resend [^`]+)`", text, re.MULTILINE)
+        found += [(path.name, " ".join("".join(code).split())) for code in codes]
+    return found
+
+
+def parsed(line: str) -> None:
+    """Raise what the command line raises for a wrong one; do nothing of what it says."""
+    shell = shlex.split(re.split(r" [<>|] ", line)[0], comments=True)[1:]
+    words = take(["1" if word == "N" else word.partition("|")[0] for word in shell])[1]
+    if not words or set(words) & {"..."}:
+        return
+    command: Any = typer.main.get_command(root)
+    name = "resend"
+    while hasattr(command, "commands"):
+        with command.make_context(name, ["--help"], resilient_parsing=True) as ctx:
+            name, command, words = command.resolve_command(ctx, words)
+    command.make_context(name, words)
+
+
+def test_every_example_in_the_pages_is_a_command_line_of_ours():
+    lines = examples()
+    assert len(lines) > 80
+    wrong = []
+    for page, line in lines:
+        try:
+            parsed(line)
+        except (TyperException, UsageError) as error:
+            if type(error).__name__ != "MissingParameter":  # a sentence names the command alone
+                wrong.append(f"{page}: {line}: {error}")
+    assert not wrong, "\n".join(wrong)
