@@ -144,6 +144,8 @@ def _made(screen: Screen, made: MadePlan) -> None:
     _row(screen, record)
     if made.again:
         screen.line("this very plan was made before")
+    if made.mended:
+        screen.line(f"its file was written anew: {made.mended}")
     screen.line(f"plan {record.id}")
     screen.line(_size(record))
     lanes = sorted(made.lanes, key=lambda lane: (-lane.mails, lane.provider, lane.egress))

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from resend.config import Config
-from resend.errors import StalePlan, UsageError
+from resend.errors import StalePlan, StoreError, UsageError
 from resend.flows import preflight, proofs
 from resend.flows.bodies import StoredBodies
 from resend.flows.candidates import candidates
@@ -36,6 +36,7 @@ from resend.policy.routes import routes
 from resend.policy.verdict import HELD
 from resend.report.ended import NOTHING, Ended
 from resend.stores import registry
+from resend.stores.filechecks import altered
 from resend.stores.home import Home
 from resend.stores.incidents import Mails
 from resend.stores.keyfile import load_signer
@@ -70,6 +71,7 @@ class MadePlan:
     buckets: Mapping[Bucket, int]
     accepted: Mapping[str, float]  # mails per second that a provider took while it throttled, by the evidence
     again: bool  # the same plan was there already
+    mended: str = ""  # what was wrong with its file, which was written anew
     warnings: tuple[str, ...] = ()
     preflight: tuple[Finding, ...] = ()  # of the addresses that it leaves from
     ended: Ended = NOTHING  # queued when the incident was opened
@@ -127,19 +129,24 @@ def make_plan(
     )
     with ledger.read() as connection:
         known = next((plan for plan in registry.plans(connection) if plan.id == made.id), None)
-    if known is None:
+    again = known is not None
+    mended = _broken(home, known)
+    if known is None or mended:
         write_plan(home, made.id, made.rows)
+    if known is None or known.state is PlanState.CLOSED:  # closed before its first start: nothing of it was sent
         with ledger.write() as connection:
-            registry.add_plan(connection, frozen)
+            (registry.add_plan if known is None else registry.reopen_plan)(connection, frozen)
+        known = None
     served = {lane.provider for lane in made.lanes}
     return MadePlan(
         record=known or frozen,
+        mended=mended,
         lanes=made.lanes,
         identities=made.identities,
         troubled=made.troubled,
         buckets=buckets,
         accepted={name: rate for name, rate in accepted.items() if name in served},
-        again=known is not None,
+        again=again,
         warnings=told,
         preflight=tuple(found),
         ended=over,
@@ -158,6 +165,16 @@ def _nothing_collected() -> Iterator[None]:
             gc.freeze()  # what was made is not new any more: the collector need not go through it now
             gc.enable()
             gc.unfreeze()
+
+
+def _broken(home: Home, known: PlanRecord | None) -> str:
+    """What is wrong with the file of a plan that was made before, "" nothing. Its id proves what the file must hold."""
+    if known is None:
+        return ""
+    try:
+        return altered(home, known.id, known.params)
+    except StoreError as error:
+        return error.what
 
 
 def _doors(rows: Sequence[PlanRow]) -> Iterator[Door]:

@@ -164,7 +164,8 @@ def _keys(affected: Affected, rows: Sequence[int]) -> list[str]:
     sql.create_table(affected.con, "named", {"outcome_id": "BIGINT"}, ([row] for row in rows))
     found = affected.con.execute(
         "SELECT DISTINCT unnest([key, standing_key]) AS key FROM key_of JOIN named USING (outcome_id)"
-        " JOIN affected AS a USING (outcome_id) WHERE a.recipient_id <> ''"
+        " JOIN affected AS a USING (outcome_id)"
+        " WHERE a.recipient_id <> '' AND a.confidence IN ('certain', 'probable')"
     ).fetchall()
     return sorted(key for (key,) in found if key)
 

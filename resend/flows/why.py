@@ -11,10 +11,11 @@ from typing import Any
 
 from resend.config import Config
 from resend.errors import UsageError
+from resend.flows.ended import ended
 from resend.linker.buckets import rebucket
 from resend.linker.incident import find_incident, own_queue_ids
 from resend.linker.outcomes import find
-from resend.policy.address import fold
+from resend.policy.address import domain_of, fold, in_unicode
 from resend.report.why import WhyMail, WhyVerdict, link_of, verdict_of
 from resend.stores.history import DeliveryHistory, deliveries_to
 from resend.stores.home import Home
@@ -29,8 +30,9 @@ def why(
 
     Without a ledger there are no incidents yet: then the log lines alone.
     """
+    address = address.strip()
     try:
-        folded = fold(address.strip())
+        folded, logged = fold(address), _logged_as(address)
     except ValueError as error:
         raise UsageError(f"not an address: {error}", next_step="write it like taro@example.jp") from None
     judged: dict[tuple[str, str, str], list[tuple[dict[str, Any], WhyVerdict]]] = {}
@@ -41,7 +43,8 @@ def why(
         records = [find_incident(ledger, incident)] if incident else known
         for record in records:
             with rebucket(home, ledger, record.id, now=now) as affected:
-                for row in affected.to(folded):
+                ended(affected, home, config, ledger, record, now=now)  # as every other view of an incident tells it
+                for row in affected.to(folded, logged):
                     verdict = verdict_of(row, incident_id=record.id, incident=record.name)
                     judged.setdefault(_place(row["message_id"], row["host"], row["qid"]), []).append((row, verdict))
         with ledger.read() as connection:
@@ -49,9 +52,7 @@ def why(
     ours = {item.remote_qid for mail in deliveries for item in mail.tries if item.remote_qid}
     found = []
     own = own_queue_ids(ledger) if ledger is not None else ()
-    outcomes = [
-        outcome for text in _logged_as(address.strip()) for outcome in find(home, config, recipient=text, own=own)
-    ]
+    outcomes = [outcome for text in sorted(logged) for outcome in find(home, config, recipient=text, own=own)]
     for outcome in sorted(outcomes, key=lambda outcome: outcome["at"] or ""):
         place = _place(outcome["message_id"], outcome["host"], outcome["queue_id"])
         rows = judged.get(place, [])
@@ -75,11 +76,18 @@ def as_json(mail: WhyMail) -> dict[str, Any]:
     return dataclasses.asdict(mail)
 
 
-def _logged_as(address: str) -> list[str]:
-    """How a log may write an address: Postfix puts quotes around a local part with dots in odd places."""
-    local, _, domain = address.rpartition("@")
+def _logged_as(address: str) -> set[str]:
+    """How a log may write an address, in lower case. Raises ValueError.
+
+    The domain in Unicode (SMTPUTF8) or as A-label; Postfix puts quotes around a local part with dots in odd places.
+    """
+    local, _, domain = address.lower().rpartition("@")
     odd = ".." in local or local.startswith(".") or local.endswith(".")
-    return [address, f'"{local}"@{domain}'] if odd else [address]
+    return {
+        f"{part}@{name}"
+        for part in ([local, f'"{local}"'] if odd else [local])
+        for name in (domain, domain_of(address), in_unicode(domain_of(address)))
+    }
 
 
 def _place(message_id: str, host: str, qid: str) -> tuple[str, str, str]:

@@ -51,11 +51,14 @@ class Affected:
         condition = "" if bucket is None else "WHERE bucket = ?"
         return self._rows(condition, [] if bucket is None else [bucket.value], ", ".join(columns) or "*")
 
-    def to(self, folded: str) -> Iterator[dict[str, Any]]:
-        """Rows of `affected` for one address (policy.address.fold)."""
-        return self._rows("WHERE folded = ?", [folded])
+    def to(self, folded: str, logged: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Rows of `affected` for one address (policy.address.fold), and those that a log names by a text of `logged`.
 
-    def _rows(self, condition: str, values: list[str], columns: str = "*") -> Iterator[dict[str, Any]]:
+        A mail whose link has another address in the catalog lies under that one.
+        """
+        return self._rows("WHERE folded = ? OR list_contains(?, lower(recipient))", [folded, sorted(logged)])
+
+    def _rows(self, condition: str, values: Sequence[object], columns: str = "*") -> Iterator[dict[str, Any]]:
         cursor = self.con.cursor().execute(f"SELECT {columns} FROM affected {condition} ORDER BY outcome_id", values)
         names = [column[0] for column in cursor.description or []]
         while chunk := cursor.fetchmany(2_048):

@@ -19,6 +19,7 @@ from resend.config import Config
 from resend.errors import InputError, StoreError, UsageError
 from resend.linker import causes
 from resend.linker.buckets import Affected, place
+from resend.linker.copies import copies
 from resend.linker.link import OWN_RULE, link
 from resend.linker.outcomes import OutcomeFiles, outcomes
 from resend.linker.verdicts import verdicts
@@ -195,6 +196,7 @@ def gather(
     causes.causes(con)
     _params(con, selector, {})
     _totals(con, config, files, hosts)
+    copies(con, home, config, own_queue_ids(ledger))
     con.execute(f"CREATE OR REPLACE TEMP TABLE candidate_mail AS {sql.load('link/freeze/affected')}")
     verdicts(con)
     con.execute(f"CREATE OR REPLACE TEMP TABLE frozen AS {sql.load('link/freeze/frozen')}")

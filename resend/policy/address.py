@@ -66,6 +66,18 @@ def domain_of(address: str) -> str:
     return _a_label(_split(address)[1], address)
 
 
+def in_unicode(domain: str) -> str:
+    """A domain of A-labels as people read it; as it is where one of them is none.
+
+    >>> in_unicode("xn--r8jz45g.jp")
+    '例え.jp'
+    """
+    try:
+        return idna.decode(domain)
+    except UnicodeError:
+        return domain
+
+
 def needs_smtputf8(address: str) -> bool:
     """Whether the local part is not ASCII; a domain never needs it."""
     return not address.rpartition("@")[0].isascii()

@@ -16,7 +16,7 @@ from resend.clock import from_text, to_text
 from resend.errors import UsageError
 from resend.model import PlanState, Selector
 from resend.stores.rows import IncidentRecord, PlanRecord
-from resend.stores.tables import incident, plan
+from resend.stores.tables import audit, incident, plan
 
 
 def selector_values(selector: Selector) -> dict[str, str]:
@@ -81,6 +81,26 @@ def add_plan(conn: Connection, record: PlanRecord) -> None:
             made_at=to_text(record.made_at),
             reason=record.reason,
             rehearsal=int(record.rehearsal),
+        )
+    )
+
+
+def reopen_plan(conn: Connection, record: PlanRecord) -> None:
+    """closed -> ready, for a plan that never started and is made once more, as `record` has it now; audited."""
+    at = to_text(record.made_at)
+    conn.execute(
+        update(plan)
+        .where(plan.c.id == record.id, plan.c.state == PlanState.CLOSED, plan.c.started_at.is_(None))
+        .values(state=PlanState.READY, eta_s=record.eta_s, made_at=at, finished_at=None, reason=record.reason)
+    )
+    conn.execute(
+        insert(audit).values(
+            at=at,
+            who="plan make",
+            what="plan_reopened",
+            plan_id=record.id,
+            value=str(record.total),
+            reason=record.reason,
         )
     )
 

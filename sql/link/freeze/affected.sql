@@ -1,7 +1,8 @@
 -- Purpose: the affected mails of a window with provider, cause, link and what the catalog says of them: everything that
 --   an incident freezes but the verdict. Resends of ours are left out.
 -- Parameters: from_us, to_us BIGINT (arrival; NULL unbounded), provider, cause, release, customer VARCHAR ('' all).
---   Reads suspect, suspect_key, outcome, provider_of, cause_of, link, sent, release, recipient.
+--   Reads suspect, suspect_key, outcome, provider_of, cause_of, link, sent, release, recipient,
+--   copy_arrived(release, rcpt_key, late).
 -- Columns: those of suspect (rcpt_key filled in), then provider ... envelope_from as below; in_selection says whether the
 --   mail belongs to the incident, or only helps to see that one reply hit many.
 WITH named AS (
@@ -19,12 +20,17 @@ posted AS (
   JOIN sent AS s ON s.bare_id = o.bare_id AND s.address = o.address AND s.release = l.release
   GROUP BY o.outcome_id
 ),
-arrived AS (
-  SELECT DISTINCT l.release, o.address
+delivered AS (
+  SELECT l.release, r.rcpt_key, CASE WHEN s.status = 'delivered' THEN 0 ELSE 1 END AS late
   FROM suspect AS s
-  JOIN outcome AS o ON o.outcome_id = s.outcome_id
   JOIN link AS l ON l.outcome_id = s.outcome_id
-  WHERE s.status = 'delivered' AND l.confidence = 'certain' AND l.rule <> '00_own_try'
+  JOIN recipient AS r ON r.id = l.recipient_id
+  WHERE s.status IN ('delivered', 'delivered_late') AND l.confidence = 'certain' AND l.rule <> '00_own_try'
+  UNION ALL
+  SELECT release, rcpt_key, late FROM copy_arrived
+),
+arrived AS (
+  SELECT release, rcpt_key, min(late) AS late FROM delivered GROUP BY release, rcpt_key
 )
 SELECT
   s.outcome_id,
@@ -82,7 +88,8 @@ SELECT
     WHEN rel.envelope_from <> '' THEN rel.envelope_from
     ELSE s.sender
   END AS envelope_from,
-  arrived.release IS NOT NULL AS copy_delivered,
+  -- a late one needs no other that was late
+  (arrived.release IS NOT NULL AND (arrived.late = 0 OR s.status <> 'delivered_late')) AS copy_delivered,
   (
     (params.provider = '' OR p.provider = params.provider)
     AND (params.cause = '' OR c.cause = params.cause)
@@ -96,11 +103,11 @@ JOIN provider_of AS p ON p.relay = s.relay AND p.relay_ip = s.relay_ip AND p.dom
 JOIN cause_of AS c
   ON c.reply = s.reply AND c.code = s.code AND c.enhanced = s.enhanced AND c.provider = p.provider AND c.stage = s.stage
 JOIN link AS l ON l.outcome_id = s.outcome_id
-JOIN outcome AS o ON o.outcome_id = s.outcome_id
 LEFT JOIN posted ON posted.outcome_id = s.outcome_id
-LEFT JOIN arrived ON arrived.release = l.release AND arrived.address = o.address
 LEFT JOIN release AS rel ON rel.id = l.release
 LEFT JOIN recipient AS r ON r.id = l.recipient_id AND l.recipient_id <> ''
+LEFT JOIN arrived
+  ON arrived.release = l.release AND arrived.rcpt_key = r.rcpt_key AND l.confidence IN ('certain', 'probable')
 WHERE s.status NOT IN ('delivered', 'no_evidence')
   AND l.rule <> '00_own_try'
   AND (params.from_us IS NULL OR coalesce(s.arrived_at, s.first_failed_at) >= params.from_us)

@@ -11,4 +11,5 @@ JOIN suspect AS s
 WHERE f.status NOT IN ('delivered', 'delivered_late')
   AND s.status IN ('delivered', 'delivered_late')
   AND f.recipient_id <> ''
+  AND f.confidence IN ('certain', 'probable')  -- else the release and recipient are another mail's
 GROUP BY f.outcome_id

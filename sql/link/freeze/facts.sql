@@ -15,6 +15,7 @@ WITH linked AS (
         CASE WHEN f.status = 'delivered_late' THEN 1 WHEN f.status = 'still_queued' AND q.outcome_id IS NULL THEN 2 ELSE 3 END,
         CASE WHEN f.maybe_delivered THEN 1 ELSE 2 END,
         CASE f.confidence WHEN 'certain' THEN 1 ELSE 2 END,
+        CASE f.action WHEN 'never' THEN 1 WHEN 'ask' THEN 2 WHEN 'wait' THEN 3 ELSE 4 END,  -- what stops one stops both
         f.arrived_at NULLS LAST,
         f.outcome_id
     ) AS copy
@@ -31,7 +32,10 @@ address_veto AS (
   GROUP BY f.outcome_id
 ),
 subject AS (
-  SELECT outcome_id, 'delivery' AS kind, key AS subject FROM key_of
+  -- of an ambiguous mail release and recipient may be another mail's
+  SELECT k.outcome_id, 'delivery' AS kind, k.key AS subject
+  FROM key_of AS k
+  JOIN frozen AS f ON f.outcome_id = k.outcome_id AND f.confidence IN ('certain', 'probable')
   UNION ALL
   SELECT outcome_id, 'delivery' AS kind, standing_key AS subject FROM key_of WHERE standing_key <> ''
   UNION ALL

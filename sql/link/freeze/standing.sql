@@ -15,5 +15,6 @@ SELECT
   coalesce(p.state, '') AS state,
   coalesce(p.fate, '') AS fate
 FROM frozen AS f
-LEFT JOIN newest AS n ON n.release = f.release AND n.rcpt_key = f.rcpt_key AND f.recipient_id <> ''
+LEFT JOIN newest AS n
+  ON n.release = f.release AND n.rcpt_key = f.rcpt_key AND f.recipient_id <> '' AND f.confidence IN ('certain', 'probable')
 LEFT JOIN past AS p ON p.release = n.release AND p.rcpt_key = n.rcpt_key AND p.generation = n.generation
