@@ -1,7 +1,8 @@
 """Opens SMTP sessions: the route's host, else the domain's MX hosts in their order. aiosmtplib does TLS, EHLO and AUTH.
 
-Another MX is tried only here, before any mail is under way. Raises Refused for a greeting or EHLO that says no (a reply
-to judge like any other), OSError for hosts that cannot be reached, ConnectError for a login or certificate that fails.
+Another MX is tried only here, before any mail is under way. Raises Refused for a greeting, EHLO or a login for now that
+says no (a reply to judge like any other; the last one where several hosts do), OSError for hosts that cannot be
+reached, LoginRefused, ConnectError for a certificate that fails.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _CONNECT_S = 30.0
 _ATTEMPTS = 3
 _SMTP = 25
 _MX_KEPT_S = 600.0
+_UNKNOWN_COMMAND = (500, 502)
 _NULL_MX = Reply(code=556, enhanced="5.1.10", text="the domain takes no mail (null MX, RFC 7505)")
 
 Hosts = tuple[tuple[str, int], ...]  # host and port, the best first
@@ -43,6 +45,10 @@ class Refused(Exception):
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
         super().__init__(f"{reply.code} {reply.text}")
+
+
+class LoginRefused(ConnectError):
+    """The relay refuses user and password: no mail will go by it until a person mends that."""
 
 
 class Connector(Protocol):
@@ -76,7 +82,7 @@ class SmtpConnector:
         return known[1]
 
     async def open(self, route: Route | None, domain: str, egress: str = "") -> Session:
-        last = OSError("no host")
+        last: Exception
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2.0),
@@ -84,11 +90,12 @@ class SmtpConnector:
             reraise=True,
         ):
             with attempt:
+                last = OSError("no host")
                 for host, port in await self.hosts(route, domain):
                     try:
                         return await self._open(host, port, route, self.egresses.get(egress))
-                    except OSError as error:
-                        last = error
+                    except (OSError, Refused) as error:  # a word counts for more than silence
+                        last = error if isinstance(error, Refused) or isinstance(last, OSError) else last
                 raise last
         raise AssertionError("unreachable")
 
@@ -118,7 +125,7 @@ class SmtpConnector:
         try:
             await client.connect()
             if client.is_ehlo_or_helo_needed:
-                await client.ehlo()
+                await _greet(client)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             client.close()
             raise _told(error, host, port) from None
@@ -135,12 +142,25 @@ class SmtpConnector:
         return session
 
 
+async def _greet(client: aiosmtplib.SMTP) -> None:
+    """EHLO; HELO where the receiver does not know that command (RFC 5321 3.2)."""
+    try:
+        await client.ehlo()
+    except aiosmtplib.SMTPHeloError as error:
+        if error.code not in _UNKNOWN_COMMAND or not client.is_connected:
+            raise
+        await client.helo()
+
+
 def _told(error: Exception, host: str, port: int) -> Exception:
     """What a failed opening means: a reply to judge, a host that is not there now, or a setting to mend."""
     match error:
-        case aiosmtplib.SMTPAuthenticationError():
-            what = f"the relay refuses the login: {error.code} {error.message}"
-            next_step = "check [relay] user and the variable named by password_env"
+        case aiosmtplib.SMTPAuthenticationError() if error.code >= 500:
+            return LoginRefused(
+                f"the relay refuses the login: {error.code} {error.message}",
+                where=f"{host}:{port}",
+                next_step="check [relay] user and the variable named by password_env",
+            )
         case aiosmtplib.SMTPResponseException() if 200 <= error.code < 600:
             return Refused(Reply(code=error.code, enhanced=enhanced_code(error.message), text=error.message))
         case _ if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):

@@ -174,6 +174,13 @@ class Guard:
         """A person says that it goes on."""
         self.parked, self.half_open, self.next_cooldown = "", False, timedelta(0)
 
+    def set_back(self, step: timedelta) -> None:
+        """The clock was set back by -`step`: what waits for a time waits for it no longer than before."""
+        for name in ("capped_until", "cooldown_until", "clean_since", "_round_at"):
+            at = getattr(self, name)
+            setattr(self, name, None if at is None else at + step)
+        self.limits = {act: (most, until + step) for act, (most, until) in self.limits.items()}
+
     def live_seen(self, now: datetime, rate: float, trouble: str = "") -> Decision | None:
         """What the sender's own log tells of live mail at this provider; `trouble`: its deferrals rise, and how."""
         if trouble and not self.parked:

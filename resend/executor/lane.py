@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,8 @@ class Lane:
     decisions: int = 0  # written down by this lane so far
     known: Rate | None = None  # what the ledger said last
     failures: int = 0  # to connect, in a row
+    reached: bool = False  # its receiver took a connection in this run
+    away_since: float | None = None  # it does not any more, since (monotonic)
     _crew: asyncio.TaskGroup | None = None  # the connections that send a batch
     _manned: int = 0
     slots: Slots = field(init=False)
@@ -78,7 +80,7 @@ class Lane:
         self.leases = Leases(self.run)
         self.hours = LaneHours(self.run, self.egress, self.provider)
         place = (self.run, self.egress, self.provider, self.pacer)
-        self.slots = Slots(*place, lambda: self._over or self._held_up, self.profile.floor)
+        self.slots = Slots(*place, lambda: self.over or self._held_up, self.profile.floor)
 
     @property
     def feedback(self) -> bool:
@@ -91,7 +93,7 @@ class Lane:
         return self.paused or self.run.paused or bool(self.run.stale) or bool(self.guard.parked)
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
         return self.run.stopping or self._parked or self.unreachable is not None
 
     @property
@@ -115,7 +117,7 @@ class Lane:
 
     async def _next_batch(self) -> Batch | None:
         """The next batch; None when this lane has no more to do."""
-        while not self._over:
+        while not self.over:
             nap = _TICK_S
             if self._held_up:
                 if self.run.options.due_only:
@@ -149,7 +151,7 @@ class Lane:
     async def _patience(self) -> bool:
         """Wait until something of this lane may be claimed; False where that is beyond the run's patience."""
         asked = self.run.clock.monotonic()
-        while not self._over and not self._held_up:
+        while not self.over and not self._held_up:
             left = (await self.run.look(asked)).get((self.egress, self.provider))
             if left is None or not (left.next_at or left.due or left.ready or left.leased):
                 return False
@@ -176,7 +178,7 @@ class Lane:
             if self._more is not None:
                 await self._more
             whole = self.leases.whole(batch.id)  # else the rest of the canary goes when its window opens again
-            if batch.canary and whole and not self.guard.canary_done and not self._over:
+            if batch.canary and whole and not self.guard.canary_done and not self.over:
                 self.dwell_until = self.run.clock.now() + self.profile.dwell
                 self.record("canary_sent", "waits for the final outcomes")
         finally:
@@ -199,7 +201,7 @@ class Lane:
     def _man(self, rows: int) -> None:
         """Send over as many connections as are allowed by now, and useful for `rows` more mails."""
         for _ in range(min(self._most - self._manned, rows)):
-            if self._crew is not None and not self._over:
+            if self._crew is not None and not self.over:
                 self._manned += 1
                 self._crew.create_task(self._connection())
 
@@ -213,7 +215,7 @@ class Lane:
             self._manned -= 1
 
     async def _next_row(self) -> Delivery | None:
-        while not (self._over or self.leases.lost):
+        while not (self.over or self.leases.lost or self._manned > self._most):
             if self.leases.rows:
                 if self._shut(self.leases.rows[0]):
                     self.leases.give_back(self.leases.rows[0].batch_id)
@@ -239,7 +241,7 @@ class Lane:
 
     async def _claim_more(self) -> None:
         try:
-            batch = None if self._over or self._held_up or self.leases.lost else await self._claim()
+            batch = None if self.over or self._held_up or self.leases.lost else await self._claim()
             if batch is None:
                 self._goes_on = False
             else:
@@ -366,6 +368,13 @@ class Lane:
         """The operator's new ceiling, and the rate from now on."""
         self.guard.ceiling = self.guard.rate = rate
         self.pacer.change(self.guard.pace, to_micros(self.run.clock.now()))
+
+    def set_back(self, step: timedelta) -> None:
+        """The clock was set back by -`step`."""
+        self.pacer.tat_us += step // timedelta(microseconds=1)
+        self.guard.set_back(step)
+        if self.dwell_until is not None:
+            self.dwell_until += step
 
     def keep_time(self) -> None:
         """The timetable's ceiling of this hour holds from now on."""

@@ -28,6 +28,7 @@ class Leases:
     run: Run
     rows: deque[Delivery] = field(default_factory=deque)
     slots: tuple[int, ...] = ()  # connections that the ledger grants, where it keeps them
+    giving: tuple[int, ...] = ()  # of them those that go to another host when their connections are closed
     lost: bool = False  # they are another's by now: the connections must end
     _holder: str = ""  # id of the batch that holds the slots
     _held: dict[str, Batch] = field(default_factory=dict)
@@ -38,7 +39,8 @@ class Leases:
         """A batch was claimed: its rows come after those that wait."""
         before = self._holder
         if batch.slots:
-            self.slots, self._holder, self.lost = batch.slots, batch.id, False
+            self.slots = tuple(number for number in batch.slots if number not in self.giving)
+            self._holder, self.lost = batch.id, False
         self._held[batch.id] = batch
         self._left[batch.id] = len(batch.rows)
         self.rows.extend(batch.rows)
@@ -86,7 +88,7 @@ class Leases:
         self.rows.clear()
         for batch_id in list(self._held):
             await self.run.writer.submit(self._end(batch_id))
-        self.slots, self._holder, self.lost = (), "", False
+        self.slots, self.giving, self._holder, self.lost = (), (), "", False
         self._returned.clear()
 
     def _end(self, batch_id: str) -> EndBatch:

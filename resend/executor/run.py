@@ -17,33 +17,31 @@ from functools import partial
 from sqlalchemy import Connection
 
 from resend.clock import Clock, to_micros
-from resend.errors import ConnectError, Exit, ResendError
+from resend.errors import ResendError
+from resend.executor.beat import TIME_IS_OVER as TIME_IS_OVER
+from resend.executor.beat import beat
 from resend.executor.connect import Connector
+from resend.executor.ending import RunSummary as RunSummary
+from resend.executor.ending import summary
 from resend.executor.guard import Guard
 from resend.executor.lane import Lane
-from resend.executor.leases import LEASE_S
 from resend.executor.livemail import LiveMail
 from resend.executor.orders import Orders
 from resend.executor.pacer import Pacer
 from resend.executor.relaywatch import RelayWatch
 from resend.executor.sessions import Seats, Sessions
 from resend.executor.settle import judge_fate
-from resend.executor.standing import recollected, standing, take_over
+from resend.executor.standing import recollected, standing
 from resend.executor.stay import LOOK_S, stay
 from resend.model import Fate
 from resend.policy.classify import Rules
 from resend.policy.hours import ALWAYS, Hours
 from resend.policy.providers import Profile
 from resend.policy.routes import Route, Routes
-from resend.stores import batches, claims, control, fates
+from resend.stores import claims, control, fates
 from resend.stores.rows import Delivery, Rate
 from resend.stores.transitions import Audit, Result, Transition
 from resend.stores.writer import Writer
-
-_CONTROL_S = 0.5  # commands are obeyed within 2 s; they are looked for this often
-_RENEW_S, _TAKE_OVER_S = LEASE_S / 3, LEASE_S / 12
-_FATES_S = 10.0
-TIME_IS_OVER = "its time is over"  # why a run with a longest duration stops
 
 Render = Callable[[Delivery], tuple[bytes, str]]  # wire-ready body and the Date that it carries
 
@@ -62,18 +60,6 @@ class Options:
     hours: Hours = ALWAYS  # when each provider may be fed
     shared_pace: bool = False  # several hosts may send at once (PostgreSQL): connections and times are the ledger's
     stays: bool = False  # a worker: goes on when nothing is left, with whatever comes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """What one run did. `counts`: accepted, deferred, rejected, in_doubt, throttled, halved, raised, ..."""
-
-    counts: Counter[str]
-    parked: dict[str, str]  # provider or egress -> reason
-    next_due: datetime | None
-    shut: dict[str, tuple[datetime, str]]  # provider -> when its hours let it go on, and what keeps it until then
-    stopped: str  # why it ended early, "" where it did not
-    exit: Exit
 
 
 @dataclass(slots=True)
@@ -105,9 +91,9 @@ class Run:
     armed: int = 0
     deadline: datetime = field(init=False)
     seats: Seats = field(init=False)
+    orders: Orders = field(init=False)
+    live_mail: LiveMail = field(init=False)
     _able: set[str] = field(default_factory=set)  # plans whose mails this host can make
-    _orders: Orders = field(init=False)
-    _live: LiveMail = field(init=False)
     _watches: dict[str, RelayWatch] = field(default_factory=dict)
     _handed: dict[str, Lane] = field(default_factory=dict)  # accepted by a relay in this run, by key: no fate yet
     _work: dict[tuple[str, str], claims.Work] = field(default_factory=dict)
@@ -117,8 +103,8 @@ class Run:
     def __post_init__(self) -> None:
         self.deadline = self.clock.now() + self.options.wait
         self.seats = Seats(self.options.connections)
-        self._orders = Orders(self)
-        self._live = LiveMail(self)
+        self.orders = Orders(self)
+        self.live_mail = LiveMail(self)
 
     @property
     def stopping(self) -> bool:
@@ -224,7 +210,7 @@ class Run:
         `by`: the egresses that it leaves by; all of them unless given. `log`: which tells it, among all hosts.
         """
         if self.options.shared_pace:
-            self._live.tell({name: rate for name, (rate, _) in rates.items()}, by, log)
+            self.live_mail.tell({name: rate for name, (rate, _) in rates.items()}, by, log)
         for (egress, provider), lane in self.lanes.items():
             rate, trouble = rates.get(provider, (0.0, ""))
             if (by is None or egress in by) and (trouble or not self.options.shared_pace):
@@ -243,7 +229,7 @@ class Run:
         """Run to the end. Raises what ended it when the open dialogues are finished."""
         await self._prepare()
         gc.freeze()  # what is there by now stays: looking at it again and again took a tenth of the time
-        ticker = asyncio.create_task(self._tick())
+        ticker = asyncio.create_task(beat(self))
         try:
             if self.options.stays:
                 await stay(self)
@@ -261,15 +247,15 @@ class Run:
             and (not self.reached or any(lane.relay and lane.unreachable for lane in self.lanes.values()))
         ):
             raise away[0]
-        return await self._summary(away)
+        return await summary(self, away)
 
     async def _prepare(self) -> None:
         """Make a lane for each (egress, provider) with work, and obey what was said before."""
         now = self.clock.now()
         items = await self.writer.call(lambda conn: claims.work(conn, now, plan_id=self.plan_id))
-        await self._orders.begin()
+        await self.orders.begin()
         await self.prepare_lanes(items)
-        await self._orders.obey()
+        await self.orders.obey()
 
     async def prepare_lanes(self, items: list[claims.Work]) -> None:
         """Lanes with the rate and pace that the ledger remembers."""
@@ -303,8 +289,8 @@ class Run:
     def _lane(self, rate: Rate, guard: Guard, last: datetime | None, waiting: int) -> None:
         profile = guard.profile
         pacer = Pacer(rate=guard.pace, tat_us=rate.tat_us)
-        if last is not None:
-            pacer.late(to_micros(last))
+        if last is not None:  # in the future by a clock that was set back since
+            pacer.late(to_micros(min(last, self.clock.now())))
         self.lanes[rate.egress, rate.provider] = Lane(
             run=self,
             egress=rate.egress,
@@ -319,81 +305,3 @@ class Run:
             pending_fates=waiting,
         )
         self.lanes[rate.egress, rate.provider].keep_time()
-
-    async def _tick(self) -> None:
-        """Commands, heartbeats, fates and clean intervals, beside the lanes."""
-        try:
-            await self._ticking()
-        except Exception as error:
-            self.fail(error)
-
-    async def _ticking(self) -> None:
-        began = renewed = looked = counted = taken = self.clock.monotonic()
-        while True:
-            await self.clock.sleep(_CONTROL_S)
-            mono = self.clock.monotonic()
-            await self._orders.obey()
-            if self.options.max_duration is not None and mono - began > self.options.max_duration.total_seconds():
-                self.stop(TIME_IS_OVER)
-            if mono - looked >= LOOK_S:
-                looked = mono
-                for lane in list(self.lanes.values()):
-                    await take_over(lane)
-                    await lane.tick()
-                if self.options.shared_pace:
-                    await self._live.exchange()
-            if mono - counted >= _FATES_S and any(lane.feedback for lane in self.lanes.values()):
-                counted = mono
-                waiting = await self.writer.call(fates.pending)
-                for place, lane in self.lanes.items():
-                    lane.pending_fates = waiting.get(place, 0)
-            if self.options.shared_pace and mono - taken >= _TAKE_OVER_S:
-                taken = mono
-                await self.writer.call(lambda conn: batches.recover(conn, self.clock.now()))
-            if mono - renewed >= _RENEW_S:
-                renewed = mono
-                for lane in self.lanes.values():
-                    await lane.leases.renew()
-
-    def _called(self, egress: str, provider: str) -> str:
-        """A provider by its name, with the egress where it is fed by several."""
-        return f"{provider} by {egress}" if sum(name == provider for _, name in self.lanes) > 1 else provider
-
-    async def _summary(self, away: list[ConnectError]) -> RunSummary:
-        now = self.clock.now()
-        left = await self.writer.call(partial(claims.work, now=now, plan_id=self.plan_id, hours=self.options.hours))
-        due = min((item.next_at for item in left if item.next_at is not None), default=None)
-        shut = {
-            self._called(item.egress, item.provider): (item.shut_until, item.shut)
-            for item in left
-            if item.shut_until is not None and (item.shut_due or not self.options.due_only)
-        }
-        parked = {
-            self._called(egress, name): lane.guard.parked
-            for (egress, name), lane in self.lanes.items()
-            if lane.guard.parked
-        }
-        stopped = self.stopped or (away[0].line() if away else "")
-        await self.writer.submit(
-            Audit(
-                at=now,
-                who=self.worker,
-                what="run_ended",
-                plan_id=self.plan_id,
-                reason=stopped
-                or ("parked" if parked else "its hours are over" if shut else "nothing left that is due"),
-                value=" ".join(f"{name}={count}" for name, count in sorted(self.counts.items())),
-            )
-        )
-        failed = any(self.counts[name] for name in ("in_doubt", "rejected", "quarantined", "gave_up"))
-        if self.stopped.startswith("signal"):
-            exit_ = Exit.INTERRUPTED
-        elif parked:
-            exit_ = Exit.PARKED
-        elif shut and not stopped:
-            exit_ = Exit.WINDOW
-        elif stopped or left or failed:
-            exit_ = Exit.LEFT
-        else:
-            exit_ = Exit.DONE
-        return RunSummary(counts=self.counts, parked=parked, next_due=due, shut=shut, stopped=stopped, exit=exit_)

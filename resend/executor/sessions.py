@@ -118,9 +118,8 @@ class Sessions:
         self._gone()
 
     async def close(self) -> None:
-        """Close all that wait."""
-        while self.idle:
-            await self.close_idle()
+        """Close all that wait, at once: a receiver may leave each QUIT without an answer."""
+        await asyncio.gather(*(self.close_idle() for _ in list(self.idle)))
 
     def _gone(self) -> None:
         self.opened -= 1

@@ -38,7 +38,7 @@ class Slots:
     floor: float = 0.0  # mails per second that live mail leaves, however much it is
     waiting: int = 0  # connections that wait for a slot
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _reserved: deque[tuple[int, int]] = field(default_factory=deque)  # by our clock, and by the database's
+    _reserved: deque[tuple[int, int]] = field(default_factory=deque)  # by our monotonic clock, and by the database's
     _reserving: bool = False
     _used_up: bool = False  # the last ones that were reserved, all of them in time
     _size: int = 0  # how many were
@@ -51,7 +51,7 @@ class Slots:
             async with self._turn:
                 shared = await self._shared() if self.run.options.shared_pace else None
                 while not (self.halted() or unless() or (session and not session.usable)):
-                    now = self._now()
+                    now = self._now() if shared is None else self._mono()
                     due = self.pacer.tat_us if shared is None else shared[0]
                     if due <= now:
                         return from_micros(self.pacer.reserve(now, came) if shared is None else shared[1])
@@ -64,28 +64,33 @@ class Slots:
         """Whether the next slot is near, and nobody waits for it."""
         if self.waiting or self.halted():
             return False
-        now = self._now()
         if self.run.options.shared_pace:
+            now = self._mono()
             return self._left(now) > 0 and self._reserved[0][0] <= now + _SOON_US
-        return self.pacer.tat_us <= now + _SOON_US
+        return self.pacer.tat_us <= self._now() + _SOON_US
 
     def take_now(self) -> datetime | None:
         """The next slot, where it has come and nobody waits for it."""
         if self.waiting or self.halted():
             return None
-        now = self._now()
         if self.run.options.shared_pace:
+            now = self._mono()
             due = self._left(now) > 0 and self._reserved[0][0] <= now
             return from_micros(self._reserved.popleft()[1]) if due else None
+        now = self._now()
         return from_micros(self.pacer.reserve(now)) if self.pacer.tat_us <= now else None
 
     def _now(self) -> int:
         return to_micros(self.run.clock.now())
 
+    def _mono(self) -> int:
+        """For slots of a shared pace: the database knows the time, and this host's clock may be set."""
+        return int(self.run.clock.monotonic() * 1e6)
+
     async def _shared(self) -> tuple[int, int]:
         """The next reserved slot, reserved now if need be."""
         while not self.halted():
-            if self._left(self._now()):
+            if self._left(self._mono()):
                 return self._reserved.popleft()
             if await self._reserve():
                 return self._reserved.popleft()  # however long that took: another would take as long
@@ -110,7 +115,7 @@ class Slots:
 
     async def _reserve(self) -> bool:
         """Reserve slots in the ledger; False where it is paused or parked there."""
-        now = self.run.clock.now()
+        now, asked = self.run.clock.now(), self._mono()
         count = self._at_once
         reserve = partial(
             control.reserve, egress=self.egress, provider=self.provider, count=count, now=now, floor=self.floor
@@ -119,7 +124,7 @@ class Slots:
         if reserved is None:
             return False
         self._size, self._used_up = count, True
-        ours = to_micros(now) - reserved.now_us
+        ours = asked - reserved.now_us
         self._reserved.extend((at + ours, at) for at in reserved.times_us)
         return True
 

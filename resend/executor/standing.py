@@ -20,7 +20,7 @@ from resend.model import CauseClass, TryOutcome
 from resend.policy.classify import Rules
 from resend.policy.providers import Profile
 from resend.policy.reactions import Act
-from resend.stores import claims, control
+from resend.stores import claims, control, sharing
 from resend.stores.history import fates_since, replies_since
 from resend.stores.status import decisions
 from resend.stores.transitions import RateChange
@@ -229,31 +229,35 @@ def claim(lane: Lane, conn: Connection) -> Batch | None:
         plan_id=run.plan_id,
         connections=profile.connections if run.options.shared_pace else None,
         want=min(profile.connections, run.options.connections),
-        held=lane.leases.slots,
+        held=(*lane.leases.slots, *lane.leases.giving),
         closed=closed,
         limit=limit,
         shared=run.options.shared_pace,
     )
     found = retry()
-    if found is not None or run.options.due_only:
-        return found
-    found = claims.claim_batch(*retry.args, **retry.keywords)
-    if found is None and run.options.shared_pace and not lane.leases.slots:
-        _waits(lane, conn)
+    if found is None and not run.options.due_only:
+        found = claims.claim_batch(*retry.args, **retry.keywords)
+    if run.options.shared_pace and not lane.leases.slots:
+        if found is not None:
+            sharing.served(conn, egress=lane.egress, provider=lane.provider, owner=run.worker)
+        elif not run.options.due_only:
+            _waits(lane, conn)
     return found
 
 
 def _waits(lane: Lane, conn: Connection) -> None:
-    """Say once in a while that other hosts have all connections: this one is not idle for want of mails."""
+    """Where other hosts have all connections, wait for a part of them; say so once in a while."""
     run, now = lane.run, lane.run.clock.now()
     place = {"egress": lane.egress, "provider": lane.provider}
-    known = decisions(conn, what=WAITS, **place, who=run.worker, limit=1)
-    if known and now - known[0].at < _SAID_AGAIN:
-        return
     held = claims.held_elsewhere(
         conn, **place, owner=run.worker, connections=lane.profile.connections, plan_id=run.plan_id
     )
-    if held:
-        others = ", ".join(f"{owner} has {count}" for owner, count in held.items())
-        reason = f"all {sum(held.values())} connections are in use: {others}; it goes on when one of them ends a batch"
-        control.note(conn, WAITS, plan_id=run.plan_id, **place, reason=reason, who=run.worker, now=now)
+    if not held:
+        return
+    sharing.wait(conn, **place, owner=run.worker)
+    known = decisions(conn, what=WAITS, **place, who=run.worker, limit=1)
+    if known and now - known[0].at < _SAID_AGAIN:
+        return
+    others = ", ".join(f"{owner} has {count}" for owner, count in held.items())
+    reason = f"all {sum(held.values())} connections are in use: {others}; a part of them is given to this host soon"
+    control.note(conn, WAITS, plan_id=run.plan_id, **place, reason=reason, who=run.worker, now=now)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from resend.clock import from_text, to_text
 from resend.model import PlanState, State
-from resend.stores import batches
+from resend.stores import batches, sharing
 from resend.stores.batches import LEASED, OPEN, settle_batch
 from resend.stores.engine import is_sqlite
 from resend.stores.rows import Batch, Delivery
@@ -320,6 +320,8 @@ def _take_slots(
             make(provider_slot).on_conflict_do_nothing(),
             [{"egress": egress, "provider": provider, "n": n} for n in range(known, connections)],
         )
+    if shared and not is_sqlite(conn):
+        want = min(want, sharing.share(conn, egress=egress, provider=provider, connections=connections))
     mine: list[int] = []
     if held:
         alive = [] if is_sqlite(conn) else [provider_slot.c.lease_until > pg_now()]

@@ -18,7 +18,7 @@ import uvloop
 
 from resend.config import RelayConfig
 from resend.errors import ConnectError
-from resend.executor.connect import SmtpConnector
+from resend.executor.connect import LoginRefused, Refused, SmtpConnector
 from resend.executor.transaction import End, Ended, Mail, transact
 from resend.policy.routes import Route
 
@@ -41,6 +41,7 @@ class Submission:
     heard: list[tuple[bool, str]] = field(default_factory=list)
     body: bytes = b""
     port: int = 0
+    refusal: bytes = b"535 5.7.8 bad credentials"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         secure = self.tls == "implicit"
@@ -61,7 +62,7 @@ class Submission:
                 elif verb == "AUTH":
                     said = base64.b64decode(text.split(" ")[2]).decode("utf-8")
                     good = said == f"\0news\0{SECRET}"
-                    writer.write(b"235 2.7.0 ok\r\n" if good else b"535 5.7.8 bad credentials\r\n")
+                    writer.write(b"235 2.7.0 ok\r\n" if good else self.refusal + b"\r\n")
                 elif verb == "DATA":
                     writer.write(b"354 go\r\n")
                     self.body = await reader.readuntil(b"\r\n.\r\n")
@@ -197,3 +198,56 @@ def test_a_host_that_is_not_there_is_a_failure_to_connect(certificate: Path) -> 
     route = Route("127.0.0.1", port, True, "relay", submission=True)
     with pytest.raises(OSError, match=str(port)):
         asyncio.run(SmtpConnector(RelayConfig(tls="none")).open(route, "example.net"))
+
+
+async def asked(greetings: list[bytes], ehlo: bytes = b"250 x") -> tuple[frozenset[str], list[bytes]]:
+    """Open a session to a domain with as many MX hosts as greetings; the extensions, and all lines that were heard."""
+    heard: list[bytes] = []
+    servers = []
+    for greeting in greetings:
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = greeting) -> None:
+            writer.write(said + b"\r\n")
+            while line := await reader.readline():
+                heard.append(line.strip())
+                writer.write((ehlo if line[:4] == b"EHLO" else b"250 x") + b"\r\n")
+            writer.close()
+
+        servers.append(await asyncio.start_server(serve, "127.0.1.32", 0))
+    connector = SmtpConnector(RelayConfig(), "client.example.jp")
+    connector._mx_known["example.net"] = (float("inf"), tuple(one.sockets[0].getsockname() for one in servers))
+    try:
+        session = await connector.open(None, "example.net")
+        session.abort()
+        return session.extensions, heard
+    finally:
+        for server in servers:
+            server.close()
+
+
+@pytest.mark.parametrize("code", [b"500", b"502"])
+def test_a_receiver_that_does_not_know_ehlo_gets_helo(code: bytes) -> None:
+    extensions, heard = asyncio.run(asked([b"220 old"], ehlo=code + b" what?"))
+    assert not extensions and heard == [b"EHLO client.example.jp", b"HELO client.example.jp"]
+
+
+def test_where_one_mx_says_no_the_next_is_asked() -> None:
+    _, heard = asyncio.run(asked([b"421 4.3.2 busy", b"554 5.3.2 not me", b"220 here"]))
+    assert heard == [b"EHLO client.example.jp"]
+
+
+def test_where_every_mx_says_no_the_last_word_counts() -> None:
+    with pytest.raises(Refused) as caught:
+        asyncio.run(asked([b"554 5.3.2 not me", b"421 4.3.2 busy"]))
+    assert caught.value.reply.code == 421
+
+
+@pytest.mark.parametrize(("reply", "error"), [(b"454 4.7.0 later", Refused), (b"535 5.7.8 no", LoginRefused)])
+def test_a_login_that_fails_for_now_is_a_reply_to_judge(
+    certificate: Path, reply: bytes, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Given(certificate)
+    monkeypatch.setattr(given.server, "refusal", reply)
+    monkeypatch.setenv("TEST_PASSWORD", "wrong")
+    with pytest.raises(error):
+        asyncio.run(given.send())
