@@ -95,3 +95,20 @@ def test_late_timers_neither_overfill_nor_push_back(rate: float, steps: list[int
         instants.append(pacer.reserve(now, came))
         assert now - 100_000 <= instants[-1] <= now
     promise_kept(instants, rate)
+
+
+def test_a_timer_that_fires_late_moves_no_later_slot() -> None:
+    """Each timer 90 ms late: the slots stay a second apart. From a tenth of a second on the slot is when it fired."""
+    pacer, now, instants = Pacer(1.0), 0, []
+    for _ in range(20):
+        due = max(now, pacer.tat_us)
+        instants.append(pacer.reserve(due + 90_000, now))
+        now = due + 90_000
+    assert instants == [number * 1_000_000 for number in range(20)]
+    assert pacer.reserve(20_500_000, now) == 20_400_000
+
+
+def test_who_did_not_wait_gets_no_slot_of_the_past() -> None:
+    pacer = Pacer(1.0)
+    assert pacer.reserve(5_000_000, 5_000_000) == 5_000_000
+    assert Pacer(1.0).reserve(5_000_000) == 5_000_000

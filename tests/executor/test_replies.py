@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resend.executor.replies import BYTES_MAX, LINE_MAX, TEXT_MAX, Garbage, is_last, parse, remote_queue_id
+from resend.executor.replies import BYTES_MAX, LINE_MAX, TEXT_MAX, Garbage, is_last, parse, parsed, remote_queue_id
 
 
 def test_lines_of_one_reply_are_joined() -> None:
@@ -42,6 +42,29 @@ def test_bytes_that_are_no_utf8_are_kept_readable() -> None:
 def test_what_is_no_reply_is_garbage(lines: list[bytes]) -> None:
     with pytest.raises(Garbage):
         parse(lines)
+
+
+def test_the_bounds_of_a_reply_are_its_longest_and_no_more() -> None:
+    assert parse([b"250 " + b"x" * (LINE_MAX - 4)]).code == 250
+    assert parse([b"250-a", b"250 " + b"x" * (LINE_MAX - 4)]).code == 250  # more than a line's bound, no line is
+    line = b"250-" + b"x" * 1_020
+    whole = [line] * ((BYTES_MAX >> 10) - 1) + [b"250 " + b"x" * 1_020]
+    assert sum(map(len, whole)) == BYTES_MAX and parse(whole).code == 250
+    with pytest.raises(Garbage):
+        parse([*whole[:-1], b"250 " + b"x" * 1_021])
+    with pytest.raises(Garbage):
+        parse([b"250-a", b"250 " + b"x" * (LINE_MAX - 3)])
+
+
+def test_a_text_of_its_bound_is_kept_as_it_is() -> None:
+    short = [b"250-" + b"x" * (TEXT_MAX // 2), b"250 " + b"y" * (TEXT_MAX - TEXT_MAX // 2 - 1)]
+    assert len(parse(short).text) == TEXT_MAX and parse(short).text.count("y") == TEXT_MAX - TEXT_MAX // 2 - 1
+
+
+def test_a_line_that_was_seen_before_is_the_same_reply() -> None:
+    assert parsed(b"354 go ahead") == parsed(b"354 go ahead") == parse([b"354 go ahead"])
+    with pytest.raises(Garbage):
+        parsed(b"rubbish")
 
 
 def test_however_long_a_reply_is_its_code_counts_and_its_last_line_is_kept() -> None:
