@@ -117,6 +117,9 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "many with one transcript": lambda n: (
         FROM + b"\n" + b"<a@example.jp>\n" * (n // 40) + b"\n" + (b"550 " + b"a.b" * 600 + b"\n") * (n // 3_600)
     ),
+    "blanks in HTML": lambda n: FROM + b"Content-Type: text/html\n\n<br>" + b"\n \t " * (n // 4),
+    "rules under a text": lambda n: FROM + b"\nx\n" + (b"_" * 40 + b"\nx\n") * (n // 43),
+    "addresses to ask": lambda n: FROM + b"\nCould not be delivered, " + b"contact a " * (n // 10) + b"x@y.example\n",
     "IP addresses": lambda n: FROM + b"\n<a@example.jp>: 550 " + b"1.2.3." * (n // 6),
 }
 

@@ -80,6 +80,18 @@ ORDINARY = {
         "Return-Path: <>\n",
         "Your mail has not been delivered to mika@club.example yet, you are not on the list of friends.\n",
     ),
+    "one who is away and says it in a subject of reports": (
+        "Mika <mika@club.example>",
+        "I am away: your mail was not delivered",
+        "Return-Path: <>\n",
+        "Mail for mika@club.example is not delivered to me these days.\n",
+    ),
+    "a carrier's way to ask": (
+        "Parcels <no-reply@parcels.example>",
+        "Delivery failed",
+        "",
+        "Your mail could not be delivered, nobody was there. Contact: mika@club.example\n",
+    ),
     "an account": (
         "Administrator <admin@school.example>",
         "The account mika@club.example has been blocked",
@@ -165,6 +177,10 @@ REASONS = {  # where a reply begins, and what may stand around an address
         0,
     ),
     "after the type of the address": ("These people haven't received it:\n\n  SMTP: mika@club.example\n", 0),
+    "in words without a column, after a colon": (
+        "Not delivered to the following:\nmika@club.example There is no room left\n",
+        0,
+    ),
     "in a sentence about a way": ("Could not find a way for mika@club.example\n", 0),
     "wide brackets": ("mika@club.example（メールボックスが一杯です）\n", 0),
     "a line of sendmail 8.6 first": (
@@ -190,6 +206,14 @@ def test_what_failed_is_told_in_many_languages(language: str) -> None:
     words, kind = TOLD[language]
     report = read_report(mail("MAILER-DAEMON@mx.example", "*", "", f"{words}\n\n  mika@club.example\n"))
     assert (report.kind, [failed.recipient for failed in report.recipients]) == (kind, ["mika@club.example"])
+
+
+@pytest.mark.parametrize(
+    "subject", ["傳遞狀態通知 (失敗)", "Notificación del estado de entrega (error)", "配信状態通知"]
+)
+def test_a_subject_says_delivery_status_in_many_languages(subject: str) -> None:
+    report = read_report(mail("postmaster@mx.example", subject, "", "Could not be delivered:\n\n mika@club.example\n"))
+    assert [failed.recipient for failed in report.recipients] == ["mika@club.example"]
 
 
 STATUS = (

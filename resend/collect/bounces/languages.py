@@ -88,6 +88,12 @@ SUBJECTS = (
     r"退信|退回|未送达|未传递|无法投递|投递失败|发送失败|無法傳遞|配信不能|배달되지|배달 실패|반송|전송 ?실패",
     r"送信(?:できません|エラー|失敗)|配信(?:できません|エラー|不能|失敗)|メールエラー|エラー通知|不達",
     r"届きませんでした",
+    # "delivery status notification" of Hotmail, Outlook and Gmail
+    r"zustellungsstatus|status der zustellung|übermittlungsstatus|[ée]tat de (?:la )?(?:remise|distribution)",
+    r"estado de (?:la )?entrega|estado da entrega|status de entrega",
+    r"stato del(?:la)? (?:recapito|consegna)|leverings?status",
+    r"bezorgingsstatus|leveransstatus|stan(?:ie)? dostarcz|stavu doručení|teslim durumu|состоянии? доставки",
+    r"配信(?:状態|状況|ステータス)|(?:传递|投递)状态|傳遞狀態|배달 상태",
 )
 
 # Subjects of automatic replies.

@@ -143,6 +143,7 @@ AUTO_REPLY_SUBJECT = Words(
         r"\bout of (?:the )?office\b",
         r"\bauto(?:matic|mated|matisch\w*|matique)?[ -]?(?:reply|response|antwort|respuesta|svar)|\bautorepl",
         r"\bon (?:vacation|holiday|leave)\b|\bvacation (?:reply|message)|\baway from (?:my|the)",
+        r"\bi(?:'m| am) (?:away|out|absent|on)\b",
         r"\bthank you for (?:your (?:e?-?mail|message|inquiry)|contacting)|\batvali[nņ]",
     ),
     _any(*languages.AUTO_REPLIES),

@@ -43,7 +43,6 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _LOCAL = re.compile(_LEAD + r"<([\w.+-]{1,64})>\s{0,9}([:(].*|)$")
-_APART = re.compile(rf"^<{ADDRESS}>(?:\t|  )")  # what is said stands in a column of its own
 _TAGS = frozenset(("html", "head", "title", "style", "body", "table", "div", "span", "pre"))  # not taken for HTML
 _WITHIN = re.compile(ADDRESS)
 _DASHES = frozenset({"--", "==", "**", "-=", "=-"})
@@ -62,6 +61,10 @@ _CONTINUES = re.compile(r"[:：;,(\[（「【]|\.\.\.|on\s|--|-\s|delivery\s|は
 _WITH_CODE = re.compile(rf"^\s*[245][0-579]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
 _CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no part of an address or a time
 _RECEIVED = re.compile(r"^[ \t]{0,40}[\w ]{0,12}(?:<<<|>>>)[ \t]{0,9}([45][0-5]\d[ -].{0,999})", re.MULTILINE)
+_ASKED = re.compile(  # an address that the reader may write to
+    rf"\b(?:contact|questions?|help|support|call|write to|mail to|reply to)\b[^@<>.]{{0,40}}<?{ADDRESS}>?",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(
     rf"\b(?:to|for|of|recipients?:?|address:?|mailbox:?|user:?|list|group)\s{{1,10}}[<\"'(]{{0,2}}({ADDRESS})",
     re.IGNORECASE,
@@ -139,7 +142,6 @@ def _continued(lines: list[str], at: int, addresses: list[str], heads: list[tupl
 
 def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[list[str], str] | None:
     """The addresses that a line begins to tell about, and what it says of them; None for any other line."""
-    table = line[:1].isspace()
     line = line.strip()
     match = _HIDDEN.match(line)
     if match:
@@ -149,8 +151,7 @@ def _head(line: str, aside: frozenset[str], lines: list[str], at: int) -> tuple[
         address, rest = address_of(match.group(1)) or match.group(1), _AFTER.sub("", match.group(2).strip()).strip()
         if address in aside and not rest:
             return None
-        apart = table or _APART.match(line) is not None
-        if not rest or _CONTINUES.match(rest) or _CODE.search(rest) or (apart and _led(lines, at)):
+        if not rest or _CONTINUES.match(rest) or _CODE.search(rest) or _led(lines, at):
             return _listed(address, rest)
         return None
     match = _NAMED.match(line)
@@ -350,7 +351,7 @@ def _by_sentence(text: str, aside: frozenset[str]) -> list[Record]:
         flat = " ".join(paragraph.split())
         if "@" not in flat or not (FAILS.search(flat) or DELAYS.search(flat)):
             continue
-        named = [address_of(a) for a in _SENTENCE.findall(flat)] or addresses_of(flat)
+        named = [address_of(a) for a in _SENTENCE.findall(flat)] or addresses_of(_ASKED.sub("", flat))
         named = [address for address in dict.fromkeys(named) if address and address not in aside]
         if named:
             explains = any(EXPLAINS.search(" ".join(after.split())[:200]) for after in paragraphs[at + 3 : at + 5])
