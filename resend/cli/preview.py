@@ -54,7 +54,11 @@ def preview(
         for row in found.tables["provider"]
         if row.resend
     }
-    etas = {provider: max(lane.eta_s for lane in group) for provider, group in leaves.items()}
+    gap = config.run.recipient_gap.total_seconds()
+    etas = {
+        provider: max((found.most[provider] - 1) * gap, *(lane.eta_s for lane in group))
+        for provider, group in leaves.items()
+    }
     shown.show(screen, found, zone(config), etas)
     for provider, group in leaves.items():
         if len(group) > 1:

@@ -199,15 +199,20 @@ def what_if(
         accepted = affected.about.accepted()
     doors = known.choose(pairs.elements())
     counts: Counter[tuple[str, str, str]] = Counter()
+    least: dict[tuple[str, str], float] = {}
     for (provider, mailbox), count in pairs.items():
-        counts[doors[provider, mailbox], provider, ""] += count  # by the config's clock
+        door = doors[provider, mailbox]
+        counts[door, provider, ""] += count  # by the config's clock
+        least[door, provider] = max(
+            least.get((door, provider), 0.0), (count - 1) * options.recipient_gap.total_seconds()
+        )
     profiles = {
         (egress, name): lanes.own(egress, table.profile(name), known, options.rates) for egress, name, _ in counts
     }
     found: dict[tuple[str, str], tuple[int, dict[str, float]]] = {}
     for scenario, times in (("as planned", 1.0), ("half the rate", 0.5), ("twice the rate", 2.0), ("as your log", 1.0)):
         log = accepted if scenario == "as your log" else {}
-        for lane in lanes.spans(counts, profiles, accepted=log, hours=hours, now=now, times=times):
+        for lane in lanes.spans(counts, profiles, accepted=log, hours=hours, now=now, times=times, least=least):
             if scenario != "as your log" or accepted.get(lane.provider):
                 found.setdefault((lane.egress, lane.provider), (lane.mails, {}))[1][scenario] = lane.eta_s
     return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))

@@ -172,9 +172,11 @@ def draft(
         rate = own[batch.egress, batch.provider].rate
         rows += _rows(batch, candidates, keys, contents, plan_id=plan_id, rate=rate, after_s=batch.round * gap)
     counts: Counter[tuple[str, str, str]] = Counter()
+    least: dict[tuple[str, str], float] = {}
     for batch in batches:
         counts[batch.egress, batch.provider, batch.mails[0].zone] += len(batch.mails)
-    spans = lanes.spans(counts, own, accepted=accepted, hours=hours, now=now)
+        least[batch.egress, batch.provider] = max(least.get((batch.egress, batch.provider), 0.0), batch.round * gap)
+    spans = lanes.spans(counts, own, accepted=accepted, hours=hours, now=now, least=least)
     return Draft(
         id=plan_id,
         rows=rows,

@@ -47,11 +47,14 @@ def spans(
     hours: Hours,
     now: datetime | None,
     times: float = 1.0,
+    least: Mapping[tuple[str, str], float] | None = None,
 ) -> tuple[Lane, ...]:
     """A lane for each (egress, provider), by provider. `counts`: mails by (egress, provider, zone).
 
-    `accepted` as in `eta.until_done`, of the provider; `times`: ceilings that many times as high.
+    `accepted` as in `eta.until_done`, of the provider; `times`: ceilings that many times as high. `least`: seconds until
+    the last mail may go, by (egress, provider): the recipient gap.
     """
+    least = least or {}
     zones: dict[tuple[str, str], dict[str, int]] = {}
     whole: Counter[str] = Counter()
     for (egress, provider, zone), count in counts.items():
@@ -62,13 +65,16 @@ def spans(
             egress=egress,
             provider=provider,
             mails=(mails := sum(inner.values())),
-            eta_s=eta.until_done(
-                inner,
-                profile := profiles[egress, provider],
-                ceiling=profile.rate * times,
-                accepted=accepted.get(provider, 0.0) * mails / whole[provider],
-                hours=replace(hours, quotas={provider: hours.quota(provider, egress)}),
-                now=now,
+            eta_s=max(
+                least.get((egress, provider), 0.0),
+                eta.until_done(
+                    inner,
+                    profile := profiles[egress, provider],
+                    ceiling=profile.rate * times,
+                    accepted=accepted.get(provider, 0.0) * mails / whole[provider],
+                    hours=replace(hours, quotas={provider: hours.quota(provider, egress)}),
+                    now=now,
+                ),
             ),
         )
         for (egress, provider), inner in sorted(zones.items(), key=lambda item: (item[0][1], item[0][0]))

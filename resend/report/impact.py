@@ -63,6 +63,7 @@ class Impact:
     tables: Mapping[str, tuple[ImpactRow, ...]]  # by dimension
     links: tuple[tuple[str, str, int], ...]  # rule ("" none), confidence, mails
     provider_ways: Mapping[str, int]  # relay | mx | domain -> mails
+    most: Mapping[str, int]  # provider -> most mails to be resent to one mailbox
     unlinked: tuple[Unlinked, ...]  # the first 20,000
     ended: Ended = NOTHING  # of the bucket still_queued
 
@@ -99,6 +100,7 @@ def impact(con: duckdb.DuckDBPyConnection, about: Surroundings) -> Impact:
         tables=rows,
         links=tuple((str(rule), str(confidence), _int(mails)) for rule, confidence, mails in found["link"]),
         provider_ways={str(way): _int(mails) for way, mails in found["provider_way"]},
+        most={str(provider): _int(mails) for provider, mails in found["mailbox"]},
         unlinked=tuple(
             Unlinked(**dict(zip(_UNLINKED, row, strict=True)))  # type: ignore[arg-type]
             for row in found["unlinked"]

@@ -26,6 +26,7 @@ from resend.stores.home import private_opener
 
 _SHOWN = 50  # releases and customers listed; the CSV of preview has all
 _BARS = 12
+_TURNING = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # Unicode's embeddings, overrides, isolates
 _LEFT = (State.PLANNED, State.LEASED, State.SENDING, State.DEFERRED, State.IN_DOUBT, State.HELD, State.QUARANTINED)
 _STATES = {
     "ja": {
@@ -104,8 +105,14 @@ def template(name: str) -> jinja2.Template:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        finalize=_plain,
     )
     return environment.get_template(name)
+
+
+def _plain(value: object) -> object:
+    """Text without the characters that turn what follows around: a title must not make the page read otherwise."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else value.translate(_TURNING)
 
 
 def _buckets(found: Impact, lang: str) -> list[tuple[str, int]]:

@@ -14,9 +14,9 @@ SELECT
   'customer' AS dimension,
   f.value,
   f.label,
-  m.mails,
+  CASE WHEN m.mails >= f.failed THEN m.mails END AS mails,  -- fewer are known than failed: not all are known
   f.failed,
-  CASE WHEN m.mails > 0 THEN f.failed * 1.0 / m.mails END AS share,
+  CASE WHEN m.mails >= f.failed THEN f.failed * 1.0 / m.mails END AS share,
   f.resend
 FROM failed AS f
 LEFT JOIN mails AS m ON m.dimension = 'customer' AND m.value = f.value

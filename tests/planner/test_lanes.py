@@ -53,3 +53,11 @@ def test_before_a_plan_the_weights_tell_the_shares() -> None:
     assert {lane.egress: lane.mails for lane in found} == {"direct:a": 300, "direct:b": 101}
     (alone,) = lanes.foreseen(401, PROFILE, routes(Config()), accepted=0.0)
     assert (alone.egress, alone.mails) == ("direct", 401)
+
+
+def test_the_gap_between_two_mails_to_one_mailbox_bounds_the_time() -> None:
+    known, counts = routes(CONFIG), {("direct:a", "p.jp", ""): 60, ("direct:b", "p.jp", ""): 60}
+    profiles = {(egress, name): lanes.own(egress, PROFILE, known, {}) for egress, name, _ in counts}
+    least = {("direct:b", "p.jp"): 1_800.0}
+    found = lanes.spans(counts, profiles, accepted={}, hours=ALWAYS, now=NOW, least=least)
+    assert {lane.egress: lane.eta_s for lane in found} == {"direct:a": 30.0, "direct:b": 1_800.0}

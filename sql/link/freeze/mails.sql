@@ -14,7 +14,7 @@ logged AS (
   SELECT release, count(*) AS mails FROM sendlog GROUP BY release
 ),
 by_release AS (
-  SELECT r.id AS release, r.customer, coalesce(l.mails, t.mails) AS mails
+  SELECT r.id AS release, r.customer, CASE WHEN t.mails > coalesce(l.mails, 0) THEN t.mails ELSE l.mails END AS mails
   FROM release AS r
   LEFT JOIN logged AS l ON l.release = r.id
   LEFT JOIN release_total AS t ON t.release = r.id
