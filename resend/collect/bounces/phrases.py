@@ -163,7 +163,8 @@ LABELS = Words(
     ),
     _any(*languages.LABELS),
 )
-CALLED = _any(r"\b(?:unknown|invalid|not found|no such|non-?existent|disabled|rejected|full|over quota)\b")  # the reason, too
+# Of these words some are the reason, too.
+CALLED = _any(r"\b(?:unknown|invalid|not found|no such|non-?existent|disabled|rejected|full|over quota)\b")
 NOT_LABELS = _any(r"\bfrom\b|sender|reply|contact|please|support|送信者|差出人|postmaster|subject|help|report|\bcc\b")
 
 # Headings between the addresses and what was said to them.
