@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from math import isfinite
 
 from resend.collect.files import BLOCK_BYTES
 from resend.config import QueryConfig
@@ -18,6 +19,8 @@ from resend.errors import ConfigError
 FORMAT = "table"
 _NEEDED = ("at", "recipient")
 _STATED = ("status", "code")  # one of them
+_OWN = frozenset((*_NEEDED, *_STATED, "sender", "message_id", "enhanced", "reply", "host", "queue_id", "relay"))
+_OWN |= {"relay_ip", "event_id", "delay", "subject"}  # known in any case: databases have their own
 
 
 def table_blocks(name: str, config: QueryConfig, environ: Mapping[str, str]) -> Iterator[bytes]:
@@ -30,7 +33,7 @@ def table_blocks(name: str, config: QueryConfig, environ: Mapping[str, str]) -> 
 
     where = f"[collect.tables.{name}]"
     with selected(config, environ, where=where) as found:
-        names = [column.strip() for column in found.names]
+        names = [_named(column.strip()) for column in found.names]
         _check(names, where)
         block = bytearray()
         for row in found.rows:
@@ -42,6 +45,10 @@ def table_blocks(name: str, config: QueryConfig, environ: Mapping[str, str]) -> 
                 block.clear()
         if block:
             yield bytes(block)
+
+
+def _named(column: str) -> str:
+    return column.lower() if column.lower() in _OWN else column
 
 
 def _check(names: list[str], where: str) -> None:
@@ -61,8 +68,10 @@ def _plain(value: object) -> object:
     match value:
         case bool() | int() | str():
             return value
-        case float() | Decimal():
-            return float(value) if float("-inf") < value < float("inf") else str(value)  # JSON has no infinity
+        case float():
+            return value if isfinite(value) else str(value)  # JSON has no infinity and no NaN
+        case Decimal():
+            return float(value) if value.is_finite() else str(value)
         case datetime():
             return value.isoformat(sep="T")
         case date():
@@ -71,5 +80,7 @@ def _plain(value: object) -> object:
             return value.total_seconds()
         case bytes() | memoryview():
             return bytes(value).decode("utf-8", "replace")
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=str)
         case _:
             return str(value)

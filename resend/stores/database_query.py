@@ -1,7 +1,9 @@
 """Runs one SELECT in a database of somebody else's: any SQLAlchemy URL, read-only.
 
 The URL comes from the environment variable that the configuration names, never from a file or a flag. Changes nothing
-there: read-only where the database can be told so, one SELECT, rolled back at the end. Raises ConfigError, InputError.
+there: read-only where the database can be told so, one SELECT, rolled back at the end. A value that Python cannot hold
+(SQLite's text that is no UTF-8, PostgreSQL's times beyond the year 9999) comes as text, and stops no query. Raises
+ConfigError, InputError.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ def selected(config: QueryConfig, environ: Mapping[str, str], *, where: str) -> 
     try:
         with engine.connect() as connection:
             _refuse_writes(connection)
+            _take_any_value(connection)
             result = connection.execution_options(stream_results=True, yield_per=_CHUNK).execute(text(config.query))
             yield Selected(
                 tuple(result.keys()), iter(result), f"{where} {make_url(url).render_as_string(hide_password=True)}"
@@ -83,3 +86,35 @@ def _refuse_writes(connection: Connection) -> None:
             connection.execute(text("PRAGMA query_only = ON"))
         case _:  # no portable way: the query was checked to be a SELECT, and nothing is committed
             pass
+
+
+def _take_any_value(connection: Connection) -> None:
+    held: Any = connection.connection.driver_connection
+    match connection.dialect.name, connection.dialect.driver:
+        case "sqlite", "pysqlite":
+            held.text_factory = lambda data: data.decode("utf-8", "replace")
+        case "postgresql", "psycopg":
+            for name, loader in _psycopg_loaders():
+                held.adapters.register_loader(name, loader)
+        case _:  # no way known
+            pass
+
+
+def _psycopg_loaders() -> Iterator[tuple[str, type[Any]]]:
+    """Loaders of times that give PostgreSQL's own text (`infinity`, `0044-03-15 BC`) where Python has no such time."""
+    from psycopg import DataError  # only where a PostgreSQL is read
+    from psycopg.types import datetime as times
+
+    for name, known in (
+        ("date", times.DateLoader),
+        ("timestamp", times.TimestampLoader),
+        ("timestamptz", times.TimestamptzLoader),
+    ):
+
+        def load(self: Any, data: Any, known: Any = known) -> Any:
+            try:
+                return known.load(self, data)
+            except DataError:
+                return bytes(data).decode("utf-8", "replace")
+
+        yield name, type(f"Any{known.__name__}", (known,), {"load": load})

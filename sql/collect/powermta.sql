@@ -69,7 +69,7 @@ named AS (
     fields[begun_place] AS begun,
     moment_us(fields[begun_place]) AS begun_us,
     bare_address(fields[orig_place]) AS sender,
-    bare_address(CASE WHEN coalesce(fields[rcpt_place], '') = '' AND type = 'f' THEN fields[to_place] ELSE fields[rcpt_place] END) AS address,
+    bare_address(coalesce(nullif(fields[rcpt_place], ''), CASE WHEN type = 'f' THEN fields[to_place] END)) AS address,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
     CASE WHEN starts_with(fields[diag_place], 'smtp;') THEN substring(fields[diag_place], 6) ELSE bare_reply(fields[diag_place]) END

@@ -35,7 +35,7 @@ row_ AS (
           THEN epoch_us(TRY_CAST(regexp_replace(said['at'], '^((?:19|20)..)(..)(..)(..)(..)(..)$', '\1-\2-\3 \4:\5:\6') AS TIMESTAMPTZ))
       END
     ) AS at_us,
-    bare_address(said['recipient']) AS address,
+    bare_address(one_line(said['recipient'])) AS address,
     bare_reply(coalesce(nullif(said['reply'], ''), CASE WHEN spoken THEN said['status'] END)) AS words,
     coalesce(told, CASE WHEN spoken THEN TRY_CAST(left(trim(said['status']), 3) AS INTEGER) END) AS code,
     CASE

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from datetime import date
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from resend.collect import parse, tables
 from resend.config import QueryConfig, load
 from resend.errors import ConfigError, InputError
+from tests.postgres import Server
 
 QUERY = "SELECT sent_at AS at, address AS recipient, result AS status, said AS reply, mid AS message_id FROM delivery"
 
@@ -39,7 +41,7 @@ def test_rows_become_events(database: Path) -> None:
     assert [(event["kind"], event["status"]) for event in found] == [("attempt", "bounced"), ("rejected", "")]
     assert found[0]["recipient"] == "花子@example.jp"
     assert found[0]["at_us"] == 1795136400000000  # ten o'clock in Tokyo
-    assert "no idea" in found[1]["reply"]
+    assert "no idea" in str(found[1]["reply"])
 
 
 def test_blocks_are_small(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +78,55 @@ def test_the_configuration_names_tables(tmp_path: Path) -> None:
     (tmp_path / "resend.toml").write_text('[collect.tables.own]\nurl = "x"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="url_env"):
         load(directory=tmp_path, environ={})
+
+
+def test_values_of_any_kind_come_as_text_and_stop_no_query(tmp_path: Path) -> None:
+    """Text that is no UTF-8, no numbers, names of columns in capitals."""
+    path = tmp_path / "odd.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE odd (sent, address, result, said, size)")
+        connection.execute(
+            "INSERT INTO odd VALUES (1795136400, 'a@s.example', '421', CAST(x'34323120ff' AS TEXT), 9e999)"
+        )
+    query = 'SELECT sent AS "AT", address AS "Recipient", result AS status, said AS "REPLY", size AS "X-Size" FROM odd'
+    (block,) = tables.table_blocks("own", QueryConfig(url_env="OWN", query=query), {"OWN": f"sqlite:///{path}"})
+    header, attempt = parse.parse_lines(block, parse.Reading(tables.FORMAT, "UTC", date(2026, 12, 7), ""))
+    assert (attempt["status"], attempt["code"], attempt["reply"]) == ("deferred", 421, "421 \ufffd")
+    assert header["text"] == "header X-Size: inf"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Decimal("NaN"), "NaN"),
+        (Decimal("451.0"), 451.0),
+        (float("nan"), "nan"),
+        (b"\xff", "\ufffd"),
+        ([1, Decimal("2")], '[1, "2"]'),
+        ({"a": None}, '{"a": null}'),
+        (timedelta(seconds=1.5), 1.5),
+        (date(2026, 11, 20), "2026-11-20"),
+    ],
+)
+def test_a_value_as_json_has_it(value: object, told: object) -> None:
+    assert tables._plain(value) == told
+
+
+def test_times_that_python_does_not_have_come_from_postgresql(postgres_server: Server) -> None:
+    """Only the row that has one is rejected."""
+    url = postgres_server.database()
+    query = (
+        "SELECT sent AS at, 'a@s.example' AS recipient, 550 AS code, 'nan'::numeric AS \"X-N\" FROM (VALUES"
+        " ('infinity'::timestamptz), ('0044-03-15 BC'), ('2026-11-20 10:00+09')) AS sent (sent)"
+    )
+    try:
+        (block,) = tables.table_blocks("own", QueryConfig(url_env="OWN", query=query), {"OWN": url})
+    finally:
+        postgres_server.drop(url)
+    found = parse.parse_lines(block, parse.Reading(tables.FORMAT, "UTC", date(2026, 12, 7), ""))
+    assert [(event["line"], event["kind"]) for event in found if event["kind"] != "header"] == [
+        (1, "rejected"),
+        (2, "rejected"),
+        (3, "attempt"),
+    ]
+    assert {event["reply"] for event in found if event["kind"] == "rejected"} == {"no such time"}

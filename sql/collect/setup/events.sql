@@ -1,6 +1,7 @@
 -- Purpose: what formats of self-contained records (webhooks, exports) share: the empty view `no_event` with the event
 --   columns in their order, and macros that read times, replies and addresses. Nothing here raises for bad text.
---   moment_us(text): microseconds UTC of seconds, milliseconds or microseconds since 1970, or of a time in ISO 8601.
+--   moment_us(text): microseconds UTC of seconds, milliseconds or microseconds since 1970, or of a time in ISO 8601; NULL
+--   before 1973 and after 2286, where only placeholders are (0001-01-01, 9999-12-31).
 --   filled(text): not only spaces. tight(text): trim, which is slow where there is nothing to do. one_line(text): without
 --   line ends. bare_reply(text): without the `smtp;` that a DSN puts before a reply.
 --   told_code(text), told_enhanced(text): the codes that a reply begins with, or that follow `said: `.
@@ -28,7 +29,7 @@ CREATE OR REPLACE TEMP MACRO number_us(value) AS
 
 CREATE OR REPLACE TEMP MACRO moment_us(value) AS
   CASE
-    WHEN substring(value, 5, 1) = '-' THEN epoch_us(TRY_CAST(value AS TIMESTAMPTZ))
+    WHEN substring(value, 5, 1) = '-' AND value BETWEEN '1973' AND '2286' THEN epoch_us(TRY_CAST(value AS TIMESTAMPTZ))
     ELSE number_us(TRY_CAST(value AS DOUBLE))
   END;
 
