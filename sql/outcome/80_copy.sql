@@ -1,8 +1,9 @@
 -- Purpose: the status of each mail, and which mails are copies of one: the same message-id to the same recipient again,
 --   but no resend of ours: what became of it says nothing of the original. Mail that came back after its delivery bounced.
 --   Without a final word: in the newest queue snapshot it is still queued; a newer snapshot without it, a log gap since its
---   last line, or its whole queue lifetime gone by make it no_evidence. Mail that a person deleted from the queue is gone
---   like expired mail.
+--   last line, or its whole queue lifetime gone by make it no_evidence; but what was tried in the last hours of the
+--   evidence is still queued, however old: servers wait an hour or so between tries (Postfix 4,000 s, Exim up to 8 h).
+--   Mail that a person deleted from the queue is gone like expired mail.
 -- Parameters: queue_lifetime, until_us (the newest event), both microseconds. Reads mail, snapshot, loss_window.
 -- Columns: those of mail; status (delivered, bounced, expired, still_queued, no_evidence), copy_of (number of the group of
 --   copies).
@@ -50,6 +51,7 @@ judged AS (
       WHEN known.queued_at + 86400000000 > (SELECT until_us FROM params) THEN 'still_queued'
       WHEN known.looked_at > mail.at_us AND known.queued_at IS NULL THEN 'no_evidence'
       WHEN mail.arrived_at + (SELECT queue_lifetime FROM params) > (SELECT until_us FROM params) THEN 'still_queued'
+      WHEN mail.at_us + 14400000000 > (SELECT until_us FROM params) THEN 'still_queued'  -- 4 h
       ELSE 'no_evidence'
     END AS status,
     CASE WHEN mail.message_id IN ('', '<>') OR mail.resent = 1 THEN CAST(mail.chain AS VARCHAR) ELSE mail.message_id END

@@ -360,3 +360,15 @@ def test_a_user_who_keeps_a_copy_of_what_is_forwarded() -> None:
         ("bob@example.jp", "delivered", "A1"),
         ("bob@example.net", "bounced", "A1>B1"),
     ]
+
+
+def test_an_old_mail_that_was_tried_a_moment_ago_is_still_queued() -> None:
+    """A server may keep mail for longer than the lifetime that is configured here."""
+    rows = [
+        *came(0, "A1", "<1@x>"),
+        tried(1, "A1", "a@example.net", "deferred", BUSY),
+        tried(150 * 3600, "A1", "a@example.net", "deferred", BUSY),
+    ]
+    (tried_now,), _ = judge(rows, until=START + 151 * HOUR)
+    (long_ago,), _ = judge(rows, until=START + 155 * HOUR)
+    assert (tried_now["status"], long_ago["status"]) == ("still_queued", "no_evidence")
