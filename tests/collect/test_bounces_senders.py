@@ -176,6 +176,12 @@ REASONS = {  # where a reply begins, and what may stand around an address
         "--- The following addresses had delivery problems ---\n\n<mika@club.example>\tno room left there\n",
         0,
     ),
+    "told by a program, before a code that says nothing": (
+        "  ----- Transcript of session follows -----\n"
+        "mail.local: /var/mail/mika: no room left\n554 <mika@club.example>... Service unavailable\n",
+        554,
+    ),
+    "of whom a mailbox is": ("Mailbox for mika@club.example is full, it was refused.\n", 0),
     "after the type of the address": ("These people haven't received it:\n\n  SMTP: mika@club.example\n", 0),
     "in words without a column, after a colon": (
         "Not delivered to the following:\nmika@club.example There is no room left\n",

@@ -90,7 +90,7 @@ FAILS = Words(
         r" (?:be )?(?:deliver|send|relay|transfer|process|connect)",
         r"\bwas not (?:delivered|relayed|sent)|\bnot (?:been )?delivered",
         r"\bundeliver(?:able|ed)|\bnon-?deliver|\bdelivery (?:has )?(?:fail|problem|error|to the following)",
-        r"\bfailed delivery",
+        r"\bfailed delivery|\b(?:mail|message) (?:was|has been) refused",
         r"\bdelivery (?:status )?notification|\bdelivery to the following",
         r"\bfail(?:ed|ure) (?:permanently|notice)|\bfollowing address(?:\(es\)|es)? (?:had|failed)",
         r"\b(?:unknown|invalid|no such) (?:\w{1,20} )?(?:user|recipient|address|mailbox|final|local)",
@@ -103,7 +103,7 @@ FAILS = Words(
         r"\btransient non-fatal|\bhad delivery problems",
         r"\bnot a valid (?:user|recipient|address|mailbox)|\bdid not (?:exactly )?match",
         r"\bencountered an error while being",
-        r"\b(?:mailbox|address|user|recipient|account) \S{3,320} (?:is|was) (?:\w{1,20} )?"
+        r"\b(?:mailbox|address|user|recipient|account) (?:for |of )?\S{3,320} (?:is|was) (?:\w{1,20} )?"
         r"(?:unavailable|disabled|full|not)\b",
         r"\bhas stopped the following e?-?mail",
         r"not (?:a )?members? of (?:this|the) (?:mailing list|group)",

@@ -60,6 +60,7 @@ _INTRODUCES = re.compile(
 _CONTINUES = re.compile(r"[:：;,(\[（「【]|\.\.\.|on\s|--|-\s|delivery\s|は|へ|に|=>|->|\|")
 _WITH_CODE = re.compile(rf"^\s*[245][0-579]\d[ -](?:[245]\.\d{{1,3}}\.\d{{1,3}} )?<?({ADDRESS})>?(?:\.\.\.|[:,;])")
 _CODE = re.compile(r"(?<![\w.:])(?:[24][0-5]|5[0-579])\d(?!\w|[.:]\d)")  # no part of an address or a time
+_PROGRAM = re.compile(r"^(?:mail\.local|procmail|maildrop|deliver|\S{1,80}/\w{2,20}): \S")  # that sendmail had started
 _RECEIVED = re.compile(r"^[ \t]{0,40}[\w ]{0,12}(?:<<<|>>>)[ \t]{0,9}([45][0-5]\d[ -].{0,999})", re.MULTILINE)
 _ASKED = re.compile(  # an address that the reader may write to
     rf"\b(?:contact|questions?|help|support|call|write to|mail to|reply to)\b[^@<>.]{{0,40}}<?{ADDRESS}>?",
@@ -336,9 +337,9 @@ def _by_code(lines: list[str], aside: frozenset[str]) -> list[Record]:
             said = [
                 text
                 for text in lines[max(start, at - 20) : at]
-                if text.lstrip().startswith(("<<<", ">>>", "While", "... while"))
+                if text.lstrip().startswith(("<<<", ">>>", "While", "... while")) or _PROGRAM.match(text)
             ]
-            replies = [text for text in said if text.lstrip().startswith("<<<")]
+            replies = [text for text in said if text.lstrip().startswith("<<<") or _PROGRAM.match(text)]
             found.append(Record(match.group(1), "\n".join([*said, line] if replies else [line])))
             start = at + 1
     return found
