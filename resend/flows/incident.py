@@ -17,6 +17,7 @@ from resend.linker.incident import IncidentInfo, Progress, find_incident, open_i
 from resend.model import Bucket, Selector
 from resend.report.ended import NOTHING, Ended
 from resend.report.impact import Impact, impact
+from resend.report.postmaster import Postmaster, told
 from resend.stores.home import Home
 from resend.stores.ledger import Ledger
 from resend.stores.rows import IncidentRecord
@@ -55,6 +56,13 @@ def preview(
     with rebucket(home, ledger, record.id, includes=includes, now=now) as affected:
         over = NOTHING if config is None else ended(affected, home, config, ledger, record, now=now)
         return dataclasses.replace(impact(affected.con, affected.about), ended=over)
+
+
+def for_provider(home: Home, ledger: Ledger, ref: str, provider: str, *, now: datetime) -> Postmaster:
+    """What an incident has to say to the postmaster of one receiving system."""
+    record = find_incident(ledger, ref)
+    with rebucket(home, ledger, record.id, now=now) as affected:
+        return told(affected.con, affected.about, provider)
 
 
 def ended_since(home: Home, config: Config, ledger: Ledger, record: IncidentRecord, *, now: datetime) -> Ended:

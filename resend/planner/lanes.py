@@ -51,7 +51,7 @@ def spans(
 ) -> tuple[Lane, ...]:
     """A lane for each (egress, provider), by provider. `counts`: mails by (egress, provider, zone).
 
-    `accepted` as in `eta.until_done`, of the provider; `times`: ceilings that many times as high. `least`: seconds until
+    `accepted` as in `eta.until_done`, of the provider; `times`: ceilings that many times as high. `least`: seconds to
     the last mail may go, by (egress, provider): the recipient gap.
     """
     least = least or {}

@@ -39,8 +39,22 @@ _STATES = {
 }  # fmt: skip
 
 
-def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: datetime) -> str:
-    """The report as HTML. `lang`: ja or en; times are shown in `zone`."""
+def unfinished(found: Impact, results: Results) -> list[str]:
+    """What keeps a report from being the last one, in words: more is to come."""
+    waiting = found.count(Bucket.STILL_QUEUED) - found.ended.mails
+    relayed = results.fates.get(Fate.UNSEEN, 0) + results.fates.get(Fate.QUEUED_AT_RELAY, 0)
+    counts = {
+        "to be resent and in no run yet": found.count(Bucket.RESEND),
+        "of a plan not settled": sum(results.states.get(state, 0) for state in _LEFT),
+        "at the relay": relayed,
+        "still in the mail host's queue": waiting,
+        "waiting for their time": found.count(Bucket.WAIT),
+    }
+    return [f"{number(count)} {what}" for what, count in counts.items() if count]
+
+
+def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: datetime, final: bool = False) -> str:
+    """The report as HTML. `lang`: ja or en; times are shown in `zone`; `final`: it says that it is the last one."""
     words = WORDS[lang]
     releases = [row for row in found.tables["release"] if row.value != "-"]
     customers = [row for row in found.tables["customer"] if row.value != "-"]
@@ -54,6 +68,7 @@ def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: d
         id=found.about.id,
         name=found.about.name,
         made=local(now, zone),
+        stage=words["final"] if final else "",
         first=local(first, zone),
         last=local(last, zone),
         affected=found.affected,
@@ -83,13 +98,27 @@ def render(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: d
     )
 
 
-def write(found: Impact, results: Results, *, lang: str, zone: ZoneInfo, now: datetime, directory: Path) -> Path:
-    """Write `<incident>-<lang>.html` into `directory`; its path."""
-    path = directory / f"{found.about.id}-{lang}.html"
+def write(
+    found: Impact,
+    results: Results,
+    *,
+    lang: str,
+    zone: ZoneInfo,
+    now: datetime,
+    directory: Path,
+    final: bool = False,
+) -> Path:
+    """Write `<incident>-<lang>.html`, `<incident>-final-<lang>.html` of the last one, into `directory`; its path."""
+    name = f"{found.about.id}{'-final' if final else ''}-{lang}.html"
+    return save(render(found, results, lang=lang, zone=zone, now=now, final=final), directory / name)
+
+
+def save(html: str, path: Path) -> Path:
+    """Write a page, for the owner's eyes only; its path."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w", encoding="utf-8", opener=private_opener) as handle:
-            handle.write(render(found, results, lang=lang, zone=zone, now=now))
+            handle.write(html)
     except OSError as error:
         raise InputError(
             f"cannot write: {error.strerror}", where=str(path), next_step="name another directory with --out"
