@@ -65,7 +65,14 @@ def test_words_of_many_languages(expected: C, texts: tuple[str, ...]) -> None:
         "554 no such attachment allowed for this recipient",
         "554 No mail service for you. Service not available: your network's MX is invalid",
         "553 source routed address, relaying denied",
+        "550 command is not a recognized email command",
+        "550 your host is not a recognised email relay",
+        "550 a user could not be found for this login",
+        "550 reverse address could not be found",
+        "550 status of <a@b.jp> unknown at this time",
         # a rule of the owner
+        "550 this recipient is not in my list of allowed recipients",
+        "550 mail receiving disabled by the owner",
         "550 this user no longer accepts mail from mailing lists",
         "550 le destinataire a désactivé la réception des messages externes",
         # how the address is written
