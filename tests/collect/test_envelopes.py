@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from resend.collect import parse
 from resend.collect.detect import detect
+from resend.errors import InputError
 
 BODY = (
     "4A10000001: to=<a@b.example>, relay=mx.b[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=4.7.1, status=deferred"
@@ -165,6 +166,20 @@ def test_lines_of_the_usual_form_need_no_taking_apart() -> None:
     others = [f"{BSD}app[{number}]: nothing to tell" for number in range(9)]
     assert detect("\n".join([*others, BSD + LINE]).encode(), where="x").envelope == ""
     assert [event["qid"] for event in events([*others, BSD + LINE, "no time at all"], "unusual")] == ["4A10000001", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (f"{LINE}\n".encode(), "without any time; .*short-iso"),
+        (f"[    5.123456] mta1 {LINE}\n".encode(), "without any time; .*short-iso"),
+        (f"__CURSOR=s=1\nSYSLOG_IDENTIFIER=postfix/smtp\nMESSAGE={BODY}\n".encode(), "journalctl -o json"),
+        (f"{BSD}{LINE}\n".encode("utf-16-le"), "no text: .*iconv"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(data: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        detect(data, where="x")
 
 
 def test_a_reply_within_quotes_of_a_csv_field() -> None:
