@@ -62,7 +62,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 _LATER = ("watch", "probe", "purge", "serve")  # of the contract; a near name of another command would mislead
-LATER_OPTIONS = frozenset({("collect", "--engine"), ("report", "--for-provider"), ("report", "--final")})
+LATER_OPTIONS = frozenset({("collect", "--engine")})
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 

@@ -112,6 +112,8 @@ def explain(
                 screen.line()
             _show(screen, shown, text, cause, verdict, japanese if shown is Language.JA else english)
         explained += 1
+    if not explained:
+        screen.note("nothing to explain: no line came on standard input")
     return Done(summary={"explained": explained})
 
 

@@ -219,3 +219,9 @@ def test_version(process):
         {"type": "version", "v": 1, "version": __version__},
         {"type": "summary", "v": 1, "exit": 0},
     ]
+
+
+def test_what_is_not_built_is_offered_nowhere(cli):
+    assert not set(cli_app._LATER) & set(COMMANDS)
+    for command, option in cli_app.LATER_OPTIONS:
+        assert option not in cli(command, "--help").out

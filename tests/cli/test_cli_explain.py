@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from resend.cli import render
@@ -49,3 +51,10 @@ def test_json_has_both_languages_and_all_that_was_read(cli):
     lost = "lost connection with mx[192.0.2.1] while sending end of data -- message may be sent more than once"
     (row,) = cli("explain", "--json", lost).of("explain")
     assert (row["stage"], row["maybe_delivered"], row["code"], row["enhanced"]) == ("dot", True, None, "")
+
+
+def test_no_reply_on_standard_input_is_said(cli, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
+    result = cli("explain", "-")
+    assert (result.exit, result.out) == (0, "")
+    assert "no line came" in result.err
