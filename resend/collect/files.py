@@ -152,8 +152,9 @@ def _inside(folder: Path, unread: list[InputError]) -> Iterator[Path]:
             except PermissionError as error:  # its folder can be listed and not entered: no file of it can be read
                 unread.append(unreadable(error, where))
                 break
-            except OSError:
-                continue  # a link that leads nowhere
+            except OSError as error:
+                if not (where / name).is_symlink():  # one that leads nowhere is no file; one that was renamed is
+                    unread.append(unreadable(error, where / name))
 
 
 def text_chunks(path: Path, warn: list[str]) -> Iterator[str]:

@@ -80,6 +80,7 @@ class LedgerWriter:
         self._seen = self._turns = 0  # how much was queued a turn ago, and how many turns the writer has waited
         self._closing = False
         self._broken: StoreError | None = None
+        self._working: Sequence[_Job] = ()  # in the thread's hands
         self._unfolded = 0  # written since the last checkpoint
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -148,7 +149,7 @@ class LedgerWriter:
         except BaseException as error:  # a defect of ours must not leave senders waiting for an answer
             self._broken = StoreError(f"the ledger's writer failed: {error!r}", where=self._ledger.where)
             self._closing = True
-            waiting: list[_Done] = [(job.done, self._broken) for job in _drain(self._queue)]
+            waiting: list[_Done] = [(job.done, self._broken) for job in (*self._working, *_drain(self._queue))]
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_resolve, waiting)
             raise
@@ -161,7 +162,9 @@ class LedgerWriter:
             self._wake.clear()
             closing = self._closing
             if jobs := _drain(self._queue):
+                self._working = jobs
                 done = self._work(jobs)
+                self._working = ()
                 try:
                     self._loop.call_soon_threadsafe(_resolve, done)
                 except RuntimeError:
@@ -243,17 +246,17 @@ class InlineWriter:
         jobs = _drain(self._jobs)
         if not jobs:
             return
+        done: list[_Done] = []
         if self._broken is None:
             try:
-                _resolve(_perform(self._ledger, jobs))
+                done = _perform(self._ledger, jobs)
                 self._unfolded += _written(jobs)
                 if self._unfolded >= _CHECKPOINT_JOBS:
                     self._unfolded = 0
                     self._ledger.checkpoint()
-                return
             except StoreError as error:
                 self._broken = error
-        _resolve([(job.done, self._broken) for job in jobs])
+        _resolve(done or [(job.done, self._broken) for job in jobs])
 
 
 _Done = tuple[Callable[[Any], None], Any]

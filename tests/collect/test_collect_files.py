@@ -36,6 +36,21 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def test_what_is_gone_by_the_time_it_is_looked_at_is_told_and_a_link_to_nowhere_is_no_file(tmp_path: Path) -> None:
+    for name in ("a.log", "b.log", "c.log"):
+        write(tmp_path / name, "x\n")
+    (tmp_path / "nowhere.log").symlink_to("not-there")
+    (tmp_path / "round.log").symlink_to("round.log")
+    unread: list[InputError] = []
+    looked = files._inside(tmp_path, unread)
+    first = next(looked)
+    gone = next(tmp_path / name for name in ("a.log", "b.log", "c.log") if tmp_path / name != first)
+    gone.rename(tmp_path / ".renamed")
+    assert len(list(looked)) == 1
+    (told,) = unread
+    assert "gone since it was looked at" in str(told) and told.where == str(gone)
+
+
 def test_every_line_is_accounted(tmp_path: Path, home: Home, gather: Gather) -> None:
     log = write(
         tmp_path / "mail.log", mails(500) + "garbage\nNov 20 10:00:00 mta1 CRON[1]: x\n\n" + mail(501).rstrip("\n")

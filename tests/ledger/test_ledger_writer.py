@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +123,47 @@ def test_a_full_disk_fails_everything_from_then_on(home: Home) -> None:
     with open_ledger("", home) as again:
         states = list(World(again, plan_id=world.plan_id).states().values())
         assert states.count(State.SENDING) == 1, "what was told as failed did not happen"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_dies_answers_whoever_waits_for_it(home: Home) -> None:
+    with open_ledger("", home) as ledger:
+
+        async def run() -> None:
+            async with LedgerWriter(ledger) as writer:
+                jobs = [writer.call(lambda conn: sys.exit("a defect of ours")), writer.submit(note())]
+                for result in await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 20):
+                    assert isinstance(result, StoreError) and "a defect of ours" in str(result)
+                with pytest.raises(StoreError, match="a defect of ours"):
+                    await writer.submit(note())
+
+        asyncio.run(run())
+
+
+def test_a_checkpoint_that_fails_takes_no_answer_back(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr("resend.stores.writer._CHECKPOINT_JOBS", 1)
+    with open_ledger("", home) as ledger:
+        monkeypatch.setattr(ledger, "checkpoint", refused)
+
+        async def run() -> None:
+            async with InlineWriter(ledger) as writer:
+                writer.tell(note(), told.append)
+                await asyncio.sleep(0)
+                with pytest.raises(StoreError, match="full"):
+                    await writer.submit(note())
+
+        asyncio.run(run())
+        monkeypatch.undo()
+    assert told == [Applied(True, count=1)]
+
+
+def note() -> Audit:
+    return Audit(at=NOW, who="w", what="x", reason="r")
+
+
+def refused() -> None:
+    raise StoreError("checkpoint: database or disk is full")
 
 
 def _limit(conn: object, more: int) -> None:
