@@ -209,6 +209,21 @@ def test_what_parked_a_provider_does_not_park_it_again_at_the_first_reply() -> N
     assert one.failed(after(61), "deferred", odd) is None and not one.parked
 
 
+def test_after_a_park_the_window_begins_empty() -> None:
+    one = guard("deferred > 5% in 5m")
+    odd = cause(CauseClass.UNKNOWN, Scope.MESSAGE)
+    for _ in range(100):
+        one.failed(after(0), "deferred", odd)
+    one.tick(after(60))
+    for _ in range(7):
+        one.leaves()
+        one.accepted(after(61))
+    for _ in range(94):
+        one.accepted(after(400))  # when what parked it has left the window
+    decisions = [one.failed(after(400), "deferred", odd) for _ in range(6)]
+    assert decisions[-1] is not None and "6 of 100" in decisions[-1].reason and decisions[:-1] == [None] * 5
+
+
 def test_hits_leave_the_window_of_a_park_rule_with_their_replies() -> None:
     one = guard("rejected > 5% in 5m")
     for number in range(90):
