@@ -1,5 +1,6 @@
 -- Purpose: records of PowerMTA's accounting files: delivered (d), bounced (b), transient (t), received (r), remote bounces
---   and status (rb, rs), complaints (f). Columns come from the heading, in any order; without one they are the usual ones.
+--   and status (rb, rs), complaints (f). Columns come from the heading, in any order; without one they are the usual ones,
+--   with timeImprinted or not. Without a column for the time of logging it is that of queueing.
 --   A remote bounce came after the delivery. Records of a whole queue (tq) say nothing of a mail. A complaint may name its
 --   recipient as header_To alone. jobId, envId and columns header_* are headers.
 -- Format: powermta, accounting files of PowerMTA
@@ -18,15 +19,17 @@ WITH heading AS (
       WHEN list_contains(csv_names(ltrim(heading, '# ')), 'type') THEN csv_names(ltrim(heading, '# '))
       ELSE csv_names('type,timelogged,timequeued,orig,rcpt,orcpt,dsnaction,dsnstatus,dsndiag,dsnmta,bouncecat,srctype,srcmta,'
         || 'dlvtype,dlvsourceip,dlvdestinationip,dlvesmtpavailable,dlvsize,vmta,jobid,envid,queue,vmtapool')
-    END AS names
+    END AS names,
+    list_contains(csv_names(ltrim(heading, '# ')), 'type') AS told
   FROM params
 ),
 place AS (
   SELECT
     host,
     names,
+    told,
     list_position(names, 'type') AS type_place,
-    list_position(names, 'timelogged') AS at_place,
+    coalesce(list_position(names, 'timelogged'), list_position(names, 'timequeued')) AS at_place,
     list_position(names, 'timequeued') AS begun_place,
     list_position(names, 'orig') AS orig_place,
     list_position(names, 'rcpt') AS rcpt_place,
@@ -67,7 +70,7 @@ named AS (
     END AS type,
     moment_us(fields[at_place]) AS at_us,
     fields[begun_place] AS begun,
-    moment_us(fields[begun_place]) AS begun_us,
+    CASE WHEN begun_place <> at_place THEN moment_us(fields[begun_place]) END AS begun_us,
     bare_address(fields[orig_place]) AS sender,
     bare_address(coalesce(nullif(fields[rcpt_place], ''), CASE WHEN type = 'f' THEN fields[to_place] END)) AS address,
     lower(fields[action_place]) AS action,
@@ -83,8 +86,18 @@ named AS (
     nullif(fields[id_place], '') AS message_id,
     fields,
     tags
-  FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
-  CROSS JOIN place
+  FROM (
+    SELECT
+      * EXCLUDE (fields),
+      CASE
+        -- unnamed, the two addresses stand one place further on
+        WHEN NOT told AND NOT contains(fields[4], '@') AND contains(fields[5], '@') AND contains(fields[6], '@')
+          AND NOT contains(fields[6], ';') AND fields[5] <> fields[6] THEN list_concat(fields[1:3], fields[5:])
+        ELSE fields
+      END AS fields
+    FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
+    CROSS JOIN place
+  )
   WHERE lower(fields[type_place]) IS DISTINCT FROM 'type'
 ),
 keyed AS MATERIALIZED (
