@@ -320,8 +320,10 @@ def _take_slots(
             make(provider_slot).on_conflict_do_nothing(),
             [{"egress": egress, "provider": provider, "n": n} for n in range(known, connections)],
         )
+    part = connections
     if shared and not is_sqlite(conn):
-        want = min(want, sharing.share(conn, egress=egress, provider=provider, connections=connections))
+        part = sharing.share(conn, egress=egress, provider=provider, connections=connections)
+        want = min(want, part)
     mine: list[int] = []
     if held:
         alive = [] if is_sqlite(conn) else [provider_slot.c.lease_until > pg_now()]
@@ -337,7 +339,7 @@ def _take_slots(
         .with_for_update(skip_locked=True)
     )
     found = conn.scalars(free).all()
-    return (*mine, *(found[: (len(found) + 1) // 2] if shared else found)) or None
+    return (*mine, *(found[: (len(found) + 1) // 2] if shared and part == connections else found)) or None
 
 
 def _delivery(row: Sequence[Any]) -> Delivery:

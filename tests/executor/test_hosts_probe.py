@@ -76,7 +76,7 @@ def test_a_host_that_finds_all_connections_in_use_says_who_has_them(make: Make) 
     run = SimpleNamespace(worker="late:1", plan_id="", clock=hosts.clock, options=Options(shared_pace=True))
     lane: Any = SimpleNamespace(run=run, egress="direct", provider="p", profile=profile)
     lane.hours = SimpleNamespace(limits=lambda conn: ([], None))
-    lane.leases = SimpleNamespace(slots=())
+    lane.leases = SimpleNamespace(slots=(), giving=())
     until = to_text(hosts.clock.now() + timedelta(minutes=1))
 
     def look() -> list[str]:
@@ -88,7 +88,7 @@ def test_a_host_that_finds_all_connections_in_use_says_who_has_them(make: Make) 
         for number in range(2):
             slot = {"egress": "direct", "provider": "p", "n": number, "owner": f"first:{number}", "lease_until": until}
             conn.execute(insert(provider_slot).values(**slot))
-    said = "all 2 connections are in use: first:0 has 1, first:1 has 1; it goes on when one of them ends a batch"
+    said = "all 2 connections are in use: first:0 has 1, first:1 has 1; a part of them is given to this host soon"
     assert look() == look() == [said]
     hosts.clock.set(hosts.clock.now() + timedelta(minutes=6))
     with hosts.ledger.write() as conn:
