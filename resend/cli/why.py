@@ -52,7 +52,7 @@ def why(
         screen.row("why", **as_json(mail))
         _mail(screen, mail, where)
     if not found:
-        screen.line(f"no mail to {address} failed or came late" + (f" in incident {incident}" if incident else ""))
+        screen.line(f"no mail to {address} in " + (f"incident {incident}" if incident else "the evidence"))
         screen.line("is the address whole, and are its logs collected? see 'resend sources'")
     return Done(summary={"address": address, "mails": len(found)})
 

@@ -6,6 +6,7 @@ for a name that is taken or a selection that holds nothing, InputError without e
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from resend.stores.rows import IncidentRecord
 
 Progress = Callable[..., None]
 Step = Callable[..., None]  # without a word: the next step begins; with one: where this step stands
+_PLAN_REF = 4  # letters of a plan's id, at least, that are taken for one
 _STEPS = ("outcomes", "link", "receivers", "causes", "totals", "freeze")
 
 
@@ -75,6 +77,8 @@ def open_incident(
             f"there is an incident {name!r} already",
             next_step=f"look at it with 'resend incident show {name}', or choose another name",
         )
+    if selector.from_at is not None and selector.to_at is not None and selector.from_at >= selector.to_at:
+        raise UsageError("--from is not before --to", next_step="name the window's begin and end; nothing was opened")
     if not Evidence(home).manifest().parts:
         raise InputError("there is no evidence yet", where=str(home.path), next_step="run 'resend collect PATH' first")
     step = _stepper(progress)
@@ -84,6 +88,7 @@ def open_incident(
         answers = gather(con, home, config, files, ledger, selector, now=now, step=step)
         affected = _count(con, "frozen")
         if not affected:
+            _check_named(con, selector)
             raise UsageError(
                 "no mail of this selection failed or came late",
                 next_step="widen it, or look at 'resend outcomes'; nothing was opened",
@@ -115,6 +120,20 @@ def open_incident(
     with ledger.write() as connection:
         add_incident(connection, record)
     return IncidentInfo(record=record, about=about, buckets=buckets)
+
+
+def _check_named(con: duckdb.DuckDBPyConnection, selector: Selector) -> None:
+    """Where nothing was found: a release or customer that the catalog has not may be a slip."""
+    for what, column, value in (("release", "id", selector.release), ("customer", "customer", selector.customer)):
+        known = [name for (name,) in con.execute(f"SELECT DISTINCT {column} FROM release").fetchall()] if value else []
+        if value and value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            raise UsageError(
+                f"the catalog has no {what} {value!r}",
+                next_step=f"did you mean {near[0]!r}?"
+                if near
+                else "load it with 'resend catalog load --releases FILE'",
+            )
 
 
 def taken(
@@ -325,4 +344,16 @@ def find_incident(ledger: Ledger, ref: str) -> IncidentRecord:
         raise UsageError(
             f"{ref!r} fits {len(begun)} incidents", next_step="write more of the id; see 'resend incident list'"
         )
-    raise UsageError(f"there is no incident {ref!r}", next_step="see 'resend incident list'")
+    raise UsageError(f"there is no incident {ref!r}", next_step=_instead(ledger, ref, known))
+
+
+def _instead(ledger: Ledger, ref: str, known: Sequence[IncidentRecord]) -> str:
+    """What may have been meant by a name that no incident has."""
+    if not known:
+        return "none was opened yet: resend incident open NAME"
+    plan = next((plan for plan in ledger.plans() if len(ref) >= _PLAN_REF and plan.id.startswith(ref)), None)
+    if plan is not None:
+        return f"that is a plan, of incident {plan.incident_id}"
+    names = [name for record in known for name in (record.name, record.id)]
+    near = [name for name in names if ref and ref.lower() in name.lower()] or difflib.get_close_matches(ref, names, n=1)
+    return f"did you mean {near[0]!r}? see 'resend incident list'" if near else "see 'resend incident list'"

@@ -112,6 +112,11 @@ def find_plan(conn: Connection, ref: str) -> PlanRecord:
         return found[0]
     if found:
         raise UsageError(f"{ref!r} fits {len(found)} plans", next_step="write more of the id; see 'resend plan list'")
+    incident_ = next((known for known in incidents(conn) if ref and ref in (known.name, known.id)), None)
+    if incident_ is not None:
+        own = [record.id[:12] for record in plans(conn) if record.incident_id == incident_.id]
+        made = f"its plans: {', '.join(own[-3:])}" if own else f"make its plan: resend plan make {incident_.id}"
+        raise UsageError(f"{ref!r} is an incident, no plan", next_step=made)
     raise UsageError(f"there is no plan {ref!r}", next_step="see 'resend plan list'")
 
 

@@ -66,6 +66,16 @@ def test_a_plan_that_was_closed_or_whose_file_broke_is_made_whole_again(cli: Cli
     assert [(row["id"], row["state"]) for row in again.of("plan")] == [(id_, "ready")]
     assert [row["state"] for row in cli("plan", "list", "--json").of("plan")] == ["ready"]
 
+    for words, hint in (
+        (("preview", "onn"), "did you mean 'one'?"),
+        (("preview", id_[:12]), "that is a plan, of incident inc-"),
+        (("plan", "show", "one"), f"'one' is an incident, no plan; its plans: {id_[:12]}"),
+        (("incident", "open", "two", "--release", "R2"), "the catalog has no release 'R2'"),
+        (("incident", "open", "two", "--from", "2026-02-01", "--to", "2026-01-01"), "--from is not before --to"),
+    ):
+        slip = cli(*words)
+        assert slip.exit == 2 and hint in slip.err, words
+
 
 def test_a_report_for_a_postmaster_names_nobody_and_the_last_report_waits(cli: Cli, log: Log) -> None:
     log.mail("A0001", "first@x", PEOPLE["p1"], *OVER)
