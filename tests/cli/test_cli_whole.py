@@ -478,8 +478,8 @@ def test_status_watch_ends_on_interrupt(shell):
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1.5)
+    assert watching.stdout is not None and watching.stdout.read(1), "it watches"
     watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate(timeout=10)
+    out, err = watching.communicate(timeout=20)
     assert watching.returncode in (0, 130)
     assert "Traceback" not in out + err
