@@ -22,12 +22,13 @@ import dns.exception
 import dns.resolver
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from resend.config import EgressConfig, RelayConfig
+from resend.config import DnsConfig, EgressConfig, RelayConfig
 from resend.errors import ConnectError
 from resend.executor.replies import enhanced_code
 from resend.executor.session import Session
 from resend.model import Reply
 from resend.policy.routes import Route
+from resend.stores.dnsnames import set_up
 
 _CONNECT_S = 30.0
 _ATTEMPTS = 3
@@ -71,6 +72,7 @@ class SmtpConnector:
     relay: RelayConfig
     local_hostname: str = ""
     egresses: Mapping[str, EgressConfig] = field(default_factory=dict)
+    dns: DnsConfig = field(default_factory=DnsConfig)  # whom to ask for MX
     _mx_known: dict[str, tuple[float, Hosts]] = field(default_factory=dict)
 
     async def hosts(self, route: Route | None, domain: str) -> Hosts:
@@ -78,7 +80,7 @@ class SmtpConnector:
             return ((route.host, route.port),)
         known = self._mx_known.get(domain)
         if known is None or time.monotonic() - known[0] > _MX_KEPT_S:
-            known = self._mx_known[domain] = (time.monotonic(), await _mx(domain))
+            known = self._mx_known[domain] = (time.monotonic(), await _mx(domain, self.dns))
         return known[1]
 
     async def open(self, route: Route | None, domain: str, egress: str = "") -> Session:
@@ -176,10 +178,12 @@ def _told(error: Exception, host: str, port: int) -> Exception:
     return ConnectError(what, where=f"{host}:{port}", next_step=next_step)
 
 
-async def _mx(domain: str) -> Hosts:
+async def _mx(domain: str, config: DnsConfig) -> Hosts:
     """Hosts of a domain by preference; the domain itself where it has no MX (RFC 5321 5.1)."""
     try:
-        answer = await dns.asyncresolver.resolve(domain, "MX", lifetime=_CONNECT_S)
+        resolver = dns.asyncresolver.Resolver(configure=not config.nameservers)
+        set_up(resolver, config)
+        answer = await resolver.resolve(f"{domain}.", "MX", lifetime=_CONNECT_S)
     except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
         return ((domain, _SMTP),)
     except dns.exception.DNSException as error:

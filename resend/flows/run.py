@@ -277,7 +277,9 @@ def _execute(
                 worker=f"{socket.gethostname()}:{os.getpid()}" + (f":{secrets.token_hex(2)}" if shared else ""),
                 writer=writer,
                 clock=SystemClock(),
-                connector=SmtpConnector(config.relay, socket.gethostname(), {} if sink else egress.configs(config)),
+                connector=SmtpConnector(
+                    config.relay, socket.gethostname(), {} if sink else egress.configs(config), config.dns
+                ),
                 rules=Rules.load(),
                 routes=known,
                 profile=table.profile,

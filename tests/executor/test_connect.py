@@ -16,11 +16,12 @@ from typing import Any, Literal
 import pytest
 import uvloop
 
-from resend.config import RelayConfig
+from resend.config import DnsConfig, RelayConfig
 from resend.errors import ConnectError
-from resend.executor.connect import LoginRefused, Refused, SmtpConnector
+from resend.executor.connect import Hosts, LoginRefused, Refused, SmtpConnector
 from resend.executor.transaction import End, Ended, Mail, transact
 from resend.policy.routes import Route
+from tests.support.nameserver import BROKEN, nameserver
 
 Tls = Literal["starttls", "implicit", "none"]
 Main = Coroutine[Any, Any, End]
@@ -251,3 +252,25 @@ def test_a_login_that_fails_for_now_is_a_reply_to_judge(
     monkeypatch.setenv("TEST_PASSWORD", "wrong")
     with pytest.raises(error):
         asyncio.run(given.send())
+
+
+def test_where_mail_goes_is_asked_of_the_name_servers_of_the_config() -> None:
+    zone = {
+        "two.example": ["20 far.two.example.", "10 near.two.example."],
+        "bare.example": [],
+        "null.example": ["0 ."],
+        "broken.example": BROKEN,
+    }
+    with nameserver(zone) as dns:
+        config = DnsConfig(nameservers=(dns.address,))
+
+        async def hosts(domain: str) -> Hosts:
+            return await SmtpConnector(RelayConfig(), dns=config).hosts(None, domain)
+
+        assert asyncio.run(hosts("two.example")) == (("near.two.example", 25), ("far.two.example", 25))
+        assert asyncio.run(hosts("bare.example")) == (("bare.example", 25),), "no MX: the domain itself"
+        with pytest.raises(Refused) as caught:
+            asyncio.run(hosts("null.example"))
+        assert caught.value.reply.code == 556
+        with pytest.raises(OSError, match=r"broken\.example"):
+            asyncio.run(hosts("broken.example"))
