@@ -254,9 +254,15 @@ def test_an_incident_name_is_taken_once(shell):
 
 
 def test_a_selection_that_holds_nothing(shell):
-    result = shell("incident", "open", "empty", "--customer", "nobody")
+    result = shell("incident", "open", "empty", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-02T00:00:00Z")
     assert result.exit == 2
     assert "nothing was opened" in result.one_error()
+
+
+def test_a_selection_that_the_catalog_does_not_know(shell):
+    result = shell("incident", "open", "empty", "--customer", "nobody")
+    assert result.exit == 2
+    assert "no customer 'nobody'" in result.one_error()
 
 
 def test_why_goes_from_log_line_to_verdict(shell):
