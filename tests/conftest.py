@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def empty_ledger(postgres_server: postgres.Server, tmp_path_factory: pytest.Temp
     return url.rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def empty_ledger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file of SQLite: copying it takes a tenth of the time that the migrations take."""
+    home = Home(tmp_path_factory.mktemp("template"))
+    open_ledger("", home).close()
+    return home.ledger_db
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A fresh home directory."""
@@ -66,8 +75,10 @@ def ledger_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def ledger(ledger_url: str, home: Home) -> Iterator[Ledger]:
+def ledger(ledger_url: str, home: Home, empty_ledger_file: Path) -> Iterator[Ledger]:
     """An open, empty ledger; every test that takes it runs on both databases."""
+    if not ledger_url:
+        shutil.copy(empty_ledger_file, home.ledger_db)
     opened = open_ledger(ledger_url, home)
     yield opened
     opened.close()
