@@ -23,7 +23,7 @@ _SYSLOG = re.compile(  # a time, perhaps a host, perhaps facility and level
     r"(?:(?:<\d{1,3}>)?(?:[A-Za-z\u00c0-\u04ff]{3,5}\.?| ?\d{1,2}月)"
     r" {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d+| \d{4})?(?: <[a-z0-9.]+>)?"
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ ]*|\d{10}\.\d+)"
-    r" (?:(?![\w.-]+/\w+\[|(?i:info|notice|warn|warning|err|error|debug) )\S+ +)?"
+    r" (?:(?![\w.-]+/\w+\[|(?i:info|notice|warn|warning|err|error|debug) )\S*[^\s:] +)?"
     r"(?:[a-z0-7]+[.:](?:info|notice|warn|err|warning) )?",
     re.ASCII,
 )

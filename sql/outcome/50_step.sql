@@ -90,7 +90,8 @@ counted AS (
   SELECT
     *,
     max(same_recipient) OVER (PARTITION BY leg, next_life) AS any_same,
-    count(*) OVER (PARTITION BY next_life, next_leg, way) AS claims
+    count(*) OVER (PARTITION BY next_life, next_leg, way) AS claims,
+    max(CASE WHEN way < 4 THEN 1 ELSE 0 END) OVER (PARTITION BY next_life) AS named
   FROM matched
 ),
 chosen AS (
@@ -101,13 +102,17 @@ chosen AS (
 ),
 best AS (
   -- A filter that makes several mails of one names one of them: the recipients that it does not have are in the others.
+  -- Of filters in a row that name no queue id, the next is the first that came in and that no other hop names.
   SELECT
     *,
     dense_rank() OVER (
       PARTITION BY leg
       ORDER BY
         CASE WHEN way < 4 AND any_same = 1 THEN 0 WHEN next_leg IS NULL THEN 1 WHEN way = 4 THEN 2 ELSE 3 END ASC NULLS LAST,
-        way ASC NULLS LAST, same_id DESC NULLS LAST, next_at DESC NULLS LAST, next_life ASC NULLS LAST
+        way ASC NULLS LAST,
+        CASE WHEN way = 4 THEN named ELSE 0 END ASC NULLS LAST,
+        CASE WHEN way = 4 THEN next_at ELSE 0 END ASC NULLS LAST,
+        same_id DESC NULLS LAST, next_at DESC NULLS LAST, next_life ASC NULLS LAST
     ) AS place
   FROM chosen
 ),

@@ -142,6 +142,8 @@ def test_a_level_between_host_and_program(level: str) -> None:
         ("unusual", f"2026-12-07 04:28:01\tmta1\tmail\tinfo\tpostfix/smtp[7]:\t{BODY}"),
         ("unusual", f"700\t2026-12-07T04:27:59Z\t2026-12-07T04:28:01Z\t42\tmta1\tMail\tInfo\tpostfix/smtp\t{BODY}"),
         ("unusual", f"{BSD}{LINE}  "),
+        ("unusual", f"7 Dec 04:28:01 mta1 {LINE}"),
+        ("unusual", f"Dec  7 04:28:01 mta1: {LINE}"),
         ("unusual", f"'{BSD}{LINE}',"),
         ("unusual", f"{BSD}{LINE}".replace("<", "&lt;").replace(">", "&gt;")),
     ],

@@ -372,3 +372,16 @@ def test_an_old_mail_that_was_tried_a_moment_ago_is_still_queued() -> None:
     (tried_now,), _ = judge(rows, until=START + 151 * HOUR)
     (long_ago,), _ = judge(rows, until=START + 155 * HOUR)
     assert (tried_now["status"], long_ago["status"]) == ("still_queued", "no_evidence")
+
+
+def test_two_filters_in_a_row_of_which_the_first_names_no_queue_id() -> None:
+    rows = [
+        *came(0, "A1", "<1@x>"),
+        *came(1, "B1", "<1@x>"),
+        tried(1, "A1", "a@example.net", "sent", **FILTER),
+        *came(1, "C1", "<1@x>"),
+        tried(1, "B1", "a@example.net", "sent", next_qid="C1", **FILTER),
+        tried(2, "C1", "a@example.net", "bounced", BUSY),
+    ]
+    (row,), _ = judge(rows)
+    assert (row["status"], row["chain"]) == ("bounced", "A1>B1>C1")

@@ -78,7 +78,7 @@ timed AS (
     ) AS words,
     regexp_extract(
       head,
-      '^(?:.*[^0-9A-Za-z])?([0-9]{1,2})[-/ ]([A-Z][a-z]{2})[-/ ]((?:19|20)[0-9]{2})[: T]([0-9]{2}:[0-9]{2}:[0-9]{2})'
+      '^(?:.*[^0-9A-Za-z])?([0-9]{1,2})[-/ ]([A-Z][a-z]{2})(?:[-/ ]((?:19|20)[0-9]{2}))?[: T]([0-9]{2}:[0-9]{2}:[0-9]{2})'
       '(?:[.,]([0-9]+))? ?(Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?((?:[^0-9A-Za-z:].*)?)$',
       ['day', 'month', 'year', 'clock', 'fraction', 'zone', 'rest']
     ) AS day_first,
@@ -124,9 +124,14 @@ stamped AS (
         CASE WHEN numbers['zone'] IN ('UTC', 'GMT') THEN 'Z' ELSE numbers['zone'] END
       )
       WHEN day_first['clock'] <> '' AND day_month > 0 AND length(day_first['rest']) = left_over THEN concat(
-        day_first['year'], '-', printf('%02d-%02d', day_month, TRY_CAST(day_first['day'] AS INTEGER)), 'T', day_first['clock'],
+        CASE
+          WHEN day_first['year'] <> ''
+            THEN concat(day_first['year'], printf('-%02d-%02dT', day_month, TRY_CAST(day_first['day'] AS INTEGER)))
+          ELSE concat(day_first['month'], ' ', lpad(day_first['day'], 2, ' '), ' ')
+        END,
+        day_first['clock'],
         CASE WHEN day_first['fraction'] <> '' THEN concat('.', left(day_first['fraction'], 6)) END,
-        CASE WHEN day_first['zone'] IN ('UTC', 'GMT') THEN 'Z' ELSE day_first['zone'] END
+        CASE WHEN day_first['year'] = '' THEN '' WHEN day_first['zone'] IN ('UTC', 'GMT') THEN 'Z' ELSE day_first['zone'] END
       )
       WHEN words['clock'] <> '' AND word_month > 0 AND length(words['rest']) = left_over THEN concat(
         CASE
