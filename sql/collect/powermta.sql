@@ -1,6 +1,6 @@
 -- Purpose: records of PowerMTA's accounting files: delivered (d), bounced (b), transient (t), received (r), remote bounces
 --   and status (rb, rs), complaints (f). Columns come from the heading, in any order; without one they are the usual ones,
---   with timeImprinted or not. Without a column for the time of logging it is that of queueing.
+--   with timeImprinted or not, with timeQueued or not. Without a column for the time of logging it is that of queueing.
 --   A remote bounce came after the delivery. Records of a whole queue (tq) say nothing of a mail. A complaint may name its
 --   recipient as header_To alone. jobId, envId and columns header_* are headers.
 -- Format: powermta, accounting files of PowerMTA
@@ -72,7 +72,8 @@ named AS (
     fields[begun_place] AS begun,
     CASE WHEN begun_place <> at_place THEN moment_us(fields[begun_place]) END AS begun_us,
     bare_address(fields[orig_place]) AS sender,
-    bare_address(coalesce(nullif(fields[rcpt_place], ''), CASE WHEN type = 'f' THEN fields[to_place] END)) AS address,
+    bare_address(fields[rcpt_place]) AS address,
+    fields[to_place] AS to_said,
     lower(fields[action_place]) AS action,
     fields[status_place] AS dsn,
     CASE WHEN starts_with(fields[diag_place], 'smtp;') THEN substring(fields[diag_place], 6) ELSE bare_reply(fields[diag_place]) END
@@ -87,16 +88,17 @@ named AS (
     fields,
     tags
   FROM (
-    SELECT
-      * EXCLUDE (fields),
-      CASE
-        -- unnamed, the two addresses stand one place further on
-        WHEN NOT told AND NOT contains(fields[4], '@') AND contains(fields[5], '@') AND contains(fields[6], '@')
-          AND NOT contains(fields[6], ';') AND fields[5] <> fields[6] THEN list_concat(fields[1:3], fields[5:])
-        ELSE fields
-      END AS fields
-    FROM (SELECT line, text, csv_fields(text) AS fields FROM lines WHERE filled(text) AND left(text, 1) <> '#')
+    SELECT *, csv_fields(CASE
+      WHEN told THEN text
+      -- unnamed, the two addresses may stand one place before or after where they are taken to be
+      WHEN regexp_matches(text, '^[^,]*,[^,]*,[^,]*@[^,]*,[^,]*@') THEN regexp_replace(text, '^([^,]*,[^,]*,)', '\1,')
+      WHEN split_part(text, ',', 5) <> split_part(text, ',', 6)
+        THEN regexp_replace(text, '^([^,]*,[^,]*,[^,]*),[^,@]*(,[^,]*@[^,]*,[^,;]*@[^,;]*,)', '\1\2')
+      ELSE text
+    END) AS fields
+    FROM lines
     CROSS JOIN place
+    WHERE filled(text) AND left(text, 1) <> '#'
   )
   WHERE lower(fields[type_place]) IS DISTINCT FROM 'type'
 ),
@@ -126,7 +128,10 @@ keyed AS MATERIALIZED (
         WHEN coalesce(position('@' IN address), 0) = 0 THEN 'no recipient'
         WHEN at_us IS NULL THEN 'no time'
       END AS unfit
-    FROM named
+    FROM (
+      SELECT * REPLACE (CASE WHEN type = 'f' AND coalesce(address, '') = '' THEN bare_address(to_said) ELSE address END AS address)
+      FROM named
+    )
     WHERE type IS DISTINCT FROM 'tq'
   )
 )
