@@ -162,15 +162,25 @@ def load(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
     """Make the table `lines` of a block; returns how many lines it has."""
     if not data.endswith(b"\n") and data:
         data += b"\n"
-    if not _is_odd(data):
-        try:
-            lines, size = _read(con, data)
-            if lines + size == len(data):
-                return lines
-        except duckdb.Error:
-            pass  # not valid UTF-8
+    if (lines := _load_as_it_is(con, data)) is not None:
+        return lines
     if any(run in data for run in _MANY_BLANK):  # not before: looking for them costs each block some thousandths
         return _load_without_blank(con, data)
+    return _load_cleaned(con, data)
+
+
+def _load_as_it_is(con: duckdb.DuckDBPyConnection, data: bytes) -> int | None:
+    """The usual way; None where some byte of the block asks for another."""
+    if _is_odd(data):
+        return None
+    try:
+        lines, size = _read(con, data)
+    except duckdb.Error:  # not valid UTF-8
+        return None
+    return lines if lines + size == len(data) else None
+
+
+def _load_cleaned(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
     lines, _ = _read(con, clean(data))  # without this, empty lines are passed over
     if lines != (expected := data.count(b"\n")):
         raise AssertionError(f"{lines} of {expected} lines were read")  # a defect of ours, never of the log
@@ -193,7 +203,10 @@ def _load_without_blank(con: duckdb.DuckDBPyConnection, data: bytes) -> int:
         moved.append((number + 1, left_out))
         at = run.end()
     kept.append(data[at:])
-    lines = load(con, b"".join(kept))
+    rest = b"".join(kept)
+    lines = _load_as_it_is(con, rest)
+    if lines is None:  # not `load`: line ends that are made of many CRs show a new run each time that one is taken off
+        lines = _load_cleaned(con, rest)
     sql.create_table(con, "moved", {"line": "UINTEGER", "by": "UINTEGER"}, moved)
     con.execute(sql.load("collect/moved"))
     return lines + left_out

@@ -144,6 +144,14 @@ def test_a_block_of_blank_lines_costs_next_to_nothing(tmp_path: Path) -> None:
     assert parse.parse_block(data, how, tmp_path / "part.parquet").lines == 10 + (4 << 20)
 
 
+def test_line_ends_of_many_returns_are_lines_and_are_looked_at_once(tmp_path: Path) -> None:
+    """With each CR that is taken off an end, another run of blank lines would show."""
+    data = b"".join((b"\r" * count + b"\n") * 64 for count in range(250))
+    how = reading("postfix")
+    assert parse.parse_block(data, how, tmp_path / "part.parquet").lines == 250 * 64
+    assert cost(lambda: parse.parse_block(data, how, tmp_path / "part.parquet")) < 1.0
+
+
 def test_each_wrapping_passes_blank_lines_over() -> None:
     for name in envelopes():
         how = parse.Reading("postfix", "UTC", date(2026, 3, 1), "", name)
