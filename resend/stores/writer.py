@@ -81,6 +81,7 @@ class LedgerWriter:
         self._closing = False
         self._broken: StoreError | None = None
         self._working: Sequence[_Job] = ()  # in the thread's hands
+        self._done: list[_Done] = []  # of these, in their order, what has its result
         self._unfolded = 0  # written since the last checkpoint
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -149,9 +150,9 @@ class LedgerWriter:
         except BaseException as error:  # a defect of ours must not leave senders waiting for an answer
             self._broken = StoreError(f"the ledger's writer failed: {error!r}", where=self._ledger.where)
             self._closing = True
-            waiting: list[_Done] = [(job.done, self._broken) for job in (*self._working, *_drain(self._queue))]
+            left = [*self._working[len(self._done) :], *_drain(self._queue)]
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_resolve, waiting)
+                self._loop.call_soon_threadsafe(_resolve, _failed(self._done, left, self._broken))
             raise
 
     def _serve(self) -> None:
@@ -162,9 +163,9 @@ class LedgerWriter:
             self._wake.clear()
             closing = self._closing
             if jobs := _drain(self._queue):
-                self._working = jobs
+                self._working, self._done = jobs, []
                 done = self._work(jobs)
-                self._working = ()
+                self._working, self._done = (), []
                 try:
                     self._loop.call_soon_threadsafe(_resolve, done)
                 except RuntimeError:
@@ -181,10 +182,10 @@ class LedgerWriter:
     def _work(self, jobs: Sequence[_Job]) -> list[_Done]:
         if self._broken is None:
             try:
-                return _perform(self._ledger, jobs)
+                _perform(self._ledger, jobs, self._done)
             except StoreError as error:
                 self._broken = error
-        return [(job.done, self._broken) for job in jobs]
+        return _failed(self._done, jobs[len(self._done) :], self._broken)
 
     def _checkpoint(self) -> None:
         if self._broken is None and self._unfolded:
@@ -249,14 +250,14 @@ class InlineWriter:
         done: list[_Done] = []
         if self._broken is None:
             try:
-                done = _perform(self._ledger, jobs)
+                _perform(self._ledger, jobs, done)
                 self._unfolded += _written(jobs)
                 if self._unfolded >= _CHECKPOINT_JOBS:
                     self._unfolded = 0
                     self._ledger.checkpoint()
             except StoreError as error:
                 self._broken = error
-        _resolve(done or [(job.done, self._broken) for job in jobs])
+        _resolve(_failed(done, jobs[len(done) :], self._broken))
 
 
 _Done = tuple[Callable[[Any], None], Any]
@@ -275,6 +276,11 @@ def _written(jobs: Sequence[_Job]) -> int:
     return sum(_CALL_JOBS if job.function is not None else len(job.transitions) for job in jobs)
 
 
+def _failed(done: list[_Done], left: Sequence[_Job], error: StoreError | None) -> list[_Done]:
+    """What each job is told: its own result where it has one, the failure where it came too late for one."""
+    return done + [(job.done, error) for job in left]
+
+
 def _resolve(outcomes: Sequence[_Done]) -> None:
     for done, outcome in outcomes:
         done(outcome)
@@ -289,40 +295,42 @@ def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
         future.set_result(outcome)
 
 
-def _perform(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
-    """Write everything, in order; what each job gets. Raises StoreError where the database cannot go on."""
-    done: list[_Done] = []
+def _perform(ledger: Ledger, jobs: Sequence[_Job], done: list[_Done]) -> None:
+    """Write everything, in order; what each job gets is added to `done` as soon as it is durable.
+
+    Raises StoreError where the database cannot go on: what `done` holds by then was written, and nothing else.
+    """
     group: list[_Job] = []
     for job in jobs:
         if job.function is None:
             group.append(job)
             continue
-        done += _group(ledger, group)
+        _group(ledger, group, done)
         group = []
         done.append((job.done, _guarded(ledger, job)))
-    return done + _group(ledger, group)
+    _group(ledger, group, done)
 
 
-def _group(ledger: Ledger, jobs: Sequence[_Job]) -> list[_Done]:
+def _group(ledger: Ledger, jobs: Sequence[_Job], done: list[_Done]) -> None:
     """One transaction for all; where one of them cannot be written, one for each, so that only that one fails."""
-    if not jobs:
-        return []
-    if len(jobs) == 1:
-        return [(jobs[0].done, _guarded(ledger, jobs[0]))]
     flat = [transition for job in jobs for transition in job.transitions]
-    try:
-        results = _again(ledger, lambda: ledger.apply_raw(flat))
-    except _Disk as error:
-        raise error.told from error
-    except Exception:
-        return [(job.done, _guarded(ledger, job)) for job in jobs]
-    done: list[_Done] = []
+    results: list[Result] | None = None
+    if len(jobs) > 1:
+        try:
+            results = _again(ledger, lambda: ledger.apply_raw(flat))
+        except _Disk as error:
+            raise error.told from error
+        except Exception:  # some job's own fault
+            results = None
+    if results is None:
+        for job in jobs:
+            done.append((job.done, _guarded(ledger, job)))  # noqa: PERF401 - it must be there if the next one raises
+        return
     at = 0
     for job in jobs:
         mine = results[at : at + len(job.transitions)]
         at += len(job.transitions)
         done.append((job.done, mine[0] if job.single else mine))
-    return done
 
 
 def _guarded(ledger: Ledger, job: _Job) -> Any:

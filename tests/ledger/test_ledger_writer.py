@@ -125,14 +125,41 @@ def test_a_full_disk_fails_everything_from_then_on(home: Home) -> None:
         assert states.count(State.SENDING) == 1, "what was told as failed did not happen"
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_was_written_before_the_disk_was_full_is_told_as_written(
+    home: Home, make: Callable[[Ledger], LedgerWriter]
+) -> None:
+    """All of it is queued in one turn, so it is in the writer's hands together."""
+    with open_ledger("", home) as ledger:
+
+        async def run() -> list[object]:
+            async with make(ledger) as writer:
+                jobs = [writer.submit(note()), writer.submit_many([note(), note()])]
+                jobs.append(writer.call(lambda conn: _limit(conn, 0)))
+                jobs.append(writer.submit(note("x" * 100_000)))
+                jobs.append(writer.submit(note()))
+                return list(await asyncio.gather(*jobs, return_exceptions=True))
+
+        written = Applied(True, count=1)
+        *told, too_big, after = asyncio.run(run())
+        assert told == [written, [written] * 2, None]
+        for result in (too_big, after):
+            assert isinstance(result, StoreError) and "free space" in result.line()
+    with open_ledger("", home) as again, again.read() as conn:
+        assert conn.execute(select(func.count()).select_from(audit)).scalar() == 3
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_that_dies_answers_whoever_waits_for_it(home: Home) -> None:
     with open_ledger("", home) as ledger:
 
         async def run() -> None:
             async with LedgerWriter(ledger) as writer:
+                written = writer.submit(note())
                 jobs = [writer.call(lambda conn: sys.exit("a defect of ours")), writer.submit(note())]
-                for result in await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 20):
+                answers = await asyncio.wait_for(asyncio.gather(written, *jobs, return_exceptions=True), 20)
+                assert answers[0] == Applied(True, count=1)
+                for result in answers[1:]:
                     assert isinstance(result, StoreError) and "a defect of ours" in str(result)
                 with pytest.raises(StoreError, match="a defect of ours"):
                     await writer.submit(note())
@@ -158,8 +185,8 @@ def test_a_checkpoint_that_fails_takes_no_answer_back(home: Home, monkeypatch: p
     assert told == [Applied(True, count=1)]
 
 
-def note() -> Audit:
-    return Audit(at=NOW, who="w", what="x", reason="r")
+def note(reason: str = "r") -> Audit:
+    return Audit(at=NOW, who="w", what="x", reason=reason)
 
 
 def refused() -> None:
