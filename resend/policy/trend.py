@@ -22,7 +22,7 @@ _USUAL_UNKNOWN = 0.05
 _MORE = 0.02  # than twice the usual share: less is no incident
 _MORE_OF_RETRIES = 0.10  # the same mail counts again and again ...
 _ENOUGH_RETRIES = 20  # ... so a handful of stuck mails is none either
-_AROUND = 4  # hours before or after, where one alone has too little mail
+_AROUND = 4  # at most so many hours before or after are added, where one alone has too little mail
 _PAUSE_HOURS = 12  # a night without mail is part of the incident, a longer pause ends it
 
 
@@ -93,10 +93,18 @@ def _bad_hour(hours: Sequence[Span], number: int, usual: float, typical: int) ->
         return True
     if not matters(*hours[number].fresh, usual):
         return False
-    return any(
-        is_bad(sum(span.fresh[0] for span in around), sum(span.fresh[1] for span in around), usual)
-        for around in (hours[max(0, number - _AROUND) : number + 1], hours[number : number + 1 + _AROUND])
-    )
+    since, before = hours[max(0, number - _AROUND) : number + 1], hours[number : number + 1 + _AROUND]
+    return _bad_together(list(reversed(since)), usual) or _bad_together(before, usual)
+
+
+def _bad_together(hours: Sequence[Span], usual: float) -> bool:
+    """Whether the first of the hours is bad with any number of those that follow: busy ones may water down the rest."""
+    tries = failed = 0
+    for span in hours:
+        tries, failed = tries + span.fresh[0], failed + span.fresh[1]
+        if is_bad(tries, failed, usual):
+            return True
+    return False
 
 
 def _is_bad(span: Span, usual: float, typical: int) -> bool:

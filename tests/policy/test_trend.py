@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from resend.policy.trend import Span, TrendState, judge, tail, usual_share
 
 GOOD, BAD = Span(200, 2), Span(200, 120)
+NONE = Span(0, 0)
 QUIET = [GOOD] * 12
+BUSY = [Span(1600, 2)] * 12
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,10 @@ QUIET = [GOOD] * 12
         ([BAD] * 30, Span(50, 30), TrendState.ONGOING, 29, 0),  # the log holds nothing else
         ([Span(6, 3)] * 6 + QUIET, Span(2, 1), TrendState.ONGOING, 5, 0),  # hardly any mail, for hours
         ([Span(3, 1), *QUIET], Span(3, 1), TrendState.NORMAL, None, None),
+        ([Span(4, 3)] * 2 + BUSY, Span(1, 1), TrendState.ONGOING, 1, 0),  # few mails, many good ones before them
+        ([*BUSY[:5], *[Span(4, 3)] * 2, *BUSY], Span(400, 0), TrendState.OVER, 6, 5),  # and after them
+        ([Span(3, 3), *[NONE] * 3, Span(2, 2), *BUSY], Span(1, 1), TrendState.ONGOING, 4, 0),  # four hours apart
+        ([Span(3, 3), *[NONE] * 4, Span(2, 2), *BUSY], Span(1, 1), TrendState.NORMAL, None, None),  # five
     ],
 )
 def test_the_state_and_where_it_began(
