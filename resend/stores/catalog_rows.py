@@ -1,16 +1,14 @@
 """Reads catalog files (CSV, JSONL, Parquet) into raw text columns: what a row says, and where it stands.
 
 A well-formed CSV is read by DuckDB; one that breaks RFC 4180 anywhere is read record by record, so that only the broken
-rows are lost. Judges no value. Raises InputError where a whole file cannot be used: no header, a column lacking.
+rows are lost. Judges no value. Raises InputError where a whole file cannot be used: no header, a column lacking;
+StoreError where there is too little memory or disk to read it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +16,11 @@ from typing import Any
 
 import duckdb
 
-from resend.errors import InputError
+from resend.errors import InputError, StoreError
 from resend.stores import sql
+from resend.stores.csv_records import lines_of, records, wrong_with
 
 MAX_FIELD = 65_536  # characters; a longer field is no catalog value but a broken quote or a wrong file
-_MAX_RECORD = 1_000  # lines that one quoted record may span before its quote counts as never closed
 ATTR = "attr."
 
 
@@ -60,6 +58,7 @@ SHAPES = {
         kind="suppressions", columns=("address", "reason", "at", "scope"), required=(("address",), ("reason",))
     ),
 }  # fmt: skip
+_BROKEN = (duckdb.InvalidInputException, duckdb.ConversionException)  # how DuckDB says that a CSV is not well-formed
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_TEXT = ("STRUCT", "MAP", "BLOB", "UNION", "BIT")  # types of Parquet columns that are not read as text
 
@@ -156,15 +155,28 @@ def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
             f" {_select(shape, names, places.__getitem__)} FROM read_csv({sql.quote(path)}, columns = {{{columns}}},"
             " header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"')"
         )
-    except duckdb.Error:  # broken somewhere: record by record, so that the rest loads
+    except _BROKEN:  # somewhere: record by record, so that the rest loads
         return _read_broken(con, shape, path, names, unknown)
+    except duckdb.Error as error:  # nothing of the rows: the slow way needs the same memory, disk and file
+        raise StoreError(
+            f"cannot load the {shape.kind}: {str(error).splitlines()[0]}", where=str(path), next_step=_next(error)
+        ) from error
     rows = _count(con)
-    return Raw(source=str(path), rows=rows, unknown=unknown, locate=lambda ns: _lines_of(path, ns))
+    return Raw(source=str(path), rows=rows, unknown=unknown, locate=lambda ns: lines_of(path, ns))
+
+
+def _next(error: duckdb.Error) -> str:
+    again = "then load it again; what was loaded before stays"
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return f"free space on the disk of the home, and leave out columns that nothing uses, {again}"
+    if isinstance(error, duckdb.IOException):
+        return f"see that the file is there and can be read, and that the disk of the home has space, {again}"
+    return "export it as JSON lines (.jsonl), or report this as a defect"
 
 
 def _header(path: Path, shape: Shape) -> list[str]:
     try:
-        _, _, fields = next(_records(path))
+        _, _, fields = next(records(path))
     except StopIteration:
         raise InputError("the file is empty", where=str(path), next_step=f"export the {shape.kind} again") from None
     except OSError as error:
@@ -176,65 +188,14 @@ def _header(path: Path, shape: Shape) -> list[str]:
     return [name.strip() for name in fields]
 
 
-def _records(path: Path) -> Iterator[tuple[int, int, list[str] | str]]:
-    """(first line, ordinal among records, fields or what is wrong) of each record; the header has ordinal 0.
-
-    A quote that is never closed loses its own line only, not the rest of the file.
-    """
-    limit = csv.field_size_limit(1 << 30)
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            yield from _split(handle)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _split(handle: io.TextIOWrapper) -> Iterator[tuple[int, int, list[str] | str]]:
-    ahead: deque[str] = deque()  # lines read for a quote that was never closed
-
-    def pull() -> str:
-        return ahead.popleft() if ahead else handle.readline()
-
-    line, ordinal = 1, 0
-    while text := pull():
-        if text.strip("\r\n") == "":
-            line += 1
-            continue
-        block, fields = [text], _parse(text)
-        quotes = text.count('"')
-        while fields == _OPEN and len(block) < _MAX_RECORD and (more := pull()):
-            block.append(more)
-            quotes += more.count('"')
-            if quotes % 2 == 0:  # RFC 4180: a closed record has an even number of quotes
-                fields = _parse("".join(block))
-        if isinstance(fields, str):
-            ahead.extendleft(reversed(block[1:]))
-            del block[1:]
-        yield line, ordinal, fields
-        line += len(block)
-        ordinal += 1
-
-
-_OPEN = "a quote is never closed"
-
-
-def _parse(text: str) -> list[str] | str:
-    """Fields of one record, or what is wrong with it."""
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        return _OPEN if "unexpected end of data" in str(error) else f"not RFC 4180: {error}"
-    return rows[0] if len(rows) == 1 else "not RFC 4180: a line break outside quotes"
-
-
 def _read_broken(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, names: list[str], unknown: list[str]) -> Raw:
     rejected: list[tuple[str, str]] = []
 
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        for line, ordinal, fields in _records(path):
+        for line, ordinal, fields in records(path):
             if ordinal == 0:
                 continue
-            wrong = _wrong(fields, len(names))
+            wrong = wrong_with(fields, len(names))
             if wrong:
                 rejected.append((f"{path.name}:{line}", wrong))
             else:
@@ -248,42 +209,6 @@ def _read_broken(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, names
         rejected=rejected,
         locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
     )
-
-
-def _wrong(fields: list[str] | str, expected: int) -> str:
-    if isinstance(fields, str):
-        return fields
-    if len(fields) < expected or any(fields[expected:]):  # a spreadsheet's empty fields at the end are nothing
-        return f"{len(fields)} fields, the header has {expected}"
-    for value in fields:
-        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            return "not valid UTF-8"
-    return ""
-
-
-def _lines_of(path: Path, ordinals: Sequence[int]) -> dict[int, str]:
-    """Places of rows by their ordinal (1: the first after the header), by reading the file once more."""
-    wanted = set(ordinals)
-    found: dict[int, str] = {}
-    if not wanted:
-        return found
-    limit = csv.field_size_limit(1 << 30)
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-            reader = csv.reader(handle)
-            ordinal, before = -1, 0
-            for row in reader:
-                first, before = before + 1, reader.line_num
-                if not row:
-                    continue
-                ordinal += 1
-                if ordinal in wanted:
-                    found[ordinal] = f"{path.name}:{first}"
-                    if len(found) == len(wanted):
-                        break
-    finally:
-        csv.field_size_limit(limit)
-    return found
 
 
 # --- JSON lines and Parquet ---

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resend.clock import from_text, to_micros
-from resend.errors import InputError, UsageError
+from resend.errors import InputError, StoreError, UsageError
 from resend.policy.address import fold, rcpt_key, validate_rcpt
 from resend.stores import sql
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_check import prepare
 from resend.stores.catalog_load import CatalogSummary
+from resend.stores.catalog_rows import SHAPES, read_file
 from resend.stores.home import Home
 
 Load = Callable[..., CatalogSummary]
@@ -332,6 +333,33 @@ def test_a_header_of_a_spreadsheet_is_told_from_one_that_lacks_a_column(
     with pytest.raises(InputError, match="is lacking") as raised:
         load(releases=data)
     assert says in raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("SET memory_limit = '1KiB'", r"Out of Memory.*; free space"),
+        ("SET enable_external_access = false", r"Permission Error.*; export it as JSON lines"),
+        ("", r"IO Error.*; see that the file is there"),
+    ],
+)
+def test_what_is_not_the_fault_of_the_rows_is_no_broken_csv(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, says: str
+) -> None:
+    path = tmp_path / "recipients.csv"
+    path.write_text("id,address\nr1,a@example.jp\n")
+    if not setting:  # gone between two looks at it
+
+        def last_look(path: Path, shape: object) -> list[str]:
+            path.unlink()
+            return ["id", "address"]
+
+        monkeypatch.setattr("resend.stores.catalog_rows._header", last_look)
+    with sql.connect(threads=1) as con:
+        con.execute(setting or "SELECT 1")
+        with pytest.raises(StoreError, match=says) as raised:
+            read_file(con, SHAPES["recipients"], path)
+    assert "\n" not in raised.value.line()
 
 
 def test_what_is_no_text_is_not_made_to_be(rows: Rows, load: Load, tmp_path: Path) -> None:
