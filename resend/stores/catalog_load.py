@@ -23,11 +23,11 @@ from resend.stores import sql
 from resend.stores.catalog import Catalog, Snapshot
 from resend.stores.catalog_check import check, prepare
 from resend.stores.catalog_query import read_query
+from resend.stores.catalog_rejected import KEPT, SUFFIX, Rejected, line, write_all
 from resend.stores.catalog_rows import SHAPES, read_file
 from resend.stores.content import load_content
 from resend.stores.home import Home, exclusive, rename_durably, replace_file
 
-_KEPT_REASONS = 1_000  # rejected rows of a kind that catalog.json keeps in words; all are counted
 Progress = Callable[..., None]
 
 
@@ -78,13 +78,18 @@ def load_catalog(
                     progress(number, len(wanted), kind)
                 path = files[kind]
                 shape = SHAPES[kind]
-                raw = (
-                    read_file(con, shape, path) if path is not None else read_query(con, shape, queries[kind], environ)
-                )
-                bad, said = check(con, shape, raw)
-                new[kind] = _write(con, home, kind, raw.source, bad)
+                with Rejected() as no_rows:
+                    if path is not None:
+                        raw = read_file(con, shape, path, no_rows)
+                    else:
+                        raw = read_query(con, shape, queries[kind], environ)
+                    bad, said = check(con, shape, raw)
+                    new[kind] = _write(con, home, kind, raw.source, bad, no_rows.more)
+                    all_rejected = _rejected_file(home, new[kind].file)
+                    if write_all(all_rejected, bad, no_rows):
+                        said.append(f"all {new[kind].rejected:,} rejected {kind} are listed in {all_rejected}")
                 loaded[kind] = new[kind].rows
-                rejected += len(bad)
+                rejected += new[kind].rejected
                 lines += new[kind].rejected_rows
                 warnings += said
         if content is not None:
@@ -99,8 +104,13 @@ def load_catalog(
     return CatalogSummary(loaded=loaded, rejected=rejected, rejected_rows=lines, warnings=warnings, content=taken)
 
 
-def _write(con: duckdb.DuckDBPyConnection, home: Home, kind: str, source: str, bad: list[tuple[str, str]]) -> Snapshot:
-    """Write temp table `good` to a file named by its content; the snapshot does not count yet."""
+def _write(
+    con: duckdb.DuckDBPyConnection, home: Home, kind: str, source: str, bad: list[tuple[str, str]], more: int
+) -> Snapshot:
+    """Write temp table `good` to a file named by its content; the snapshot does not count yet.
+
+    `more`: how many rows were rejected besides `bad`.
+    """
     temporary = home.catalog / f".{kind}.{os.getpid()}.tmp"
     con.execute(f"COPY good TO {sql.quote(temporary)} (FORMAT parquet, COMPRESSION zstd)")
     temporary.chmod(0o600)
@@ -115,9 +125,14 @@ def _write(con: duckdb.DuckDBPyConnection, home: Home, kind: str, source: str, b
         source=source,
         loaded_at=to_text(datetime.now(UTC)),
         rows=int(row[0]),
-        rejected=len(bad),
-        rejected_rows=[f"{place}: {reason}" for place, reason in bad[:_KEPT_REASONS]],
+        rejected=len(bad) + more,
+        rejected_rows=[line(place, reason) for place, reason in bad[:KEPT]],
     )
+
+
+def _rejected_file(home: Home, snapshot: str) -> Path:
+    """Where the rejected rows of a load are that are too many for catalog.json; it goes when its snapshot goes."""
+    return home.catalog / Path(snapshot).with_suffix(SUFFIX)
 
 
 def _commit(home: Home, new: Mapping[str, Snapshot]) -> None:
@@ -128,9 +143,11 @@ def _commit(home: Home, new: Mapping[str, Snapshot]) -> None:
     text = json.dumps(document, ensure_ascii=False, indent=1)
     replace_file(home.catalog / "catalog.json", text.encode("utf-8", "backslashreplace"))  # file names are any bytes
     named = {snapshot.file for snapshot in (*before.values(), *after.values())}
-    for path in home.catalog.glob("*.parquet"):
-        if path.name not in named:
-            path.unlink(missing_ok=True)
+    named |= {_rejected_file(home, name).name for name in named}
+    for pattern in ("*.parquet", f"*{SUFFIX}"):
+        for path in home.catalog.glob(pattern):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
 
 def _across(home: Home) -> list[str]:

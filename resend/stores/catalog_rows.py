@@ -18,6 +18,7 @@ import duckdb
 
 from resend.errors import InputError, StoreError
 from resend.stores import sql
+from resend.stores.catalog_rejected import Rejected
 from resend.stores.csv_records import lines_of, records, wrong_with
 
 MAX_FIELD = 65_536  # characters; a longer field is no catalog value but a broken quote or a wrong file
@@ -68,24 +69,24 @@ class Raw:
     """What was read into temp table `raw`(n, columns, attrs): text, "" where absent; n identifies the row."""
 
     source: str
-    rows: int
+    rows: int  # in `raw` and in `rejected`
     unknown: list[str]
-    rejected: list[tuple[str, str]] = field(default_factory=list)  # (place, reason) of what is no row at all
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # the first of what is no row at all
     locate: Callable[[Sequence[int]], dict[int, str]]  # n -> place, for example 'recipients.csv:17'
 
 
-def read_file(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
-    """Read one file by its suffix: .jsonl and .ndjson, .parquet, else CSV."""
+def read_file(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, rejected: Rejected) -> Raw:
+    """Read one file by its suffix: .jsonl and .ndjson, .parquet, else CSV. What is no row goes to `rejected`."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a pipe or a device, no file" if path.exists() else "no such file"
         raise InputError(what, where=str(path), next_step=f"name the {shape.kind} file")
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
-            return _read_jsonl(con, shape, path)
+            return _read_jsonl(con, shape, path, rejected)
         case ".parquet":
             return _read_parquet(con, shape, path)
         case _:
-            return _read_csv(con, shape, path)
+            return _read_csv(con, shape, path, rejected)
 
 
 def check_header(shape: Shape, names: Sequence[str], where: str) -> list[str]:
@@ -144,7 +145,7 @@ def _quoted(name: str) -> str:
 # --- CSV ---
 
 
-def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
+def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, rejected: Rejected) -> Raw:
     names = _header(path, shape)
     unknown = check_header(shape, names, f"{path.name}:1")
     columns = ", ".join(f"{sql.quote(f'c{i}')}: 'VARCHAR'" for i in range(len(names)))
@@ -156,7 +157,7 @@ def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
             " header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"')"
         )
     except _BROKEN:  # somewhere: record by record, so that the rest loads
-        return _read_broken(con, shape, path, names, unknown)
+        return _read_broken(con, shape, path, names, unknown, rejected)
     except duckdb.Error as error:  # nothing of the rows: the slow way needs the same memory, disk and file
         raise StoreError(
             f"cannot load the {shape.kind}: {str(error).splitlines()[0]}", where=str(path), next_step=_next(error)
@@ -188,25 +189,30 @@ def _header(path: Path, shape: Shape) -> list[str]:
     return [name.strip() for name in fields]
 
 
-def _read_broken(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, names: list[str], unknown: list[str]) -> Raw:
-    rejected: list[tuple[str, str]] = []
-
+def _read_broken(
+    con: duckdb.DuckDBPyConnection,
+    shape: Shape,
+    path: Path,
+    names: list[str],
+    unknown: list[str],
+    rejected: Rejected,
+) -> Raw:
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
         for line, ordinal, fields in records(path):
             if ordinal == 0:
                 continue
             wrong = wrong_with(fields, len(names))
             if wrong:
-                rejected.append((f"{path.name}:{line}", wrong))
+                rejected.add(f"{path.name}:{line}", wrong)
             else:
                 yield line, dict(zip(names, fields, strict=False))
 
     count = fill(con, shape, rows())
     return Raw(
         source=str(path),
-        rows=count + len(rejected),
+        rows=count + len(rejected.first),
         unknown=unknown,
-        rejected=rejected,
+        rejected=rejected.first,
         locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
     )
 
@@ -214,8 +220,7 @@ def _read_broken(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, names
 # --- JSON lines and Parquet ---
 
 
-def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw:
-    rejected: list[tuple[str, str]] = []
+def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, rejected: Rejected) -> Raw:
     seen: dict[str, None] = {}
 
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
@@ -226,15 +231,15 @@ def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw
                 try:
                     item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except ValueError as error:
-                    rejected.append((f"{path.name}:{number}", f"not JSON in UTF-8: {error}"))
+                    rejected.add(f"{path.name}:{number}", f"not JSON in UTF-8: {error}")
                     continue
                 if not isinstance(item, dict):
-                    rejected.append((f"{path.name}:{number}", "not a JSON object"))
+                    rejected.add(f"{path.name}:{number}", "not a JSON object")
                     continue
                 values = _flat(item)
                 wrong = _no_text(shape, values)
                 if wrong:
-                    rejected.append((f"{path.name}:{number}", wrong))
+                    rejected.add(f"{path.name}:{number}", wrong)
                     continue
                 flat = {name: text_of(value) for name, value in values.items()}
                 seen.update(dict.fromkeys(flat))
@@ -244,9 +249,9 @@ def _read_jsonl(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path) -> Raw
     unknown = check_header(shape, list(seen), path.name) if count else []
     return Raw(
         source=str(path),
-        rows=count + len(rejected),
+        rows=count + len(rejected.first),
         unknown=unknown,
-        rejected=rejected,
+        rejected=rejected.first,
         locate=lambda ns: {n: f"{path.name}:{n}" for n in ns},
     )
 

@@ -22,6 +22,7 @@ from resend.stores import sql
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_check import prepare
 from resend.stores.catalog_load import CatalogSummary
+from resend.stores.catalog_rejected import KEPT, Rejected
 from resend.stores.catalog_rows import SHAPES, read_file
 from resend.stores.home import Home
 
@@ -85,6 +86,45 @@ def test_a_bad_row_is_named_with_its_line_and_the_rest_loads(
     assert "\n" not in summary.rejected_rows[0] and "\0" not in summary.rejected_rows[0]
     assert rows("SELECT id FROM recipient ORDER BY id") == [("r1",), ("r2",)]
     assert Catalog(home).snapshots()["recipients"].rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "head", "good", "broken"),
+    [
+        (".csv", "id,address\n", "r{},a{}@example.jp\n", "lonely\n"),
+        (".jsonl", "", '{{"id": "r{}", "address": "a{}@example.jp"}}\n', "{{lonely\n"),
+    ],
+)
+def test_of_many_rejected_rows_memory_holds_the_first_and_a_file_all(
+    home: Home, load: Load, suffix: str, head: str, good: str, broken: str
+) -> None:
+    """Every other row is broken; the last one is a row, but a bad one."""
+    many = KEPT + 200
+    text = head + "".join(good.format(n, n) + broken.format() for n in range(many)) + good.format("x", "@")
+    summary = load(recipients=text, suffix=suffix)
+    assert (summary.loaded, summary.rejected, len(summary.rejected_rows)) == ({"recipients": many}, many + 1, KEPT)
+    first = 3 if head else 2
+    lines = [*range(first, first + 2 * many, 2), first + 2 * many - 1]
+    (path,) = home.catalog.glob("*.rejected.txt")
+    written = path.read_text().splitlines()
+    assert [entry.split(": ")[0] for entry in written] == [f"recipients{suffix}:{n}" for n in lines]
+    assert written[:KEPT] == summary.rejected_rows and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert summary.warnings == [f"all {many + 1:,} rejected recipients are listed in {path}"]
+    assert Catalog(home).snapshots()["recipients"].rejected == many + 1
+    with pytest.raises(InputError, match="no row is usable"):
+        load(recipients=head + broken.format() * many, suffix=suffix)
+    assert path.exists(), "a load that changes nothing takes nothing away"
+    for number in (2, 3):  # it goes with its snapshot, which the next load keeps beside the new one
+        load(recipients=head + good.format(1, 1) + good.format(number, 2), suffix=suffix)
+    assert not path.exists()
+
+
+def test_what_is_kept_of_rejected_rows_does_not_grow() -> None:
+    with Rejected() as rejected:
+        for number in range(3 * KEPT):
+            rejected.add(f"r.csv:{number}", "broken")
+        assert (len(rejected.first), rejected.more) == (KEPT, 2 * KEPT)
+        assert list(rejected.rest()) == [f"r.csv:{number}: broken\n" for number in range(KEPT, 3 * KEPT)]
 
 
 def test_invalid_utf8_costs_its_own_row_only(rows: Rows, load: Load) -> None:
@@ -358,7 +398,7 @@ def test_what_is_not_the_fault_of_the_rows_is_no_broken_csv(
     with sql.connect(threads=1) as con:
         con.execute(setting or "SELECT 1")
         with pytest.raises(StoreError, match=says) as raised:
-            read_file(con, SHAPES["recipients"], path)
+            read_file(con, SHAPES["recipients"], path, Rejected())
     assert "\n" not in raised.value.line()
 
 
