@@ -1,4 +1,6 @@
-"""Tells when a log is read in another zone than before: its times move, and nothing else would say so.
+"""Tells when times are read in another zone than the configured one, or than before: nothing else would say so.
+
+A file that was collected before keeps its zone where no flag says another (resend/collect/again.py tells that).
 
 Reads the manifest; changes nothing, refuses nothing.
 """
@@ -44,12 +46,13 @@ def tell(screen: Screen, home: Home, config: Config, before: _Read, *, tz: str =
     if tz:
         if tz != config.tz and any(zone == tz for zone, _ in now.values()):
             screen.note(
-                f'next time without --tz these times are read in {config.tz}: write tz = "{tz}" into resend.toml'
+                f"these files keep {tz} from now on, without --tz too; others are read in {config.tz}, or write"
+                f' tz = "{tz}" into resend.toml'
             )
     elif moved:
         path, old, zone = moved[0]
         more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
         screen.note(
             f"warning: {Path(path).name}{more}: its times were read in {old} before, and in {zone} now; if {old} is"
-            f' right, write tz = "{old}" into resend.toml and run the same command again'
+            f" right, run the same command again with --tz {old}"
         )

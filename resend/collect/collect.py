@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from resend.collect.again import Before
 from resend.collect.files import Unreadable
 from resend.collect.pool import Done, Job, Pool
 from resend.collect.queue import read_snapshot
@@ -104,17 +105,21 @@ def collect(
     `from_config`: the delivery tables of `[collect.tables]` as well.
     """
     zone = check_zone(tz or config.tz, where="--tz")
+    evidence = Evidence(home)
+    before = Before(evidence.manifest().sources)
     if not 0 <= year <= date.max.year:
         raise InputError(f"not a year: {year}", where="--year", next_step="write it like 2026")
     summary = CollectSummary()
     unread: list[InputError] = []
-    files = find(paths, asked=format, zone=zone, year=year, host=host, warn=summary.warnings, unread=unread)
+    files = find(
+        paths, asked=format, tz=tz, zone=zone, year=year, host=host, before=before, warn=summary.warnings, unread=unread
+    )
+    summary.warnings += before.notes()
     if from_config:
         files += tables(config, environ, zone=zone, host=host)
     if unread and not files and queue is None:
         raise NothingCollected(unread)
     snapshot = read_snapshot(queue, host=host, warn=summary.warnings) if queue is not None else None
-    evidence = Evidence(home)
     with evidence.writing() as manifest:
         run = _Run(evidence, manifest, summary, unread, progress, total=sum(file.packed for file in files))
         run.collect(files)

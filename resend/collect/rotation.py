@@ -43,7 +43,7 @@ class Rotation:
 
 def rotations(paths: Sequence[Path], *, rules: Path = _RULES) -> list[Rotation]:
     """The rotations that these files (or files in these folders) belong to, by name. Only those with rotated copies."""
-    bases = sorted({_base(path) for given in paths for path in _inside(given)})
+    bases = sorted({base_of(path) for given in paths for path in _inside(given)})
     known = list(_rules(rules))
     found = (_rotation(base, known) for base in bases)
     return [one for one in found if one is not None]
@@ -56,11 +56,11 @@ def _inside(path: Path) -> Iterator[Path]:
         return
 
 
-def _base(path: Path) -> Path:
+def base_of(path: Path) -> Path:
     """The name that the log has before it is rotated.
 
-    >>> _base(Path("/v/mail.log.4.gz")).name, _base(Path("/v/maillog-20261101")).name, _base(Path("/v/mail.log")).name
-    ('mail.log', 'maillog', 'mail.log')
+    >>> [base_of(Path(name)).name for name in ("/v/mail.log.4.gz", "/v/maillog-20261101", "/v/mail.log")]
+    ['mail.log', 'maillog', 'mail.log']
     """
     match = next((m for m in _SUFFIX.finditer(path.name) if m.end() == len(path.name) and m.start()), None)
     return path.with_name(path.name[: match.start()]) if match else path

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from resend.clock import to_micros
 from resend.collect import documents
+from resend.collect.again import Before
 from resend.collect.bounces.mailbox import mails as mails_in
 from resend.collect.detect import SAMPLE_BYTES, Detected, detect
 from resend.collect.files import BLOCK_BYTES, Block, Unreadable, blocks, expand, sample, text_chunks, unreadable
@@ -74,16 +75,20 @@ def find(
     host: str,
     warn: list[str],
     unread: list[InputError],
+    tz: str = "",
+    before: Before | None = None,
 ) -> list[Given]:
-    """The sources under `paths`. `asked` names the format where the operator does.
+    """The sources under `paths`. `asked` names the format where the operator does, `tz` the zone, else it is `zone`.
 
+    A file that is known from `before` is read as then, where no flag says otherwise.
     Into `unread` goes what should have been a source and is none, into `warn` what a folder holds beside its logs.
     """
+    asking = _Asking(asked, tz, zone, year, host, before or Before({}))
     found: list[Given] = []
     loose: dict[Path, list[Given]] = {}  # single mails, by folder
     for path, named in expand(paths, unread):
         try:
-            given, seen = _given(path, asked, zone, year, host, unread)
+            given, seen = _given(path, asking, unread)
         except InputError as error:
             if named or isinstance(error, Unreadable):
                 unread.append(error)
@@ -113,25 +118,59 @@ def tables(config: Config, environ: Mapping[str, str], *, zone: str, host: str) 
     ]
 
 
-def _given(path: Path, asked: str, zone: str, year: int, host: str, unread: list[InputError]) -> tuple[Given, Detected]:
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What the flags say (format, tz, year, host; "" or 0 nothing), the configured zone, and what is known."""
+
+    format: str
+    tz: str
+    zone: str
+    year: int
+    host: str
+    before: Before
+
+
+def _given(path: Path, asking: _Asking, unread: list[InputError]) -> tuple[Given, Detected]:
     members: tuple[Path, ...] = ()
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise unreadable(error, path) from None
     if path.is_dir():
         seen = Detected("bounce")
-        if asked not in ("", seen.format):
+        if asking.format not in ("", seen.format):
             raise InputError(
-                f"a Maildir is no {asked} log", where=str(path), next_step="leave --format out, or name the log's file"
+                f"a Maildir is no {asking.format} log",
+                where=str(path),
+                next_step="leave --format out, or name the log's file",
             )
         members = _open_boxes(path, unread)
     else:
-        seen = detect(sample(path, SAMPLE_BYTES), where=str(path), asked=asked)
+        seen = _seen(path, state, asking)
+    zone = asking.tz or asking.before.zone(path, asking.zone)
+    year = asking.year or asking.before.year(path, state)
     try:
-        state = path.stat()
         day = last_day(path, zone=zone, year=year)
     except OSError as error:
         raise unreadable(error, path) from None
-    how = Reading(seen.format, zone, day, host, seen.envelope, seen.heading)
+    how = Reading(seen.format, zone, day, asking.host, seen.envelope, seen.heading)
     given = Given(path, how, year, state.st_size, state.st_mtime_ns // 1000, spread=seen.spread, members=members)
     return given, seen
+
+
+def _seen(path: Path, state: os.stat_result, asking: _Asking) -> Detected:
+    """What a file is. Raises InputError for what is neither known by its content nor from before."""
+    data = sample(path, SAMPLE_BYTES)
+    try:
+        seen = detect(data, where=str(path), asked=asking.format)
+    except InputError:
+        kept = "" if asking.format else asking.before.format(path, state, "")
+        if kept not in formats():
+            raise
+        return detect(data, where=str(path), asked=kept)
+    if asking.format or (kept := asking.before.format(path, state, seen.format)) in (seen.format, TABLE):
+        return seen
+    return detect(data, where=str(path), asked=kept) if kept in formats() else seen
 
 
 def _open_boxes(maildir: Path, unread: list[InputError]) -> tuple[Path, ...]:
