@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -27,6 +27,9 @@ from resend.sections import EgressConfig as EgressConfig
 from resend.sections import LimitsConfig as LimitsConfig
 from resend.sections import RelayConfig as RelayConfig
 
+_FILE = "resend.toml"
+_KEYS = "docs/config.md has every key"
+MEND = f"mend the value; {_KEYS}"
 _SINGLE = ("home", "tz")  # keys without a section
 _LIST = 'write it like ["192.0.2.1", "192.0.2.2"]'
 _PLAINER = (  # pydantic's words for people
@@ -230,6 +233,15 @@ class Loaded:
     home: Path
     origins: Mapping[str, str]  # "relay.port" -> "resend.toml" | "BULK_RESEND_RELAY__PORT" | "--home"
 
+    def located(self, error: ConfigError) -> ConfigError:
+        """What a later check says of a key, with the file or variable that gave the value.
+
+        A check knows the key only: as `where`, or before a colon where that is resend.toml.
+        """
+        told = error.what if error.where == _FILE else f"{error.where}: {error.what}"
+        where = _origin(told.partition(": ")[0].strip("[]"), self.origins)
+        return ConfigError(told, where=where, next_step=error.next_step) if where else error
+
 
 def load(*, directory: Path, environ: Mapping[str, str] = os.environ, home_flag: str = "") -> Loaded:
     """Read `resend.toml` (else `[tool.resend]` of pyproject.toml) in `directory` and the environment."""
@@ -273,7 +285,7 @@ def _inner(section: object, key: str) -> object:
 
 
 def _read_toml(directory: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    for name in ("resend.toml", "pyproject.toml"):
+    for name in (_FILE, "pyproject.toml"):
         path = directory / name
         if not path.is_file():
             continue
@@ -302,7 +314,7 @@ def _put(tree: dict[str, Any], path: list[str], value: object, name: str) -> Non
     for key in path[:-1]:
         inner = tree.setdefault(key, {}) if key else None
         if not isinstance(inner, dict):
-            raise ConfigError(f"there is no key {'.'.join(path)!r}", where=name, next_step="see 'resend config show'")
+            raise ConfigError(f"there is no key {'.'.join(path)!r}", where=name, next_step=f"unset it; {_KEYS}")
         tree = inner
     tree[path[-1]] = value
 
@@ -327,10 +339,28 @@ def _from_environment(text: str, path: list[str]) -> object:
     return text
 
 
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """Where a value came from: its own origin, else that of the list that it is in, else those of what it holds."""
+    for parent in _upwards(key):
+        if parent in origins:
+            return origins[parent]
+    return ", ".join(dict.fromkeys(origin for name, origin in origins.items() if name.startswith(f"{key}.")))
+
+
+def _upwards(key: str) -> Iterator[str]:
+    """
+    >>> list(_upwards("collect.own_relays.0"))
+    ['collect.own_relays.0', 'collect.own_relays', 'collect']
+    """
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
 def _readable(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    where = next((origin for name, origin in origins.items() if name == key or name.startswith(key)), "resend.toml")
+    where = _origin(key, origins) or _FILE
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -339,7 +369,7 @@ def _readable(error: ValidationError, origins: Mapping[str, str]) -> ConfigError
     message = first["msg"]
     for theirs, ours in _PLAINER:
         message = message.replace(theirs, ours)
-    return ConfigError(f"{key}: {message}", where=where, next_step="mend the value; docs/config.md has every key")
+    return ConfigError(f"{key}: {message}", where=where, next_step=MEND)
 
 
 _NAMED: dict[str, type[BaseModel]] = {"tables": QueryConfig, "egress": EgressConfig, "limits": LimitsConfig}

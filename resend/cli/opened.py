@@ -35,20 +35,29 @@ def screen_of(ctx: typer.Context) -> Screen:
 def loaded(screen: Screen) -> Loaded:
     """The configuration of the current directory, with `--home`."""
     from resend.config import load
+
+    found = load(directory=Path.cwd(), home_flag=screen.options.home)
+    try:
+        _check(found.config)
+    except ConfigError as error:
+        raise found.located(error) from None
+    return found
+
+
+def _check(config: Config) -> None:
+    """Read what is text to the configuration itself: a value that does not fit is said by every command, not late."""
     from resend.policy.dressing import Dressing
     from resend.policy.hours import Hours
     from resend.policy.providers import ProviderTable
     from resend.policy.routes import routes
 
-    found = load(directory=Path.cwd(), home_flag=screen.options.home)
-    Dressing.load(found.config)
-    Hours.load(found.config)  # a window that cannot be read is said by every command, not first in the night
-    if found.config.egress:
-        routes(found.config)
-    if found.config.providers:
-        ProviderTable.load(found.config.providers)
-    _check_templates(found.config)
-    return found
+    Dressing.load(config)
+    Hours.load(config)
+    if config.egress:
+        routes(config)
+    if config.providers:
+        ProviderTable.load(config.providers)
+    _check_templates(config)
 
 
 def _check_templates(config: Config) -> None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase, translate
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from resend.clock import parse_duration, parse_rate
-from resend.config import ProviderConfig
+from resend.config import MEND, ProviderConfig
 from resend.errors import ConfigError
 from resend.model import CauseClass
 from resend.policy.reactions import Reaction, lint
 
+T = TypeVar("T")
 DEFAULT = "default"
 _START_SHARE = 1 / 5  # of the rate (DESIGN: pace, react, stop)
 _NO_RELAY = frozenset({"", "none", "local", "virtual"})
@@ -136,13 +137,17 @@ class ProviderTable:
         for name, override in (overrides or {}).items():
             keys = {key: value for key in ProviderConfig.model_fields if (value := getattr(override, key)) is not None}
             globbed += [(name, glob) for glob in keys.get("mx", ())]
+            where = f"providers.{name}"
             try:
                 if name == DEFAULT:
                     raise ValueError("this name is taken; override a provider by its own name")
                 profiles[name] = _profile(name, default_raw, raw.get(name, {"advice": "", "source": "config"}), keys)
+                where += ".reactions"
                 lint(name, profiles[name].reactions, own=len(keys.get("reactions", ())))
+            except _Unfit as error:
+                raise ConfigError(str(error), where=f"{where}.{error.key}", next_step=MEND) from None
             except ValueError as error:
-                raise ConfigError(str(error), where=f"providers.{name}", next_step="see 'resend config show'") from None
+                raise ConfigError(str(error), where=where, next_step=MEND) from None
         return cls(profiles, default, globbed, mx)
 
     def names(self) -> list[str]:
@@ -234,20 +239,21 @@ def _built_in() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def _profile(
     name: str, default: Mapping[str, Any], row: Mapping[str, Any], override: Mapping[str, Any] | None = None
 ) -> Profile:
-    """A profile from TOML rows, the later over the earlier. Raises ValueError where the figures do not fit together."""
-    keys = {**default, **row, **(override or {})}
+    """A profile from TOML rows, the later over the earlier. Raises _Unfit where the figures do not fit together."""
+    given = override or {}
+    keys = {**default, **row, **given}
     rate = _rate(keys["rate"])
     start = _rate(keys["start"]) if "start" in keys else rate * _START_SHARE
     floor = _rate(keys["floor"])
-    if "floor" not in (override or {}):
+    if "floor" not in given:
         floor = min(floor, rate)
     if start > rate:
-        raise ValueError("start is above rate")
+        raise _Unfit("start" if "start" in given else "rate", "start is above rate")
     if floor > rate:
-        raise ValueError("floor is above rate")
+        raise _Unfit("floor", "floor is above rate")
     return Profile(
         name=name,
-        mx=(*(override or {}).get("mx", ()), *row.get("mx", ())),
+        mx=(*given.get("mx", ()), *row.get("mx", ())),
         domains=tuple(keys.get("domains", ())),
         rate=rate,
         connections=keys["connections"],
@@ -259,15 +265,30 @@ def _profile(
         clean_for=_span(keys["clean_for"]),
         cap_for=_span(keys["cap_for"]),
         canary=keys["canary"],
-        park=tuple(ParkRule.parse(text) for text in keys["park"]),
+        park=_parsed("park", ParkRule.parse, keys["park"]),
         advice=keys["advice"],
         source=keys["source"],
-        reactions=tuple(
-            Reaction.parse(item)
-            for rows in ((override or {}).get("reactions", ()), row.get("reaction", ()), default.get("reaction", ()))
-            for item in rows
+        reactions=_parsed(
+            "reactions",
+            Reaction.parse,
+            (*given.get("reactions", ()), *row.get("reaction", ()), *default.get("reaction", ())),
         ),
     )
+
+
+class _Unfit(ValueError):
+    """A value of a profile does not fit; `key` is the one to mend."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def _parsed(key: str, parse: Callable[[Any], T], items: Iterable[Any]) -> tuple[T, ...]:
+    try:
+        return tuple(parse(item) for item in items)
+    except ValueError as error:
+        raise _Unfit(key, str(error)) from None
 
 
 def _rate(value: object) -> float:

@@ -436,7 +436,16 @@ def test_a_lone_at_sign_in_a_reason_is_no_address():
         ("RUN__IN_DOUBT", "perhaps", "must be 'hold' or 'resend'"),
         ("CATCHUP__MAX", "-5", "greater than or equal to 0"),
         ("CATCHUP__AGE_FROM", "50h", "not before age_to"),
-        ("PROVIDERS__OFFICE365__PARK", '["x"]', "not a park rule"),
+        ("PROVIDERS__OFFICE365__PARK", '["x"]', "providers.office365.park: not a park rule"),
+        ("PROVIDERS__OFFICE365__PARK", "[1]", "providers.office365.park.0"),
+        ("PROVIDERS__OFFICE365__START", "9/s", "providers.office365.start: start is above rate"),
+        ("PROVIDERS__OFFICE365__FLOOR", "9/s", "providers.office365.floor: floor is above rate"),
+        ("PROVIDERS__OFFICE365__REACTIONS", '[{on = "x"}]', "providers.office365.reactions: a reaction has on"),
+        ("PROVIDERS__OFFICE365__WINDOW", "25:00", "providers.office365.window"),
+        ("PROVIDERS__DEFAULT__RATE", "1/s", "providers.default: this name is taken"),
+        ("RUN__WINDOW", "8 to 21", "run.window"),
+        ("EGRESS__A__HOST", "mx.example.jp:25", "holds a port"),
+        ("MESSAGE__LIST_UNSUBSCRIBE", "x", "message.list_unsubscribe"),
         ("LINK__MESSAGE_ID", "{foo}", "{release}"),
         ("LINK__VERP", "a{release", "brace"),
     ],
@@ -448,7 +457,21 @@ def test_a_variable_that_does_not_fit_is_named(cli, monkeypatch, name, value, sa
         assert result.exit == 2
         assert says in result.one_error()
     row = cli("config", "show", "--json").rows[-1]
-    assert row["where"] and row["next"]
+    assert row["where"] == f"BULK_RESEND_{name}" and row["next"]
+    assert "config show" not in row["next"], "it ends with the same error"
+
+
+def test_a_variable_of_an_egress_is_named(cli, monkeypatch):
+    monkeypatch.setenv("BULK_RESEND_EGRESS__A__HOST", "mx.example.jp")
+    monkeypatch.setenv("BULK_RESEND_EGRESS__A__LIMITS__OFFICE365__START", "9/s")
+    assert "BULK_RESEND_EGRESS__A__LIMITS__OFFICE365__START" in cli("config", "show").one_error()
+
+
+def test_an_error_of_two_values_names_both_places(cli, place, monkeypatch):
+    (place / "resend.toml").write_text("[catchup]\nage_to = '2h'\n")
+    monkeypatch.setenv("BULK_RESEND_CATCHUP__AGE_FROM", "3h")
+    where = cli("config", "show", "--json").rows[-1]["where"]
+    assert where == f"{place / 'resend.toml'}, BULK_RESEND_CATCHUP__AGE_FROM"
 
 
 def test_keys_without_a_section_and_variables_of_others(cli, monkeypatch):

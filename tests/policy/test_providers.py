@@ -83,20 +83,20 @@ def test_defaults_of_a_profile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "reason"),
+    ("keys", "key", "reason"),
     [
-        ({"start": 10.0, "rate": 5.0}, "start is above rate"),
-        ({"floor": 20.0}, "floor is above rate"),
-        ({"park": ("rejected over 5%",)}, "not a park rule"),
-        ({"park": ("bored > 5% in 5m",)}, "not 'bored'"),
-        ({"park": ("rejected > 5% in 5 lightyears",)}, "not a duration"),
-        ({"park": ("rejected > 100% in 5m",)}, "below 100"),
+        ({"start": 10.0, "rate": 5.0}, "start", "start is above rate"),
+        ({"floor": 20.0}, "floor", "floor is above rate"),
+        ({"park": ("rejected over 5%",)}, "park", "not a park rule"),
+        ({"park": ("bored > 5% in 5m",)}, "park", "not 'bored'"),
+        ({"park": ("rejected > 5% in 5 lightyears",)}, "park", "not a duration"),
+        ({"park": ("rejected > 100% in 5m",)}, "park", "below 100"),
     ],
 )
-def test_an_override_that_does_not_fit_is_named(keys: dict[str, object], reason: str) -> None:
+def test_an_override_that_does_not_fit_is_named(keys: dict[str, object], key: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         ProviderTable.load({"google": ProviderConfig(**keys)})  # type: ignore[arg-type]
-    assert caught.value.where == "providers.google"
+    assert caught.value.where == f"providers.google.{key}"
 
 
 def test_park_rules() -> None:

@@ -63,7 +63,7 @@ def test_a_cause_class_is_fired_by_a_sample_of_that_cause() -> None:
 def test_a_row_that_would_never_fire_is_refused(row: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loaded(row)
-    assert said in caught.value.what and caught.value.where == "providers.office365"
+    assert said in caught.value.what and caught.value.where == "providers.office365.reactions"
 
 
 def test_a_row_behind_one_that_takes_all_of_its_replies_is_refused() -> None:
