@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from resend.clock import format_duration, format_rate
+from resend.executor.dots import Dots
 from resend.model import Cause, CauseClass, Scope
 from resend.policy.providers import ParkRule, Profile
 from resend.policy.reactions import Act, Reaction, about_provider
@@ -33,7 +34,7 @@ _SLOWING = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # count for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """halved | raised | parked | half_open | reopened | live | limited | canary_done ..., with its reason.
+    """halved | at_floor | raised | parked | half_open | reopened | live | limited | canary_done ..., with its reason.
 
     `rate`: mails per second after it.
     """
@@ -100,6 +101,7 @@ class Guard:
     cap_for: timedelta = timedelta(0)  # how long `capped` holds when it is met; 0 as the profile says
     limits: dict[Act, tuple[int, datetime]] = field(default_factory=dict)  # by reactions: at most so many, until when
     probes_left: int = 0  # mails of this round that may still leave
+    dots: Dots = field(default_factory=Dots)
     _fired: dict[str, deque[datetime]] = field(default_factory=dict)  # of a reaction: its replies within the hour
     _round: int = 1
     _answers: int = 0
@@ -173,12 +175,14 @@ class Guard:
     def resume(self) -> None:
         """A person says that it goes on."""
         self.parked, self.half_open, self.next_cooldown = "", False, timedelta(0)
+        self.dots = Dots()
 
     def set_back(self, step: timedelta) -> None:
         """The clock was set back by -`step`: what waits for a time waits for it no longer than before."""
         for name in ("capped_until", "cooldown_until", "clean_since", "_round_at"):
             at = getattr(self, name)
             setattr(self, name, None if at is None else at + step)
+        self.dots.set_back(step)
         self.limits = {act: (most, until + step) for act, (most, until) in self.limits.items()}
 
     def live_seen(self, now: datetime, rate: float, trouble: str = "") -> Decision | None:
@@ -231,6 +235,17 @@ class Guard:
             return decision or self._rules(now)
         return self._rules(now)
 
+    def doubted(self, now: datetime, began: datetime, *, cut: bool) -> Decision | None:
+        """A mail's dot got no answer that can be read; `began`, `cut` as `Dots.lost` takes them."""
+        self._count(now, "in_doubt", None)
+        why = self.dots.lost(now, began, cut=cut)
+        canary = "" if self.canary_done else self.dots.canary(over=False)
+        if canary or why:
+            return self._park(f"{canary or why}")
+        if self.half_open:
+            return self._suspend(now, "a probe is in doubt", self.profile.cooldown)
+        return self._rules(now)
+
     def tick(self, now: datetime) -> Decision | None:
         """Time has passed: an interval that was clean, and not idle, raises the rate."""
         self._lift(now)
@@ -262,10 +277,10 @@ class Guard:
     def finish_canary(self, now: datetime) -> Decision:
         """The canary and its dwell are over: the ramp begins, unless the canary was refused."""
         good, bad = self._canary
-        if bad >= _CANARY_BAD and bad > good:
-            parked = self._park(f"the canary failed: {bad} refused, {good} accepted")
-            if parked is not None:
-                return parked
+        refused = f"the canary failed: {bad} refused, {good} accepted" if bad >= _CANARY_BAD and bad > good else ""
+        failed = self.dots.canary(over=True) or refused
+        if failed and (parked := self._park(failed)) is not None:
+            return parked
         self.canary_done = True
         self.clean_since, self._good = now, 0
         return Decision(what="canary_done", reason="the canary and its dwell are over", rate=self.rate)
@@ -281,7 +296,8 @@ class Guard:
         self.capped = max(self.profile.floor, before * _CAP)
         self.capped_until = now + self.cap_for
         self.cooldown_until = now + self.profile.cooldown
-        return Decision(what="halved", reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
+        what = "halved" if self.rate < before else "at_floor"
+        return Decision(what=what, reason=f"throttled at {format_rate(before)} ({cause.rule})", rate=self.rate)
 
     def _react(self, now: datetime, reaction: Reaction, cause: Cause) -> Decision | None:
         if not self._fires(now, reaction):

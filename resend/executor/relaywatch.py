@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from resend.executor.dots import Dots
 from resend.executor.guard import OF_RECIPIENT
 from resend.model import Cause, CauseClass, Scope
 
@@ -20,6 +21,7 @@ class RelayWatch:
 
     relay: bool = False
     stopped: str = ""
+    dots: Dots = field(default_factory=Dots)  # of all lanes
     _last: str = ""
     _keys: dict[str, str] = field(default_factory=dict)  # recipient -> delivery key
 

@@ -28,6 +28,9 @@ _AGAIN = frozenset({CauseClass.THROTTLED, CauseClass.GREYLISTED})  # passes by i
 def settle(lane: Lane, row: Delivery, trial: str, at: datetime, end: End) -> None:
     """Write down how a transaction ended, and let the guard judge it."""
     now = lane.run.clock.now()
+    if end.how in (Ended.ACCEPTED, Ended.REFUSED) and end.stage is Stage.DOT:
+        lane.guard.dots.answered()
+        lane.run.relay_watch(lane.egress).dots.answered()
     match end.how:
         case Ended.ACCEPTED:
             assert end.reply is not None
@@ -49,6 +52,7 @@ def settle(lane: Lane, row: Delivery, trial: str, at: datetime, end: End) -> Non
         case Ended.IN_DOUBT:
             ends = {"outcome": TryOutcome.IN_DOUBT, "reply": end.why}
             _write(lane, row, trial, at, now, end, ends, "in_doubt")
+            _doubted(lane, at, now, cut=end.cut)
         case Ended.LOST:  # certainly not sent, and a deferral like any network trouble
             cause = Cause(cls=CauseClass.TRANSIENT_INFRA, rule="lost before the dot", scope=Scope.PROVIDER)
             ends = {"outcome": TryOutcome.DEFERRED, "cause": cause.cls.value, "reply": end.why}
@@ -71,6 +75,15 @@ def judge_fate(lane: Lane, fate: Fate, reply: str) -> None:
     elif reply:  # returned, or deferred at the relay
         cause = lane.run.rules.classify(reply, provider=lane.provider)
         lane.decide(lane.guard.failed(now, "rejected" if fate is Fate.RETURNED else "deferred", cause, reply))
+
+
+def _doubted(lane: Lane, at: datetime, now: datetime, *, cut: bool) -> None:
+    """Too many doubts park the lane; a relay that leaves its dots unanswered, all lanes behind it."""
+    lane.decide(lane.guard.doubted(now, at, cut=cut))
+    dots = lane.run.relay_watch(lane.egress).dots
+    why = dots.lost(now, at, cut=cut)
+    if why and lane.relay:
+        lane.run.park(lane.egress, f"{why} at {lane.egress}")
 
 
 def _refused(lane: Lane, row: Delivery, trial: str, at: datetime, now: datetime, end: End, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Session, SessionError, stuff
+from resend.executor.session import DATA_S, DOT_S, MAIL_S, RCPT_S, Lost, Session, SessionError, stuff
 from resend.model import Reply, Stage
 from resend.policy.address import needs_smtputf8, validate_rcpt
 from resend.policy.content import whole_lines
@@ -51,13 +51,14 @@ class TooLate(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How it ended, where, and what was said. `armed`: the arm was durable."""
+    """How it ended, where, and what was said. `armed`: the arm was durable. `cut`: in doubt by a lost connection."""
 
     how: Ended
     stage: Stage
     reply: Reply | None = None
     why: str = ""
     armed: bool = False
+    cut: bool = False
 
 
 async def transact(
@@ -134,7 +135,8 @@ async def _dot(session: Session, stuffed: bytes, following: Callable[[], Mail | 
         left = session.now()
         reply = await session.reply(DOT_S)
     except SessionError as error:
-        return End(how=Ended.IN_DOUBT, stage=Stage.DOT, why=str(error), armed=True)
+        cut = isinstance(error, Lost)
+        return End(how=Ended.IN_DOUBT, stage=Stage.DOT, why=str(error), armed=True, cut=cut)
     session.dot_s = session.now() - left
     failpoint("run.after_dot")
     if reply.code // 100 == 2:

@@ -62,8 +62,9 @@ def test_throttled_halves_once_in_a_cooldown() -> None:
 
 def test_never_below_the_floor() -> None:
     one = guard(rate=3.0, floor=2.0)
-    one.failed(START, "deferred", BUSY)
-    assert one.rate == 2.0
+    said = [one.failed(after(minute * 60), "deferred", BUSY) for minute in range(3)]
+    assert [item and item.what for item in said] == ["halved", "at_floor", "at_floor"]
+    assert one.rate == 2.0 and one.cooldown_until == after(180)
 
 
 def test_a_full_mailbox_of_one_recipient_slows_nothing_down() -> None:

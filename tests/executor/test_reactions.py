@@ -37,7 +37,7 @@ BLOCKED = (
     "550 5.7.1 Unfortunately, messages from [127.0.0.1] weren't sent. Please contact your Internet service provider"
     " since part of their network is on our block list (S3150)."
 )
-LISTEN = {"a": "127.0.1.41:0", "b": "127.0.1.42:0"}
+LISTEN = {name: f"127.0.1.{number}:0" for number, name in enumerate("abcdef", 41)}
 
 
 def profile(name: str, **changes: object) -> Profile:
@@ -72,6 +72,7 @@ class Stage:
     profiles: dict[str, Profile]
     counts: dict[str, int]
     behind_relay: bool = False
+    one_door: bool = False  # all mail goes to the first pool
     wait_s: float = 6.0
     limit_s: float = 40.0
     size: int = 100
@@ -86,7 +87,7 @@ class Stage:
         async with serve(Behaviour(pools=tuple(self.pools.values())), self.folder) as lab:
             mapped = {}
             for name in self.pools:
-                host, _, port = lab.address(name).rpartition(":")
+                host, _, port = lab.address(next(iter(self.pools)) if self.one_door else name).rpartition(":")
                 egress = f"relay:{host}:{port}" if self.behind_relay else "direct"
                 mapped[f"provider:{name}"] = Route(host, int(port), self.behind_relay, egress)
                 if name not in self.worlds:
@@ -208,7 +209,8 @@ def test_a_session_that_is_ended_by_421_costs_no_mail(make: Make) -> None:
 @pytest.mark.parametrize("at", ["connect", "ehlo", "mail", "rcpt", "data", "body"])
 @pytest.mark.parametrize("do", ["drop", "garbage"])
 def test_a_line_lost_before_the_dot_is_tried_again(make: Make, do: str, at: str) -> None:
-    fault = Fault(do=do, at=at, p=0.3, once=True, name="f", reply="?? what\r\n" if do == "garbage" else "")
+    share = 0.1 if at == "body" else 0.3  # some of these are in doubt, and more of them would park it
+    fault = Fault(do=do, at=at, p=share, once=True, name="f", reply="?? what\r\n" if do == "garbage" else "")
     stage = make({"a": 20}, pools={"a": {"faults": (fault,)}})
     stage.play()
     states = stage.states("a")
@@ -221,7 +223,7 @@ def test_a_line_lost_before_the_dot_is_tried_again(make: Make, do: str, at: str)
 
 @pytest.mark.parametrize("do", ["drop", "garbage"])
 def test_after_the_dot_a_lost_word_is_doubt_and_never_sent_again(make: Make, do: str) -> None:
-    fault = Fault(do=do, at="dot", p=0.4, accepted=True, name="f", reply="?? what\r\n" if do == "garbage" else "")
+    fault = Fault(do=do, at="dot", p=0.06, accepted=True, name="f", reply="?? what\r\n" if do == "garbage" else "")
     stage = make({"a": 30}, pools={"a": {"faults": (fault,)}})
     assert stage.play().exit is Exit.LEFT
     hit = Counter(event.event for event in read_events(stage.folder))[do]
