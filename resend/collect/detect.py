@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from resend.collect.bounces.mailbox import looks_like_mail, looks_like_mbox
-from resend.collect.documents import is_spread, values
+from resend.collect.documents import holds_list, is_spread, values
 from resend.collect.formats import Format, Input, envelopes, formats
 from resend.errors import InputError
 from resend.stores import sql
@@ -37,7 +37,7 @@ _SNAPSHOT = re.compile(r'^\{"queue_name":')
 class Detected:
     """A format's name, the wrapping around its lines ("" none) and, of records with a heading, the heading.
 
-    single_mail: a file that is one mail. spread: JSON that is not one value a line.
+    single_mail: a file that is one mail. spread: JSON that is not one value a line. opened: its records are in objects.
     """
 
     format: str
@@ -45,6 +45,7 @@ class Detected:
     heading: str = ""
     single_mail: bool = False
     spread: bool = False
+    opened: bool = False
 
 
 def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
@@ -65,10 +66,13 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
         lines = [line for line in text.splitlines()[:_LINES] if line.strip()]
     if not asked and not lines:
         return Detected("postfix")  # an empty file says nothing and harms nothing
-    if not spread and text.lstrip().startswith("[{"):
-        records = list(islice(values([text]), _LINES))
+    opened = holds_list(text)
+    if opened or (not spread and text.lstrip().startswith("[{")):
+        records = list(islice(values([text], opened=opened), _LINES))
         if _most(records) in _RECORDS:
             spread, lines = True, records
+        else:
+            opened = False
     envelope, bare = _unwrapped(lines)
     among = [known[asked]] if asked else list(known.values())
     found, count = _best(bare, among)
@@ -83,9 +87,9 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
         raise _unknown(lines, bare, where)
     heading = ""
     if found.input is Input.CSV:
-        heading = next((line for line in lines if not line.startswith("#")), "")
+        heading = next((line for line in lines if not line.startswith("#") or found.knows(line)), "")
     spread &= found.input is Input.JSON or envelope in _RECORDS
-    return Detected(found.name, envelope, heading, spread=spread)
+    return Detected(found.name, envelope, heading, spread=spread, opened=spread and opened)
 
 
 def _most(lines: Sequence[str]) -> str:

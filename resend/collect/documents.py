@@ -1,6 +1,7 @@
 """JSON over several lines, or a single list of everything, as one value a line: what the queries of sql/collect read.
 
-Of a list at the top each element is a line of its own, so that an export of any size has lines of a sane length.
+Of a list at the top each element is a line of its own, so that an export of any size has lines of a sane length; and,
+where it is asked for, those of a list in an object: `{"events": [...], "nextToken": ...}`.
 What is no JSON passes as it stands, for the query to reject. "Line" then counts values, not lines. Raises nothing.
 """
 
@@ -14,6 +15,10 @@ BLOCK_BYTES = 16 << 20
 _VALUE_MAX = 32 << 20  # characters; a value that is longer is no event and is cut into lines as it stands
 _LINE_LONG = 1 << 19
 _BETWEEN = re.compile(r"[\s,]*")
+_HOLDS_LIST = re.compile(  # perhaps after members that are no lists, which then are left out
+    r'\{(?:\s*"\w{1,64}"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)*\s*"\w{1,64}"\s*:\s*\[(?=\s*\{)'
+)
+_HEAD_MAX = 1_000  # characters from an object's brace to the list in it, at the most
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -35,9 +40,17 @@ def is_spread(text: str) -> bool:
     return False
 
 
-def values(chunks: Iterable[str]) -> Iterator[str]:
-    """The values of a text that comes in `chunks`, each on one line."""
-    pending, at, inside = "", 0, False
+def holds_list(text: str) -> bool:
+    """Whether it begins with an object that holds a list of objects, before any other list or object."""
+    return bool(_HOLDS_LIST.match(text.lstrip()[:_HEAD_MAX]))
+
+
+def values(chunks: Iterable[str], *, opened: bool = False) -> Iterator[str]:
+    """The values of a text that comes in `chunks`, each on one line.
+
+    opened: of an object that holds a list of objects, these, and then an object of the members after the list.
+    """
+    pending, at, inside, within = "", 0, False, False
     source = iter(chunks)
     ended = False
     while True:
@@ -54,7 +67,15 @@ def values(chunks: Iterable[str]) -> Iterator[str]:
             continue
         if pending[at] == "]" and inside:
             inside, at = False, at + 1
+            if within:  # what follows the list are members of its object, or the end of that
+                within, pending, at = False, _after_list(pending[at:], source), 0
             continue
+        if opened and pending[at] == "{" and not inside:
+            if len(pending) - at < _HEAD_MAX:
+                pending, at = pending[at:] + next(source, ""), 0
+            if match := _HOLDS_LIST.match(pending[at : at + _HEAD_MAX]):
+                inside, within, at = True, True, at + match.end()
+                continue
         value, end = _value(pending, at)
         if value is None and not ended and len(pending) - at < _VALUE_MAX:
             more = next(source, "")
@@ -68,6 +89,15 @@ def values(chunks: Iterable[str]) -> Iterator[str]:
         at = end
 
 
+def _after_list(rest: str, source: Iterator[str]) -> str:
+    """`rest`, which follows a list in an object, with the members of that object as one of their own."""
+    while not (found := rest.lstrip().removeprefix(",").lstrip()):
+        if not (more := next(source, "")):
+            return ""
+        rest += more
+    return found[1:] if found[0] == "}" else "{" + found
+
+
 def _value(text: str, at: int) -> tuple[str | None, int]:
     """The JSON value at this place as a line, and where it ends; None where it is no whole value."""
     try:
@@ -79,11 +109,11 @@ def _value(text: str, at: int) -> tuple[str | None, int]:
     return text[at:end].replace("\r", " ").replace("\n", " "), end
 
 
-def blocks(chunks: Iterable[str]) -> Iterator[bytes]:
+def blocks(chunks: Iterable[str], *, opened: bool = False) -> Iterator[bytes]:
     """Values a line, in blocks of about 16 MiB."""
     lines: list[bytes] = []
     size = 0
-    for value in values(chunks):
+    for value in values(chunks, opened=opened):
         lines.append(value.encode("utf-8", "replace"))
         size += len(lines[-1]) + 1
         if size >= BLOCK_BYTES:

@@ -43,6 +43,7 @@ class Given:
     packed: int  # bytes to read, for the progress
     mtime_us: int
     spread: bool = False  # JSON over several lines
+    opened: bool = False  # its records are in objects
     members: tuple[Path, ...] = ()
     rows: Callable[[], Iterator[bytes]] | None = None  # of a database table, instead of a file
     done: list[tuple[str, int]] = field(default_factory=list)  # (part, first line) as they are collected
@@ -62,7 +63,7 @@ class Given:
         if formats()[self.how.format].input is Input.MAIL:
             return _mail_blocks(self.path, self.members or (self.path,), warn)
         if self.spread:
-            return _given_blocks(self.path, documents.blocks(text_chunks(self.path, warn)))
+            return _given_blocks(self.path, documents.blocks(text_chunks(self.path, warn), opened=self.opened))
         return blocks(self.path, warn)
 
 
@@ -154,7 +155,16 @@ def _given(path: Path, asking: _Asking, unread: list[InputError]) -> tuple[Given
     except OSError as error:
         raise unreadable(error, path) from None
     how = Reading(seen.format, zone, day, asking.host, seen.envelope, seen.heading)
-    given = Given(path, how, year, state.st_size, state.st_mtime_ns // 1000, spread=seen.spread, members=members)
+    given = Given(
+        path,
+        how,
+        year,
+        state.st_size,
+        state.st_mtime_ns // 1000,
+        spread=seen.spread,
+        opened=seen.opened,
+        members=members,
+    )
     return given, seen
 
 

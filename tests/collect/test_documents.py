@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resend.collect.documents import blocks, is_spread, values
+from resend.collect.documents import blocks, holds_list, is_spread, values
 
 events = st.lists(
     st.dictionaries(
@@ -32,8 +32,26 @@ def test_values_come_out_whole(found: list[dict[str, object]], indent: int | Non
     assert b"".join(blocks(chunks)).count(b"\n") == len(found)
 
 
+@given(events, events, st.sampled_from([None, 1]), st.booleans(), st.integers(1, 50))
+def test_a_list_in_an_object_is_opened(
+    found: list[dict[str, object]], more: list[dict[str, object]], indent: int | None, late: bool, size: int
+) -> None:
+    """Pages of an export, one after the other; what stands after the list is an object of its own."""
+    token: dict[str, object] = {"nextToken": "f/1=="}
+    pages = [token | {"events": page} if late else {"events": page} | token for page in (found, more)]
+    text = "\n".join(json.dumps(page, indent=indent, ensure_ascii=False) for page in pages)
+    lines = [
+        json.loads(line) for line in values([text[at : at + size] for at in range(0, len(text), size)], opened=True)
+    ]
+    rest = [] if late else [token]
+    expected = [page + rest if page else [whole] for page, whole in zip((found, more), pages, strict=True)]
+    assert lines == [line for page in expected for line in page]
+    assert holds_list(text) is bool(found)
+
+
 @given(st.text(alphabet='{}[]",:\\ab1 \n', max_size=60), st.integers(1, 7))
 def test_any_text_ends_and_nothing_of_it_is_lost(text: str, size: int) -> None:
+    list(values((text[at : at + size] for at in range(0, len(text), size)), opened=True))
     found = "".join(values(text[at : at + size] for at in range(0, len(text), size)))
     kept = [letter for letter in text if letter not in " \n,[]"]
     assert [letter for letter in found if letter not in " \n,[]"] == kept

@@ -191,9 +191,17 @@ def test_a_reply_within_quotes_of_a_csv_field() -> None:
     assert event["reply"] == 'host mx.b[192.0.2.1] said: 451 4.7.1 "later"'
 
 
-@pytest.mark.parametrize("make", [json.dumps, lambda records: json.dumps(records, indent=1)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        json.dumps,
+        lambda records: json.dumps(records, indent=1),
+        lambda records: json.dumps({"events": records, "searchedLogStreams": []}),
+        lambda records: json.dumps({"nextToken": "x", "events": records}, indent=4),
+    ],
+)
 def test_records_in_one_list(make: Callable[[object], str]) -> None:
-    """As an API gives them: all in one line, or each over several."""
+    """As an API gives them: all in one line, or each over several, the list perhaps in an object."""
     records = [{"time": str(AT_US // 1_000_000), "program": "postfix/smtp", "message": BODY}] * 2
     found = detect(make(records).encode(), where="x")
     assert (found.format, found.envelope, found.spread) == ("postfix", "record", True)
