@@ -1,6 +1,6 @@
 """Opens what an operator points at: files, plain, .gz, .bz2, .xz or .zst, and folders of them; cuts bytes into blocks.
 
-Text is UTF-8 from here on: UTF-16 (exports of Exchange) is known by its byte order mark.
+Text is UTF-8 from here on: UTF-16 (exports of Exchange) is known by its byte order mark, or by its zero bytes.
 
 A block ends at the first newline after each 16 MiB of decompressed bytes from offset 0, so the same bytes always give
 the same blocks, whether plain, rotated or compressed. Never extracts an archive, follows no name inside one. Raises
@@ -37,6 +37,7 @@ _XZ_MEMORY = 256 << 20  # a dictionary can ask for 4 GiB; xz -9 asks for 64 MiB
 _ARCHIVES = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _TAR, _TAR_AT = b"ustar", 257
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LOOK = 4 << 10  # bytes that tell UTF-16 without its mark
 
 
 class Unreadable(InputError):
@@ -174,7 +175,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except OSError as error:
         raise unreadable(error, path) from None
     with raw:
-        magic = raw.read(4)
+        head = raw.read(_LOOK)
+        magic = head[:4]
         raw.seek(0)
         if magic[:2] == _GZIP:
             with gzip.GzipFile(fileobj=raw) as stream:
@@ -187,17 +189,32 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         elif magic == _ZSTD:
             yield cast(BinaryIO, Zst(raw, path)), raw
         elif magic[:2] in _UTF16:
-            yield cast(BinaryIO, _Utf16(raw)), raw
+            yield cast(BinaryIO, _Utf16(raw, "utf-16")), raw
+        elif encoding := _unmarked(head):
+            yield cast(BinaryIO, _Utf16(raw, encoding)), raw
         else:
             yield raw, raw
 
 
-class _Utf16:
-    """UTF-16 with its byte order mark, read as UTF-8."""
+def _unmarked(head: bytes) -> str:
+    """The UTF-16 that a file without a mark begins in, "" none: one byte of most characters is zero, the other of none.
 
-    def __init__(self, raw: BinaryIO) -> None:
+    >>> _unmarked("Dec  7 13:28:01 花".encode("utf-16-le")), _unmarked(b"cut off" + bytes(90) + b"Dec  7")
+    ('utf-16-le', '')
+    """
+    units = len(head) // 2
+    first, second = head[0 : 2 * units : 2].count(0), head[1 : 2 * units : 2].count(0)
+    if first and second:
+        return ""
+    return "utf-16-le" if 2 * second > units else "utf-16-be" if 2 * first > units else ""
+
+
+class _Utf16:
+    """UTF-16, with its byte order mark or in a given order of bytes, read as UTF-8."""
+
+    def __init__(self, raw: BinaryIO, encoding: str) -> None:
         self._raw = raw
-        self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
 
     def read(self, size: int) -> bytes:
         data = self._raw.read(size)

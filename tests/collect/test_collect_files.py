@@ -158,6 +158,20 @@ def test_folders_are_walked(tmp_path: Path, gather: Gather) -> None:
     assert "readme.txt" in summary.warnings[0]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_read_with_its_mark_or_without(tmp_path: Path, home: Home, gather: Gather, encoding: str) -> None:
+    log = tmp_path / "mail.log"
+    log.write_bytes(mails(2).replace("\n", "\r\n").encode(encoding))
+    os.utime(log, (NOVEMBER, NOVEMBER))
+    summary = gather(log)
+    assert (summary.lines, summary.parsed, summary.rejected) == (10, 10, 0)
+    with log.open("ab") as more:
+        more.write(mails(1, first=2).encode("utf-16-le" if encoding == "utf-16" else encoding))
+    os.utime(log, (NOVEMBER, NOVEMBER))
+    assert gather(log).lines == 15
+    assert len(rows(home)) == 15
+
+
 def test_a_cut_gzip_gives_what_came_before(tmp_path: Path, home: Home, gather: Gather) -> None:
     packed = gzip.compress(mails(3000).encode())
     log = tmp_path / "mail.log.gz"

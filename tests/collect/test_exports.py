@@ -168,6 +168,15 @@ def test_names_of_a_message_trace_in_any_spelling(heading: str) -> None:
     }
 
 
+@pytest.mark.parametrize("before", ["#type", "# a comment\n# type", "# a comment\ntype"])
+def test_a_heading_of_accounting_behind_a_hash(before: str) -> None:
+    record = "d,a@y.example,1795136401,news@x.example,smtp;250 OK,relayed\n"
+    log = f"{before},rcpt,timeLogged,orig,dsnDiag,dsnAction\n{record}"
+    seen = detect(log.encode(), where="acct.csv")
+    (attempt,) = [event for event in events(seen.format, log, heading=seen.heading) if event["kind"] == "attempt"]
+    assert (attempt["recipient"], attempt["sender"], attempt["status"]) == ("a@y.example", "news@x.example", "sent")
+
+
 @pytest.mark.parametrize("filler", ["date time", " ", '"', ",", "recipient address,", "_", "recipient address status "])
 def test_a_long_first_line_is_looked_at_in_no_time(filler: str) -> None:
     """Patterns that say what a heading is must not try each place for each other place."""
