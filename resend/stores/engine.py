@@ -7,8 +7,11 @@ the file is not a ledger, or lies on a network file system.
 
 from __future__ import annotations
 
+import os
+import pwd
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +178,28 @@ def _refuse_network(path: Path, mounts: Path = MOUNTS) -> None:
         )
 
 
+def who_may(path: Path) -> str:
+    """The next step where a file of the ledger may not be opened: whose it is, where it is somebody else's."""
+    with suppress(OSError):
+        owner = path.stat().st_uid
+        if owner != os.geteuid():
+            return f"run the same command as {_name(owner)}, who owns it"
+    return _WRITABLE
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def _refuse_foreign(path: Path) -> None:
     """A file that is there must be an SQLite database, and ours or empty."""
     try:
         head = path.open("rb").read(100) if path.exists() else b""
     except OSError as error:
-        raise StoreError(
-            f"cannot read: {error.strerror}", where=str(path), next_step="check the owner and mode of the file"
-        ) from None
+        raise StoreError(f"cannot read: {error.strerror}", where=str(path), next_step=who_may(path)) from None
     if not head:
         return
     if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
@@ -195,12 +212,13 @@ def _refuse_foreign(path: Path) -> None:
         ours = con.execute("PRAGMA application_id").fetchone()[0] in (0, APPLICATION_ID)
         tables = {row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        shut = "readonly" in str(error) or "unable to open" in str(error)  # nothing is wrong with the ledger
-        raise StoreError(
-            f"cannot read the ledger: {error}",
-            where=str(path),
-            next_step=_WRITABLE if shut else _RESTORE,
-        ) from None
+        if "readonly" in str(error) or "unable to open" in str(error):  # nothing is wrong with the ledger
+            raise StoreError(
+                "the ledger cannot be read where nothing may be written: what is new in it lies in a log beside it",
+                where=str(path),
+                next_step=who_may(path),
+            ) from None
+        raise StoreError(f"cannot read the ledger: {error}", where=str(path), next_step=_RESTORE) from None
     finally:
         if con is not None:
             con.close()

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from resend.errors import StoreError
 from resend.stores import apply, registry
-from resend.stores.engine import APPLICATION_ID, for_keys, postgres_engine, sqlite_engine, store_error
+from resend.stores.engine import APPLICATION_ID, for_keys, postgres_engine, sqlite_engine, store_error, who_may
 from resend.stores.failpoints import failpoint
 from resend.stores.home import Home, private_opener
 from resend.stores.rows import IncidentRecord, PlanRecord
@@ -73,7 +73,7 @@ class Ledger:
         self._kept: Connection | None = None  # what transitions are applied over; on SQLite whatever is written
         self._lock_fd = -1
         if path is not None:
-            self._lock_fd = private_opener(str(path.with_name("ledger.write")), os.O_RDWR | os.O_CREAT)
+            self._lock_fd = _open_lock(path.with_name("ledger.write"))
 
     @property
     def dialect(self) -> str:
@@ -272,6 +272,14 @@ class Ledger:
         command.upgrade(config, "head")
         if self.path is not None:
             conn.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _open_lock(path: Path) -> int:
+    """Its descriptor. A command that root once ran by mistake leaves a file that nobody else may open."""
+    try:
+        return private_opener(str(path), os.O_RDWR | os.O_CREAT)
+    except PermissionError as error:
+        raise StoreError(f"cannot lock: {error.strerror}", where=str(path), next_step=who_may(path)) from None
 
 
 def alembic_config() -> AlembicConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import re
 import shutil
 import socket
 import sqlite3
@@ -371,17 +373,33 @@ def test_what_may_not_be_read_is_said_and_is_no_wrong_usage(place, obeying):
     (place / "content").chmod(0o700)
 
 
-def test_a_ledger_that_may_not_be_written_is_not_called_broken(place, obeying):
+@pytest.mark.parametrize(
+    ("files", "owner", "says"),
+    [
+        (0o400, "us", "; check owner, mode and mount"),
+        (0o444, "nobody", "cannot be read where nothing may be written.*; run the same command as nobody"),
+        (0o400, "nobody", "ledger.db: cannot read: Permission denied; run the same command as nobody"),
+        (0o600, "lock", "ledger.write: cannot lock: Permission denied; run the same command as nobody"),
+    ],
+)
+def test_a_ledger_that_may_not_be_written_is_not_called_broken(place, obeying, files, owner, says):
     from resend.stores.home import Home
     from resend.stores.ledger import open_ledger
 
-    open_ledger("", Home(place / "home"), create=True).close()
-    (place / "home/ledger.db").chmod(0o400)
-    (place / "home").chmod(0o500)
+    home = Home(place / "home")
+    open_ledger("", home, create=True).close()
+    if owner != "us":
+        if os.geteuid() != 0:
+            pytest.skip("root alone gives files away")
+        for path in (home.ledger_write,) if owner == "lock" else (home.ledger_db, home.path):
+            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+    home.ledger_db.chmod(files)
+    home.path.chmod(0o700 if owner == "lock" else 0o555)
     done = obeying("status")
-    (place / "home").chmod(0o700)
+    home.path.chmod(0o700)
     assert done.returncode == 1
-    assert "check owner, mode and mount" in done.stderr and "backup" not in done.stderr, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.search(says, line) and "backup" not in line and "readonly" not in line, line
 
 
 def test_doctor_looks_on_where_it_may_not_enter_the_home(place, obeying):
