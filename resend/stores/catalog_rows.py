@@ -158,6 +158,8 @@ def _read_csv(con: duckdb.DuckDBPyConnection, shape: Shape, path: Path, rejected
         )
     except _BROKEN:  # somewhere: record by record, so that the rest loads
         return _read_broken(con, shape, path, names, unknown, rejected)
+    except duckdb.InterruptException:  # Ctrl-C
+        raise
     except duckdb.Error as error:  # nothing of the rows: the slow way needs the same memory, disk and file
         raise StoreError(
             f"cannot load the {shape.kind}: {str(error).splitlines()[0]}", where=str(path), next_step=_next(error)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -400,6 +401,17 @@ def test_what_is_not_the_fault_of_the_rows_is_no_broken_csv(
         with pytest.raises(StoreError, match=says) as raised:
             read_file(con, SHAPES["recipients"], path, Rejected())
     assert "\n" not in raised.value.line()
+
+
+def test_ctrl_c_while_a_csv_is_read_is_no_broken_csv_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stopped(*_: object) -> str:
+        raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+
+    path = tmp_path / "recipients.csv"
+    path.write_text("id,address\nr1,a@example.jp\n")
+    monkeypatch.setattr("resend.stores.catalog_rows._select", stopped)
+    with sql.connect(threads=1) as con, pytest.raises(duckdb.InterruptException):
+        read_file(con, SHAPES["recipients"], path, Rejected())
 
 
 def test_what_is_no_text_is_not_made_to_be(rows: Rows, load: Load, tmp_path: Path) -> None:
