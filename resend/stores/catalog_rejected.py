@@ -70,11 +70,15 @@ def write_all(path: Path, bad: Sequence[tuple[str, str]], rejected: Rejected) ->
         return False
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     at = len(rejected.first)
-    with open(temporary, "w", opener=private_opener, encoding="utf-8", errors="backslashreplace") as handle:
-        handle.writelines(line(*item) + "\n" for item in bad[:at])
-        handle.writelines(rejected.rest())
-        handle.writelines(line(*item) + "\n" for item in bad[at:])
-        handle.flush()
-        os.fsync(handle.fileno())
-    rename_durably(temporary, path)
+    try:
+        with open(temporary, "w", opener=private_opener, encoding="utf-8", errors="backslashreplace") as handle:
+            handle.writelines(line(*item) + "\n" for item in bad[:at])
+            handle.writelines(rejected.rest())
+            handle.writelines(line(*item) + "\n" for item in bad[at:])
+            handle.flush()
+            os.fsync(handle.fileno())
+        rename_durably(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return True

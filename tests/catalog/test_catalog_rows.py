@@ -23,7 +23,7 @@ from resend.stores import sql
 from resend.stores.catalog import Catalog
 from resend.stores.catalog_check import prepare
 from resend.stores.catalog_load import CatalogSummary
-from resend.stores.catalog_rejected import KEPT, Rejected
+from resend.stores.catalog_rejected import KEPT, Rejected, write_all
 from resend.stores.catalog_rows import SHAPES, read_file
 from resend.stores.home import Home
 
@@ -126,6 +126,16 @@ def test_what_is_kept_of_rejected_rows_does_not_grow() -> None:
             rejected.add(f"r.csv:{number}", "broken")
         assert (len(rejected.first), rejected.more) == (KEPT, 2 * KEPT)
         assert list(rejected.rest()) == [f"r.csv:{number}: broken\n" for number in range(KEPT, 3 * KEPT)]
+
+
+def test_a_list_of_rejected_rows_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with Rejected() as rejected:
+        for number in range(KEPT + 1):
+            rejected.add(f"r.csv:{number}", "broken")
+        (tmp_path / "list").mkdir()
+        with pytest.raises(OSError, match="directory"):
+            write_all(tmp_path / "list", rejected.first, rejected)
+    assert [path.name for path in tmp_path.iterdir()] == ["list"]
 
 
 def test_invalid_utf8_costs_its_own_row_only(rows: Rows, load: Load) -> None:
