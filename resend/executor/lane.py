@@ -21,7 +21,7 @@ from resend.executor.guard import Decision, Guard
 from resend.executor.hours import LaneHours
 from resend.executor.leases import Leases
 from resend.executor.pacer import Pacer
-from resend.executor.reach import session_for
+from resend.executor.reach import astray, session_for
 from resend.executor.session import Session
 from resend.executor.sessions import Sessions
 from resend.executor.settle import settle
@@ -140,7 +140,7 @@ class Lane:
             if self.guard.parked:
                 return None
         batch: Batch | None = await self.run.writer.call(partial(claim, self))
-        if batch is not None and (error := await self.run.unable(batch.plan_id)) is not None:
+        if batch is not None and (error := await self.run.unable(batch.plan_id) or astray(self.run, batch)) is not None:
             await self.run.writer.submit(EndBatch(batch_id=batch.id, epoch=batch.epoch))
             self.run.fail(error)
             return None

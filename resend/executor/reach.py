@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resend.clock import format_duration
-from resend.errors import ConnectError
+from resend.errors import ConnectError, StalePlan
 from resend.executor.connect import Hosts, LoginRefused, Refused
 from resend.executor.dialogue import new_try
 from resend.executor.transaction import End, Ended
@@ -18,8 +18,9 @@ from resend.model import Stage
 
 if TYPE_CHECKING:
     from resend.executor.lane import Lane
+    from resend.executor.run import Run
     from resend.executor.session import Session
-    from resend.stores.rows import Delivery
+    from resend.stores.rows import Batch, Delivery
 
 _PAUSE_S = 0.2
 _UNREACHABLE_MAX = 3  # connecting fails this often in a row (after its own retries): the receiver is gone
@@ -61,6 +62,21 @@ async def session_for(lane: Lane, row: Delivery) -> tuple[Hosts, Session] | None
     lane.failures, lane.away_since, lane.reached = 0, None, True
     lane.run.reached.add(lane.egress)
     return taken
+
+
+def astray(run: Run, batch: Batch) -> StalePlan | None:
+    """Why a batch cannot be sent by this config: a mail of it would leave by another egress than it was planned for."""
+    for row in batch.rows:
+        really = run.routes.leaves_by(row.provider, row.domain, row.egress)
+        if really != row.egress:
+            return StalePlan(
+                f"mail to {row.domain} would leave by {really}, and was planned to leave by {row.egress}: other limits"
+                " hold there, and an acceptance means another thing; it was not sent",
+                where=f"plan {batch.plan_id[:12]}",
+                next_step=f"put [relay] and [mx_map] back, or close the plan and make a new one: resend plan close"
+                f" {batch.plan_id[:12]}",
+            )
+    return None
 
 
 async def _unreached(lane: Lane, row: Delivery, error: OSError) -> None:

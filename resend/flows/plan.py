@@ -271,7 +271,8 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             for row in affected.rows(columns=("release", "rcpt_key", "bucket", "reason"))
             if row["bucket"] not in (Bucket.FOLDED, Bucket.RESEND)
         }
-    bodies, ways = StoredBodies(home), routes(config).names()
+    bodies, known = StoredBodies(home), routes(config)
+    ways = known.names()
     with PlanFile(home, plan.id) as frozen:
         for row in frozen.rows():
             candidate = mails.pop((row.release, row.rcpt_key), None)
@@ -280,6 +281,8 @@ def differences(home: Home, config: Config, ledger: Ledger, plan: PlanRecord, *,
             if candidate is not None:
                 what = _changed(row, candidate, bodies, config.tz)
                 what = what or ("" if row.egress in ways else f"its egress {row.egress} is no longer in the config")
+                really = known.leaves_by(row.provider, row.domain, row.egress)
+                what = what or ("" if really == row.egress else f"it would leave by {really} now, not by {row.egress}")
             elif other is None:
                 kind, what = DiffKind.REMOVED, "no longer among the affected"
             else:

@@ -52,9 +52,18 @@ class Routes:
         if named is not None:
             found = self._mapped(provider, domain)
             return None if found is None or found.relay else found
-        if self.relay is not None:
-            return self.relay
-        return self._mapped(provider, domain)
+        found = self._mapped(provider, domain)
+        if self.relay is None or (found is not None and found.relay and found.egress == egress):
+            return found
+        return self.relay
+
+    def leaves_by(self, provider: str, domain: str, egress: str) -> str:
+        """The egress by which a mail planned for `egress` leaves by this config. What is another one holds neither the
+        planned pace nor the planned fate: through a relay an acceptance is no delivery."""
+        if self.sink is not None or self.named(egress) is not None:
+            return egress
+        route = self.of(provider, domain, egress)
+        return DIRECT if route is None else route.egress
 
     def egress(self, provider: str, domain: str) -> str:
         """The egress of mail that no `[egress]` takes."""

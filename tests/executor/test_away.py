@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from resend.clock import SystemClock
-from resend.errors import ConnectError, Exit
+from resend.errors import ConnectError, Exit, StalePlan
 from resend.executor import beat, reach
 from resend.executor.connect import LoginRefused, SmtpConnector
 from resend.executor.run import Run
@@ -112,4 +112,23 @@ def test_a_clock_that_is_set_back_an_hour_holds_nothing_up(make: Make, monkeypat
     with stage.ledger.read() as conn:
         said = conn.exec_driver_sql("select reason from audit where what = 'clock_set_back'").scalars().all()
     assert len(said) == 1 and "3600" in said[0]
+    stage.sound()
+
+
+def test_a_started_plan_whose_mail_would_leave_by_a_relay_now_stops_before_that_mail(make: Make) -> None:
+    stage = make({"a": 12, "b": 4}, pools={}, size=4, profiles={"a": {"dwell": timedelta(seconds=1)}})
+
+    async def stop(run: Run) -> None:
+        while run.counts["accepted"] < 8:  # the canary of a, and all of b
+            await asyncio.sleep(0.01)
+        run.stop("a test")
+
+    assert stage.play(stop).exit is Exit.LEFT
+    sent = len(stage.received())
+    stage.routed["a"] = Route("127.0.0.1", 9, True, "relay:127.0.0.1:9")
+    with pytest.raises(StalePlan, match=r"would leave by relay.*was planned to leave by direct"):
+        stage.play()
+    assert stage.states("a") == {State.ACCEPTED: 4, State.PLANNED: 8} and len(stage.received()) == sent
+    del stage.routed["a"]
+    assert stage.play().exit is Exit.DONE
     stage.sound()

@@ -239,6 +239,19 @@ def test_an_address_that_is_not_here_or_not_in_the_config_any_more_stops_before_
     assert not list(read_receipts(Path("receipts")))
 
 
+@pytest.mark.parametrize("other", [{"mx_map": {"*": "127.0.0.1:9"}}, {"relay": {"host": "relay.example.jp"}}])
+def test_a_plan_for_the_receivers_does_not_leave_by_a_relay_that_was_set_later(cli: Cli, other: dict[str, Any]) -> None:
+    incident(cli, {"mx_map": {"*": "192.0.2.25"}}, mails=2)
+    plan, shares = planned(cli)
+    assert shares == {"direct": 2}
+    configured({"mx_map": {"*": "192.0.2.26"}})
+    assert cli("plan", "diff", plan).exit == 0, "where to connect says nothing of who it is"
+    configured(other)
+    refused = cli(*words(plan, 2), "--blind")
+    assert refused.exit == Exit.STALE and "direct" in refused.rows[-1]["what"], refused.rows
+    assert cli("plan", "diff", plan).exit == Exit.STALE
+
+
 @pytest.mark.parametrize("followed", ["each", "later"])
 def test_two_relays_get_their_shares_and_each_log_tells_the_fate_of_its_own(cli: Cli, followed: str) -> None:
     ports = {name: 22000 + os.getpid() % 3000 + 3000 * n for n, name in enumerate("ab")}

@@ -73,6 +73,7 @@ class Stage:
     counts: dict[str, int]
     behind_relay: bool = False
     one_door: bool = False  # all mail goes to the first pool
+    routed: dict[str, Route] = field(default_factory=dict)  # of a provider, by a config that was changed since
     wait_s: float = 6.0
     limit_s: float = 40.0
     size: int = 100
@@ -90,6 +91,7 @@ class Stage:
                 host, _, port = lab.address(next(iter(self.pools)) if self.one_door else name).rpartition(":")
                 egress = f"relay:{host}:{port}" if self.behind_relay else "direct"
                 mapped[f"provider:{name}"] = Route(host, int(port), self.behind_relay, egress)
+                mapped[f"provider:{name}"] = self.routed.get(name) or mapped[f"provider:{name}"]
                 if name not in self.worlds:
                     world = World(self.ledger, count=self.counts[name], size=self.size, provider=name, egress=egress)
                     world.release, world.incident_id = f"release-{name}", f"inc-{name}"
