@@ -109,6 +109,18 @@ def test_what_a_file_is_costs_no_more_than_its_beginning(name: str) -> None:
     doubles(work)
 
 
+def test_what_wraps_a_line_is_told_at_no_more_than_its_length() -> None:
+    """Of lines that are nothing but a filler: a pattern must not try each place for each other place."""
+    fillers = [*FILLERS, "a/"]
+    lines = [filler * (200_000 // len(filler)) for filler in fillers]
+    lines += ["{" + filler * 10_000 for filler in ('"stream":"stdout",', '"message":"')]
+    for pattern in (pattern for kind in envelopes().values() for pattern in kind.detect):
+        for line in lines:
+            start = time.process_time()
+            pattern.search(line)
+            assert time.process_time() - start < 0.1, (pattern.pattern, line[:20])  # seconds; quadratic: twice as many
+
+
 def blank_within(lines: list[str], end: str) -> Iterator[str]:
     """Runs of blank lines of all kinds of lengths: before, between and after the lines."""
     for number, line in enumerate(lines):

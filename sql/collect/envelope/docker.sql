@@ -3,7 +3,7 @@
 --   that the program wrote without a time gets docker's. Colours are taken off. What is no such line stays as it is.
 -- Format: docker, logs of containers: docker's json-file, Kubernetes, docker compose
 -- Detect: ^\{"log":"
--- Detect: ^\{.*"stream":"std(?:out|err)".*"time":"
+-- Detect: ^\{(?=.*"stream":"std(?:out|err)").*"time":"
 -- Detect: ^\d{4}-\d\d-\d\dT\S+ std(?:out|err) [FP] 
 -- Detect: ^(?:[\w.-]+ +\| |\[pod/\S+\] )(?:\d{4}-\d\d-\d\dT\S+ )?(?:[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\d[T ]|[\w.-]+/\w+\[)
 -- Detect: \x1b\[[\d;]*[mK]

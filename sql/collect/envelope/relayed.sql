@@ -12,7 +12,7 @@
 -- Detect: ^<\d{1,3}>\d{4}-\d\d-\d\d[T ]\d\d:
 -- Detect: ^[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [A-Z]{1,5} \S
 -- Detect: ^\d{4} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d 
--- Detect: ^[^\s:{"<]*[./][^\s:]*:(?:\d+:)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\d\d:)
+-- Detect: ^[^\s:./{"<]*[./][^\s:]*:(?:\d+:)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\d[T ]\d\d:)
 -- Facts: docs.docker.com/engine/logging/drivers/syslog: the driver writes the container's line behind its own tag;
 --   journalctl(1).
 -- Parameters: none. Reads lines(line, text).
@@ -43,7 +43,7 @@ begun AS (
       )
       ELSE regexp_replace(
         text,
-        '^[^ :{"<]*[./][^ :]*:(?:[0-9]+:)?((?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} |[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:))',
+        '^[^ :./{"<]*[./][^ :]*:(?:[0-9]+:)?((?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} |[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:))',
         '\1'
       )
     END AS text
