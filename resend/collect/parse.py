@@ -4,7 +4,8 @@ A block goes through at most three steps: mails become lines of JSON (mails.py),
 (sql/collect/envelope), and the format's query makes events of them (sql/collect), one or several of a line.
 
 Every line is accounted: parsed, ignored or rejected. Bytes that are no text (invalid UTF-8, NUL) become U+FFFD or `?`,
-and lines keep their numbers. Runs in worker processes; holds one DuckDB connection each. Raises nothing for bad lines.
+NULs before a line are left out, and lines keep their numbers. Runs in worker processes; holds one DuckDB connection
+each. Raises nothing for bad lines.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LINE_MAX = 1 << 20  # bytes; what is longer is no log line (Postfix ends them at
 _MEMORY = "768MiB"
 _BLANK_RUN = re.compile(rb"\n{64,}")  # so many that reading without them pays
 _MANY_BLANK = (b"\n" * 64, b"\r\n" * 64)
+_NULS = re.compile(rb"^\x00+", re.MULTILINE)
 _CONTROLS = bytes.maketrans(b"\x00\x01\x02\r", b"????")
 _BOM = b"\xef\xbb\xbf"
 # Filters pushed below the cheap words would compute those words once for each filter (measured: 40 % slower); a list of
@@ -137,7 +139,10 @@ def _as_read() -> None:
 
 def clean(data: bytes) -> bytes:
     """Bytes that DuckDB reads as one line each: valid UTF-8, no control that it gives a meaning, no line too long."""
-    data = data.removeprefix(_BOM).replace(b"\r\n", b"\n").translate(_CONTROLS)
+    data = data.removeprefix(_BOM).replace(b"\r\n", b"\n")
+    if b"\x00" in data:  # those before a line are what a file system leaves of a write that power did not outlast
+        data = _NULS.sub(b"", data)
+    data = data.translate(_CONTROLS)
     data = data.decode("utf-8", "replace").encode()
     if _has_long_line(data):
         data = b"\n".join(line[:LINE_MAX].decode("utf-8", "ignore").encode() for line in data.split(b"\n"))

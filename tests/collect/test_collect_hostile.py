@@ -19,6 +19,7 @@ import pytest
 
 from resend.collect import files, parse
 from resend.collect.collect import CollectSummary
+from resend.collect.explain import explain
 from resend.errors import InputError, StoreError
 from resend.stores.evidence import Evidence
 from resend.stores.home import Home
@@ -221,3 +222,14 @@ def test_a_full_disk_leaves_what_was_there(
     assert Evidence(home).manifest_id() == before
     assert not list(Evidence(home).parts.glob(".*"))
     assert gather(log, year=2026).parsed == 100
+
+
+def test_zero_bytes_before_a_line_are_left_out(tmp_path: Path, home: Home, gather: Gather) -> None:
+    """A file system leaves them of a write that power did not outlast; the line that follows is whole."""
+    lines = mails(3).splitlines(keepends=True)
+    log = tmp_path / "mail.log"
+    log.write_bytes("".join([*lines[:7], "\0" * 3_000, *lines[7:], "\0\0\n"]).encode())
+    summary = gather(log, year=2026)
+    assert (summary.lines, summary.parsed, summary.ignored, summary.rejected) == (16, 15, 1, 0)
+    assert sorted({row[-1] for row in rows(home)}) == list(range(1, 16))
+    assert explain(f"{log}:8", {}, tz="", zone="UTC", year=2026).verdict == "parsed"
