@@ -175,9 +175,17 @@ def _span(span: Span) -> dict[str, object]:
 
 
 def _state(screen: Screen, found: Triage, now: datetime, where: ZoneInfo) -> None:
-    age = (now - found.until).total_seconds()
     screen.heading(_WORDS[found.state])
-    screen.line(f"as of {render.at(found.until, where)}, the newest line collected ({render.span(age)} ago)")
+    newest = from_us(max((host.last_at for host in found.pulse.hosts), default=found.pulse.until_us)) or found.until
+    if newest > now:
+        ahead = render.span((newest - now).total_seconds())
+        screen.line(f"as of now, {render.at(found.until, where)}")
+        screen.prose(
+            f"the newest line collected is {ahead} in the future: the zone of its times or a clock may be wrong"
+        )
+    else:
+        age = (now - found.until).total_seconds()
+        screen.line(f"as of {render.at(found.until, where)}, the newest line collected ({render.span(age)} ago)")
     # what follows is one line for each receiving system that matters
     from resend.flows.triage import unusual
 

@@ -121,6 +121,8 @@ def test_a_quiet_log_says_so_and_old_evidence_is_told(cli: Cli, place: Path) -> 
     Path("later.log").write_text(log(NOW + timedelta(hours=9), (0, 1), hours=2, host="mta2"))
     said = {str(item["what"]): item for item in triage_(cli, "later.log")["evidence"]}
     assert "--tz" in str(said["future"]["next"])
+    seen = cli("triage").out
+    assert "the newest line collected is 8h " in seen and "ago)" not in seen
 
 
 def test_what_the_queue_has_beside_the_log(cli: Cli, place: Path) -> None:
