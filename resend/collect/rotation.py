@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -25,6 +25,8 @@ _PERIODS = {
     "yearly": timedelta(days=365),
 }
 _RULES = Path("/etc")
+_BRACE = re.compile(r"(\{(?=\s|$)|(?:^|(?<=\s))\})")
+_QUOTES = re.compile("[\"']")
 _SCRIPTS = frozenset({"postrotate", "prerotate", "firstaction", "lastaction", "preremove"})
 
 
@@ -36,7 +38,7 @@ class Rotation:
     files: tuple[Path, ...]  # newest first
     oldest: Path
     period: timedelta | None
-    keep: int | None  # rotated copies that are kept
+    keep: int | None  # rotated copies that are kept; None all
     leaves_at: datetime | None
     rule: str  # where it is said; "" estimated from the files
 
@@ -87,17 +89,21 @@ def _rotation(base: Path, known: Sequence[_Rule]) -> Rotation | None:
     copies.sort(reverse=True)
     times = [datetime.fromtimestamp(mtime, UTC) for mtime, _ in copies]
     rule = next((one for one in known if any(fnmatch(str(base), pattern) for pattern in one.patterns)), None)
-    period = rule.period if rule and rule.period else _period(times)
-    keep = rule.keep if rule and rule.keep is not None else max(max(numbers), len(copies))
-    leaves = times[0] + period * (1 + max(0, keep - len(copies))) if period else None
+    said = rule.said if rule else _Said()
+    seen = _period(times)
+    period = seen or said.period if said.by_size else said.period or seen
+    keep = said.keep if said.keep is not None else max(max(numbers), len(copies))
+    ends = [times[0] + period * (1 + max(0, keep - len(copies)))] if period and keep >= 0 else []
+    if said.max_age is not None:
+        ends.append(times[-1] + said.max_age)
     current = (base,) if base in siblings else ()
     return Rotation(
         base=base,
         files=(*current, *(path for _, path in copies)),
         oldest=copies[-1][1],
         period=period,
-        keep=keep,
-        leaves_at=leaves,
+        keep=keep if keep >= 0 else None,
+        leaves_at=min(ends, default=None),
         rule=rule.where if rule else "",
     )
 
@@ -112,70 +118,85 @@ def _period(times: Sequence[datetime]) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Said:
+    """What directives say. by_size: rotated when it has grown to a size, so the files tell how often. keep -1: all."""
+
+    period: timedelta | None = None
+    keep: int | None = None
+    by_size: bool = False
+    max_age: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Rule:
     patterns: tuple[str, ...]
-    period: timedelta | None
-    keep: int | None
+    said: _Said
     where: str
 
 
 def _rules(root: Path) -> Iterator[_Rule]:
-    """The blocks of logrotate.conf and logrotate.d, with the defaults that stand before them."""
+    """The blocks of logrotate.conf and logrotate.d, each with the defaults that stand before it."""
     folder = root / "logrotate.d"
     try:
         extra = sorted(folder.iterdir())
     except OSError:
         extra = []
-    period: timedelta | None = None
-    keep: int | None = None
+    common = _Said()
     for path in (root / "logrotate.conf", *extra):
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        blocks, loose = _blocks(text)
+        defaults = common
+        for patterns, lines in _blocks(text):
+            if patterns:
+                yield _Rule(patterns, _said(lines, defaults), str(path))
+            else:
+                defaults = _said(lines, defaults)
         if path.parent == root:
-            period, keep = _said(loose, period, keep)
-        for patterns, lines in blocks:
-            yield _Rule(patterns, *_said(lines, period, keep), str(path))
+            common = defaults
 
 
-def _said(lines: Sequence[str], period: timedelta | None, keep: int | None) -> tuple[timedelta | None, int | None]:
+def _said(lines: Sequence[str], before: _Said) -> _Said:
+    said = before
     for line in lines:
-        words = line.split()
-        if words[0] in _PERIODS:
-            period = _PERIODS[words[0]]
-        elif words[0] == "rotate" and len(words) > 1 and words[1].isdecimal():
-            keep = int(words[1])
-    return period, keep
+        word, _, value = line.replace("=", " ", 1).partition(" ")
+        value = value.strip()
+        if word in _PERIODS:
+            said = replace(said, period=_PERIODS[word], by_size=False)
+        elif word in ("size", "maxsize"):  # of a size and a period the one that is said last counts
+            said = replace(said, by_size=True)
+        elif word == "rotate" and value.removeprefix("-").isdecimal():
+            said = replace(said, keep=max(-1, int(value)))
+        elif word == "maxage" and value.isdecimal() and len(value) < 6:
+            said = replace(said, max_age=timedelta(days=int(value)))
+    return said
 
 
-def _blocks(text: str) -> tuple[list[tuple[tuple[str, ...], list[str]]], list[str]]:
-    """(patterns, lines) of each block, and the lines outside of any."""
-    blocks: list[tuple[tuple[str, ...], list[str]]] = []
-    loose: list[str] = []
+def _blocks(text: str) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """(patterns, lines) of each block in their order; without patterns: a line outside of any."""
     heads: list[str] = []
     inside: list[str] | None = None
     script = False
-    for raw in text.splitlines():
-        line = raw.split("#")[0].strip()
-        if not line:
-            continue
+    for line in _lines(text):
         if script:
             script = line != "endscript"
         elif line.split()[0] in _SCRIPTS:
             script = True
-        elif inside is not None and line.startswith("}"):
-            inside = None
+        elif line == "{":
+            inside = []
+        elif line == "}" and inside is not None:
+            yield tuple(_QUOTES.sub(" ", " ".join(heads)).split()), inside
+            heads, inside = [], None
         elif inside is not None:
             inside.append(line)
-        elif line.endswith("{"):
-            inside = []
-            names = " ".join([*heads, line[:-1]]).replace('"', " ").split()
-            blocks.append((tuple(names), inside))
-            heads = []
-        elif line.startswith(("/", '"')):
+        elif line.startswith(("/", '"', "'")):
             heads.append(line)
         else:
-            loose.append(line)
-    return blocks, loose
+            yield (), [line]
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines without comments and empty ones; a brace that begins or ends a block is a line of its own."""
+    for raw in text.splitlines():
+        yield from filter(None, (part.strip() for part in _BRACE.split(raw.split("#")[0])))
