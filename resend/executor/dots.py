@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 ROW = 5  # losses in a row
 _LAST, _MOST = 100, 5  # dots that are looked at, and losses among them that pass
-_CANARY_MOST = 2  # losses of a canary, and at most a tenth of it
+_CANARY_MOST = 3  # losses of a canary that pass, and a tenth of a large one
 
 
 @dataclass(slots=True)
@@ -54,9 +54,10 @@ class Dots:
         self._last.clear()
         return f"{said} got no answer"
 
-    def canary(self, *, over: bool) -> str:
-        """Why the canary failed, "" where it did not; `over`: all of it is sent, and a small one has its share."""
-        if self.losses > _CANARY_MOST or (over and self.losses > 1 and self.losses * 10 > self.losses + self.answers):
+    @property
+    def canary(self) -> str:
+        """Why the canary failed, "" where it did not."""
+        if self.losses > _CANARY_MOST and self.losses * 10 > self.losses + self.answers:
             return f"canary: {self.doubts} of {self.doubts + self.answers} in doubt"
         return ""
 

@@ -239,7 +239,7 @@ class Guard:
         """A mail's dot got no answer that can be read; `began`, `cut` as `Dots.lost` takes them."""
         self._count(now, "in_doubt", None)
         why = self.dots.lost(now, began, cut=cut)
-        canary = "" if self.canary_done else self.dots.canary(over=False)
+        canary = "" if self.canary_done else self.dots.canary
         if canary or why:
             return self._park(f"{canary or why}")
         if self.half_open:
@@ -278,7 +278,7 @@ class Guard:
         """The canary and its dwell are over: the ramp begins, unless the canary was refused."""
         good, bad = self._canary
         refused = f"the canary failed: {bad} refused, {good} accepted" if bad >= _CANARY_BAD and bad > good else ""
-        failed = self.dots.canary(over=True) or refused
+        failed = self.dots.canary or refused
         if failed and (parked := self._park(failed)) is not None:
             return parked
         self.canary_done = True

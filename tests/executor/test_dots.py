@@ -81,15 +81,15 @@ def test_connections_that_are_cut_together_are_one_loss_and_silence_is_one_for_e
 @pytest.mark.parametrize(
     ("ends", "reason"),
     [
-        ("xxx", "canary: 3 of 3 in doubt"),
-        ("." * 10 + "x..x..x", "canary: 3 of 17 in doubt"),
-        ("x." * 2 + "." * 5, "canary: 2 of 9 in doubt"),
-        ("x." * 2 + "." * 16, ""),
-        ("x", ""),
+        ("xxxx", "canary: 4 of 4 in doubt"),
+        ("." * 10 + "x..x..x.x", "canary: 4 of 19 in doubt"),
+        ("x.x.x..", ""),
+        ("." * 40 + "x.x.x.x.", ""),
+        ("xxx", ""),
         ("." * 20, ""),
     ],
 )
-def test_a_canary_fails_by_its_third_loss_or_by_two_that_are_more_than_a_tenth(ends: str, reason: str) -> None:
+def test_a_canary_fails_by_its_fourth_loss_where_that_is_more_than_a_tenth(ends: str, reason: str) -> None:
     one = in_canary()
     for second, end in enumerate(ends):
         if end == "x":
@@ -104,7 +104,7 @@ def test_a_canary_fails_by_its_third_loss_or_by_two_that_are_more_than_a_tenth(e
 
 def test_a_resume_begins_anew_and_a_probe_in_doubt_waits_longer() -> None:
     one = in_canary()
-    for second in range(3):
+    for second in range(4):
         one.doubted(after(second + 0.5), after(second), cut=True)
     assert one.firm
     one.resume()
@@ -138,7 +138,7 @@ def test_a_receiver_that_never_answers_a_dot_is_parked_by_its_canary(make: Make,
     summary = stage.play()
     assert summary.exit is Exit.PARKED and summary.parked["a"].startswith("canary: ")
     states = stage.states("a")
-    assert 3 <= states[State.IN_DOUBT] <= 15 and states[State.PLANNED] == 60 - states[State.IN_DOUBT]
+    assert 4 <= states[State.IN_DOUBT] <= 20 and states[State.PLANNED] == 60 - states[State.IN_DOUBT]
     assert [item.reason for item in stage.decisions("parked")] == [summary.parked["a"]]
     assert stage.play().counts["in_doubt"] == 0, "it stays parked"
     stage.sound()
