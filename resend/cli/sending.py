@@ -24,7 +24,7 @@ from resend.cli.opened import duration, existing, ledger_of, screen_of, zone
 from resend.cli.plans import PlanId, show_finding
 from resend.cli.progress import Progress
 from resend.cli.screen import Screen
-from resend.cli.status import relayed, show_providers
+from resend.cli.status import relayed, show_providers, to_resume
 from resend.errors import Exit, UsageError, WrongCount, worst
 from resend.model import State
 
@@ -221,7 +221,10 @@ def ended(
     elif summary.stopped:
         screen.line(f"ended early: {summary.stopped}; to go on: {again}")
     elif summary.exit is Exit.PARKED:
-        screen.line(f"when the cause is mended: resend resume, then {again}")
+        commands = to_resume(found.providers).values()
+        for command in commands:
+            screen.line(f"when the cause is mended: {command}")
+        screen.line(f"{'then' if commands else 'to go on'}: {again}")
     elif code is Exit.DONE:
         screen.line("done; next: resend check, then resend report")
     return Done(

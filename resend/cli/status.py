@@ -167,11 +167,24 @@ def show_providers(screen: Screen, providers: Sequence[ProviderStatus], where: Z
             [_cells(provider, where) for provider in providers],
         )
     several = _several(providers)
+    again = to_resume(providers)
     for provider in providers:
         name = f"{provider.provider} by {provider.egress}" if provider.provider in several else provider.provider
-        for words in _trouble(provider, where):
+        for words in _trouble(provider, where, again.get((provider.egress, provider.provider), "")):
             for number, line in enumerate(render.wrap(f"{name}: {words}", screen.columns - 2)):
                 screen.line(f"{'  ' if number else ''}{line}")
+
+
+def to_resume(providers: Sequence[ProviderStatus]) -> dict[tuple[str, str], str]:
+    """Of each (egress, provider) that is parked until a person resumes it: the command that does."""
+    several = _several(providers)
+    return {
+        (one.egress, one.provider): "resend resume "
+        + (f"{one.egress}/{one.provider}" if one.provider in several else one.provider)
+        + " --reason TEXT"
+        for one in providers
+        if one.rate is not None and one.rate.parked and one.rate.cooldown_until is None
+    }
 
 
 def _several(providers: Sequence[ProviderStatus]) -> set[str]:
@@ -213,8 +226,8 @@ def _cells(provider: ProviderStatus, where: ZoneInfo) -> tuple[object, ...]:
     )
 
 
-def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
-    """What keeps a provider from sending, in words."""
+def _trouble(provider: ProviderStatus, where: ZoneInfo, again: str) -> list[str]:
+    """What keeps a provider from sending, in words. `again`: what unparks it, "" where it goes on by itself."""
     words: list[str] = []
     rate = provider.rate
     now = datetime.now(UTC)
@@ -224,7 +237,7 @@ def _trouble(provider: ProviderStatus, where: ZoneInfo) -> list[str]:
         if rate.bound:
             words.append(f"the timetable allows {format_rate(rate.bound)} at this hour")
         if rate.parked:
-            words.append(f"parked: {rate.parked}")
+            words.append(f"parked: {rate.parked}" + (f"; when that is mended: {again}" if again else ""))
         if rate.paused:
             words.append("paused; 'resend resume' goes on")
         if rate.cooldown_until and rate.cooldown_until > now:

@@ -38,7 +38,11 @@ async def summary(run: Run, away: Sequence[ConnectError]) -> RunSummary:
     """What a run did, when all its dialogues are over. `away`: receivers that could not be reached."""
     now = run.clock.now()
     left = await run.writer.call(partial(claims.work, now=now, plan_id=run.plan_id, hours=run.options.hours))
-    due = min((item.next_at for item in left if item.next_at is not None), default=None)
+    firm = {place for place, lane in run.lanes.items() if lane.guard.firm}  # nothing of these is due by itself
+    due = min(
+        (item.next_at for item in left if item.next_at is not None and (item.egress, item.provider) not in firm),
+        default=None,
+    )
     shut = {
         _called(run, item.egress, item.provider): (item.shut_until, item.shut)
         for item in left

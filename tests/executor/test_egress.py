@@ -239,6 +239,21 @@ def test_an_address_that_is_not_here_or_not_in_the_config_any_more_stops_before_
     assert not list(read_receipts(Path("receipts")))
 
 
+def test_a_receiver_that_answers_no_dot_is_parked_and_the_run_says_what_to_do(cli: Cli) -> None:
+    busy = {"do": "reply", "at": "rcpt", "reply": "452 4.2.2 mailbox full", "recipients": ["u1@*"]}
+    with receiver(faults=[busy, {"do": "drop", "at": "dot"}]) as address:
+        incident(cli, {"mx_map": {"*": address}}, mails=20)
+        plan, _ = planned(cli)
+        done = cli(*words(plan, 20)[:-1])
+    assert done.exit == Exit.PARKED, done.err
+    assert "parked: office365: canary: " in done.out and "in doubt; 'resend reconcile' settles" in done.out
+    assert "when the cause is mended: resend resume office365 --reason TEXT\nthen: resend run " in done.out
+    assert "next due 2" not in done.out and "catch-up" not in done.out
+    row = cli("status", "--json").of("provider")[0]
+    assert row["states"]["deferred"] == 1 and 4 <= row["states"]["in_doubt"] <= 10
+    assert "when that is mended: resend resume office365" in " ".join(cli("status").out.split())
+
+
 @pytest.mark.parametrize("other", [{"mx_map": {"*": "127.0.0.1:9"}}, {"relay": {"host": "relay.example.jp"}}])
 def test_a_plan_for_the_receivers_does_not_leave_by_a_relay_that_was_set_later(cli: Cli, other: dict[str, Any]) -> None:
     incident(cli, {"mx_map": {"*": "192.0.2.25"}}, mails=2)
