@@ -45,7 +45,7 @@ def loaded(screen: Screen) -> Loaded:
 
 
 def _check(config: Config) -> None:
-    """Read what is text to the configuration itself: a value that does not fit is said by every command, not late."""
+    """Parse what the configuration holds as plain text: a slip is said by every command, not first in the night."""
     from resend.policy.dressing import Dressing
     from resend.policy.hours import Hours
     from resend.policy.providers import ProviderTable

@@ -212,13 +212,11 @@ def _refuse_foreign(path: Path) -> None:
         ours = con.execute("PRAGMA application_id").fetchone()[0] in (0, APPLICATION_ID)
         tables = {row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        if "readonly" in str(error) or "unable to open" in str(error):  # nothing is wrong with the ledger
-            raise StoreError(
-                "the ledger cannot be read where nothing may be written: what is new in it lies in a log beside it",
-                where=str(path),
-                next_step=who_may(path),
-            ) from None
-        raise StoreError(f"cannot read the ledger: {error}", where=str(path), next_step=_RESTORE) from None
+        shut = "readonly" in str(error) or "unable to open" in str(error)  # nothing is wrong with the ledger
+        what = f"cannot read the ledger: {error}"
+        if shut and not os.access(path.parent, os.W_OK):
+            what = "the ledger cannot be read where nothing may be written: what is new in it lies in a log beside it"
+        raise StoreError(what, where=str(path), next_step=who_may(path) if shut else _RESTORE) from None
     finally:
         if con is not None:
             con.close()

@@ -152,7 +152,7 @@ class LedgerWriter:
             self._closing = True
             left = [*self._working[len(self._done) :], *_drain(self._queue)]
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_resolve, _failed(self._done, left, self._broken))
+                self._loop.call_soon_threadsafe(_resolve, _told(self._done, left, self._broken))
             raise
 
     def _serve(self) -> None:
@@ -185,7 +185,7 @@ class LedgerWriter:
                 _perform(self._ledger, jobs, self._done)
             except StoreError as error:
                 self._broken = error
-        return _failed(self._done, jobs[len(self._done) :], self._broken)
+        return _told(self._done, jobs[len(self._done) :], self._broken)
 
     def _checkpoint(self) -> None:
         if self._broken is None and self._unfolded:
@@ -257,7 +257,7 @@ class InlineWriter:
                     self._ledger.checkpoint()
             except StoreError as error:
                 self._broken = error
-        _resolve(_failed(done, jobs[len(done) :], self._broken))
+        _resolve(_told(done, jobs[len(done) :], self._broken))
 
 
 _Done = tuple[Callable[[Any], None], Any]
@@ -276,7 +276,7 @@ def _written(jobs: Sequence[_Job]) -> int:
     return sum(_CALL_JOBS if job.function is not None else len(job.transitions) for job in jobs)
 
 
-def _failed(done: list[_Done], left: Sequence[_Job], error: StoreError | None) -> list[_Done]:
+def _told(done: list[_Done], left: Sequence[_Job], error: StoreError | None) -> list[_Done]:
     """What each job is told: its own result where it has one, the failure where it came too late for one."""
     return done + [(job.done, error) for job in left]
 
