@@ -65,7 +65,7 @@ class Evidence:
         """The manifest as committed last; empty before the first collect."""
         try:
             text = self._manifest_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a home that cannot be made is told where it is made
             return Manifest()
         try:
             return Manifest.from_json(text)
