@@ -111,6 +111,7 @@ def test_no_word_after_the_dot_is_in_doubt_whatever_happened(tmp_path: Path, do:
     played = play(tmp_path, Fault(do=do, at="dot", accepted=accepted))
     end = played.ends[0]
     assert (end.how, end.stage, end.armed) == (Ended.IN_DOUBT, Stage.DOT, True)
+    assert end.cut is (do == "drop")
     assert played.usable == [False] and len(played.receipts) == accepted
 
 
@@ -143,7 +144,7 @@ def test_a_reply_to_the_dot_that_does_not_end_is_in_doubt(tmp_path: Path, line: 
 def test_silence_after_the_dot_is_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resend.executor.transaction.DOT_S", 0.2)
     played = play(tmp_path, Fault(do="silence", at="dot", accepted=True))
-    assert played.ends[0].how is Ended.IN_DOUBT and len(played.receipts) == 1
+    assert played.ends[0].how is Ended.IN_DOUBT and not played.ends[0].cut and len(played.receipts) == 1
 
 
 def test_421_in_mid_session_ends_the_session_and_is_no_loss(tmp_path: Path) -> None:
