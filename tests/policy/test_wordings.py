@@ -35,10 +35,42 @@ RULES = Rules.load()
         (C.AUTH_FAILED, ("550 you are not localhost, whatever your greeting says", "550 forged IPs are not welcome",
                          "550 I do not believe you are mx.example.jp", "550 5.7.1 <pr@example.jp> from unknown TLD",
                          "554 <pr@example.jp>: from address is not verified")),
-        (C.TRANSIENT_INFRA, ("421 the session was interrupted", "450 session closed by the spooler")),
+        (C.TRANSIENT_INFRA, ("421 the session was interrupted", "450 session closed by the spooler",
+                             "Die Verbindung wurde abgebrochen", "Zeitüberschreitung beim Lesen", "Connexion perdue",
+                             "se superó el tiempo de espera")),
+        (C.BAD_DOMAIN, ("550 example: that is not an e-mail domain", "550 Unbekannte Domain", "550 Domaine introuvable",
+                        "550 域名不存在", "5.4.310 DNS domain b.jp does not exist [Message=InfoDomain]")),
     ],
 )  # fmt: skip
 def test_words_of_many_languages(expected: C, texts: tuple[str, ...]) -> None:
+    assert {text: RULES.classify(text).cls for text in texts} == dict.fromkeys(texts, expected)
+
+
+@pytest.mark.parametrize(
+    ("expected", "texts"),
+    [
+        (C.MAILBOX_GONE, ("550 no entry, the name is not found in LDAP server", "550 not found in the directory",
+                          "550 the user SALES does not exist", "550 5.1.1 does not exist", "550 user has no mail",
+                          "550 account not available", "550 mailbox a@b.jp unavailable", "550 account locked: disuse",
+                          "550 the account is locked for long inactivity", "550 recipient verification failed",
+                          "550 5.1.1 no such user (we prefer that TLS is required)", "550 esta casilla: falta de uso",
+                          "550 Diese Mailadresse ist nicht mehr gültig", "550 このメールアドレスは現在使用できません",
+                          "550 邮箱已被注销")),
+        (C.POLICY_REJECTED, ("550 mailbox a@b.jp is blocked because of inactivity", "550 recipients were rejected",
+                             "550 Der Empfänger möchte keine Post von dort")),
+        (C.THROTTLED, ("421 4.3.2 client connections 7 exceed 5/10s", "450 bitte langsamer senden")),
+        (C.AUTH_FAILED, ("550 5.7.26 your unauthenticated mail has been blocked", "550 it is unauthenticated",
+                         "554 blocked, for its return address is invalid", "550 no Purported Responsible sender",
+                         "550 Rückwärtsauflösung fehlt")),
+        (C.LOCAL_CONFIG, ("550 session encryption is required", "530 5.7.0 here STARTTLS is mandatory",
+                          "553 sender must equal authorized login")),
+        (C.SENDER_BLOCKED, ("554 Ihr Server wird blockiert", "554 Votre serveur est bloqué", "550 lista de bloqueo")),
+        (C.TRANSIENT_INFRA, ("450 recipient verification failed", "550 the LDAP query found too many results",
+                             "550 not found in LDAP server: LDAP server is down")),
+        (C.CONTENT_REJECTED, ("550 email filtering stopped it", "552 邮件过大")),
+    ],
+)  # fmt: skip
+def test_short_words_without_a_code_of_their_own(expected: C, texts: tuple[str, ...]) -> None:
     assert {text: RULES.classify(text).cls for text in texts} == dict.fromkeys(texts, expected)
 
 
@@ -51,8 +83,23 @@ def test_words_of_many_languages(expected: C, texts: tuple[str, ...]) -> None:
         "550 お客様のアカウントは登録されていません",
         "550 您的邮箱已停用",
         "535 user unknown or bad password",
+        "550 your sending address was disabled for inactivity",
+        "550 relay account disabled due to inactivity",
         # the sender's address
         "550 отправитель не существует",
+        "550 Ihre Domain existiert nicht",
+        "550 您的域名不存在",
+        "550 差出人アドレスが無効です",
+        "550 the address you send from cannot be located",
+        # what passes
+        "550 Postfach geschlossen wegen Wartung",
+        "550 boîte fermée temporairement",
+        "550 recipient verification failed, our backend is down",
+        # other things that are missing or idle
+        "550 5.1.1 signature does not exist",
+        "550 5.1.1 no such rule",
+        "550 IPアドレスが無効です",
+        "550 inactivity timer expired for the user session",
         "550 expéditeur inconnu: l'adresse n'existe pas",
         "550 送信元アドレスが存在しません",
         "550 bounce address: user unknown",
