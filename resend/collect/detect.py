@@ -76,7 +76,8 @@ def detect(sample: bytes, *, where: str, asked: str = "") -> Detected:
     envelope, bare = _unwrapped(lines)
     among = [known[asked]] if asked else list(known.values())
     found, count = _best(bare, among)
-    ragged = 2 * sum(line.endswith((" ", "\t")) or "=&lt;" in line for line in lines) > len(lines)
+    ragged = 2 * sum(line.endswith((" ", "\t")) for line in lines) > len(lines)
+    ragged |= sum("=&lt;" in line for line in lines) > sum("=<" in line for line in lines)  # a page's source
     if (found is None or found.input is Input.SYSLOG) and (ragged or _begun_oddly(lines) > 2 * count):
         other, more = _best(_without(_LAST, lines), among)
         if other is not None and (ragged or more > 2 * count):

@@ -184,6 +184,21 @@ def test_what_cannot_be_read_says_what_to_do(data: bytes, said: str) -> None:
         detect(data, where="x")
 
 
+def test_spaces_that_have_become_several() -> None:
+    lines = [BSD + LINE, BSD + LINE.replace(": to=", ":  to=", 1).replace(", relay", ",   relay")]
+    assert detect("\n".join(lines).encode(), where="x").envelope == "spaced"
+    first, second = events(lines, "spaced")
+    assert first | {"line": 2} == second
+    assert detect((BSD + LINE).encode(), where="x").envelope == ""
+
+
+def test_a_page_s_source_of_which_few_lines_name_an_address() -> None:
+    lines = [BSD + LINE.replace("<", "&lt;"), *([BSD + "postfix/qmgr[9]: 4A10000001: removed"] * 5)]
+    assert detect("\n".join(lines).encode(), where="x").envelope == "unusual"
+    assert {event["qid"] for event in events(lines, "unusual")} == {"4A10000001"}
+    assert events(lines, "unusual")[0]["recipient"] == events([BSD + LINE], "")[0]["recipient"]
+
+
 def test_a_reply_within_quotes_of_a_csv_field() -> None:
     quoted = LINE.replace("混雑", '""later""')
     line = f'"2026-12-07T04:28:01Z","mta1","{quoted}"'
