@@ -182,7 +182,7 @@ EXPLAINS = Words(
 NOTICES = (("groups.google.com/support", "no permission to post to this group, or it is not there"),)
 
 DAEMONS = _any(
-    r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@",
+    r"mailer-?daemon|mail delivery|mail ?administrator|mail system|daemon@|\bpost[-_.]master@",
     r"delivery (?:sub)?system|smtp-?gateway|microsoftexchange[0-9a-f]{32}@",
     r"system administrator|content-filter|mailerdaemon|no-?reply@sns\.|spam firewall|maildelivery|^$|<\s?>$",
 )

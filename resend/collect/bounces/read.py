@@ -248,6 +248,9 @@ def _status(field: str, *said: str) -> str:
 def _from_text(fields: Fields, parts: _Parts, records: list[Record]) -> tuple[list[Failed], str]:
     """Recipients of a report that is written for people only, and why they were taken for that."""
     replies = [(record, read_reply(record.text)) for record in records]
+    if len(replies) == 1 and not replies[0][1].code:  # some say the reply first, and then whom it is about
+        whole = read_reply(parts.text)
+        replies = [(records[0], whole if whole.code >= 400 else replies[0][1])]
     named = [address for value in fields.all("x-failed-recipients") for address in addresses_of(field_text(value))]
     text = parts.text[:20_000]
     called = REPORT_SUBJECT.search(field_text(fields.first("subject")))
