@@ -22,7 +22,11 @@ from resend.errors import UsageError
 from resend.model import ControlKind, VetoKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resend.cli.screen import Screen
     from resend.config import Config
+    from resend.stores.rows import Rate
 
 app = typer_app()
 Reason = Annotated[str, typer.Option("--reason", help="why; kept in the audit")]
@@ -155,6 +159,7 @@ def _hold(ctx: typer.Context, named: tuple[VetoKind, str], reason: str, *, on: b
 
 def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: str = "", reason: str = "") -> Done:
     from resend.stores import control
+    from resend.stores.rows import meets
 
     screen = screen_of(ctx)
     config, home = existing(screen)
@@ -162,7 +167,8 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
     about = " ".join(filter(None, (kind.value, provider, value)))
     with ledger_of(config, home) as ledger:
         with ledger.read() as conn:
-            used = {rate.provider for rate in control.rates(conn)}
+            known = control.rates(conn)
+        used = {rate.provider for rate in known}
         check_provider(config, provider.rpartition("/")[2], used=used)
         active = ledger.dialect != "sqlite" or _held(home.run_lock)
         if kind is ControlKind.STOP and not active:
@@ -175,7 +181,22 @@ def _post(ctx: typer.Context, kind: ControlKind, *, provider: str = "", value: s
     screen.row("control", kind=kind, provider=provider, value=value, reason=reason)
     when = "a run obeys within 2 seconds" if active else "no run is active now, the next one obeys"
     screen.line(f"{about}: {when}")
+    if kind is ControlKind.RESUME:
+        _goes_on(
+            screen,
+            [rate for rate in known if meets(provider, rate.egress, rate.provider) and (rate.parked or rate.paused)],
+        )
     return Done(summary={"kind": kind, "posted": True, "active": active})
+
+
+def _goes_on(screen: Screen, held: Sequence[Rate]) -> None:
+    """Say what each of them is let go from: by a person's pause, or by a rule that parked it."""
+    for rate in held:
+        why = " and ".join(filter(None, ("paused" if rate.paused else "", rate.parked and f"parked: {rate.parked}")))
+        screen.row("goes_on", egress=rate.egress, provider=rate.provider, paused=rate.paused, parked=rate.parked)
+        screen.prose(f"{rate.provider} by {rate.egress} goes on; it was {why}")
+    if not held:
+        screen.line("nothing there is paused or parked")
 
 
 def _check_place(config: Config, place: str) -> None:

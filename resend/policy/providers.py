@@ -32,7 +32,7 @@ _SECOND_LEVEL = frozenset(
 )  # below two-letter domains
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*", re.IGNORECASE)
 _PARK = re.compile(r"(?P<what>[a-z_]+)\s*>\s*(?P<share>\d+(?:\.\d+)?)\s*%\s+in\s+(?P<window>\d+(?:\.\d+)?\s*[a-z]+)")
-_PARK_WORDS = frozenset({"rejected", "deferred"} | set(CauseClass))
+_PARK_WORDS = frozenset({"rejected", "deferred", "in_doubt"} | set(CauseClass))
 
 
 @dataclass(frozen=True, slots=True)

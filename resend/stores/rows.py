@@ -122,8 +122,13 @@ class Control:
 
     def meets(self, egress: str, provider: str) -> bool:
         """Whether it is for this (egress, provider)."""
-        by, slash, to = self.provider.rpartition("/")
-        return (not slash or by in (egress, egress.partition(":")[2])) and to in ("", provider)
+        return meets(self.provider, egress, provider)
+
+
+def meets(place: str, egress: str, provider: str) -> bool:
+    """Whether a place of a `Control` means this (egress, provider)."""
+    by, slash, to = place.rpartition("/")
+    return (not slash or by in (egress, egress.partition(":")[2])) and to in ("", provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,7 +209,9 @@ def test_one_egress_is_paused_and_slowed_down_alone(cli: Cli) -> None:
                 time.sleep(0.05)
             before = Counter(SOURCES[receipt.peer.rpartition(":")[0]] for receipt in read_receipts(Path("receipts")))
             assert before == {"direct:a": 80}, Path("out").read_text()
-            assert cli("resume", "b/office365").exit == 0
+            assert "nothing there is paused or parked" in cli("resume", "a/").out
+            resumed = cli("resume", "b/office365")
+            assert resumed.exit == 0 and "office365 by direct:b goes on; it was paused" in resumed.out
             assert running.wait(20) == 0, Path("out").read_text()
         finally:
             running.kill()
