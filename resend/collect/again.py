@@ -1,8 +1,8 @@
 """How a file that was collected before is read again: as then, where no flag says otherwise, and that is told.
 
 A flag of the first collect would else hold for that one command: the next one, `reconcile` or `triage` too, would move
-the same evidence by hours, or read it as another format. A copy that rotation made is read in its log's zone. The host
-is not kept: the manifest does not hold it. Reads the manifest's entries and file dates only; raises nothing.
+the same evidence by hours, or to another host, or read it as another format. A copy that rotation made is read in its
+log's zone and as its host's. Reads the manifest's entries and file dates only; raises nothing.
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ class Before:
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = {name: source for name, source in sources.items() if not source.former and source.blocks}
-        self._zones: dict[Path, set[str]] = {}
+        self._logs: dict[Path, list[Source]] = {}
         for name, source in self._sources.items():
-            self._zones.setdefault(base_of(Path(name)), set()).add(source.zone)
+            self._logs.setdefault(base_of(Path(name)), []).append(source)
         self._kept: dict[str, list[Path]] = {}
 
     def zone(self, path: Path, usual: str) -> str:
         """The zone in which it was read, or the log that it is a copy of; else `usual`."""
-        whole = path.resolve()
-        source = self._sources.get(str(whole))
-        zones = {source.zone} if source is not None else self._zones.get(base_of(whole), set())
+        zones = {source.zone for source in self._same(path)}
         if len(zones) != 1 or zones == {usual}:
             return usual
         (zone,) = zones
         self._keep(path, f"times are read in {zone}, as before, and not in {usual}; to change that: --tz {usual}")
         return zone
+
+    def host(self, path: Path) -> str:
+        """The host that a flag named for it, or for the log that it is a copy of; "" none."""
+        hosts = {source.host for source in self._same(path)}
+        if len(hosts) != 1 or hosts == {""}:
+            return ""
+        (host,) = hosts
+        self._keep(path, f"a log of {host}, as before; to change that: --host NAME")
+        return host
 
     def year(self, path: Path, state: os.stat_result) -> int:
         """The year that was given for it, 0 none. Of a file that has changed it says nothing: the last line is new."""
@@ -58,6 +65,12 @@ class Before:
         other = f"; to change that: --format {seen}" if seen else ""
         self._keep(path, f"read as {source.format}, as before{other}")
         return source.format
+
+    def _same(self, path: Path) -> Sequence[Source]:
+        """The file as it was collected before, or the logs that it may be a copy of."""
+        whole = path.resolve()
+        source = self._sources.get(str(whole))
+        return [source] if source is not None else self._logs.get(base_of(whole), [])
 
     def _unchanged(self, path: Path, state: os.stat_result) -> Source | None:
         source = self._sources.get(str(path.resolve()))

@@ -82,6 +82,7 @@ def _source(given: Given) -> Source:
         last_day=given.how.last_day.isoformat(),
         size=given.size,
         mtime_us=given.mtime_us,
+        host=given.how.host,
         blocks=list(given.done),
     )
 

@@ -29,7 +29,7 @@ _SYSLOG = re.compile(  # a time, perhaps a host, perhaps facility and level
 )
 _LAST = "unusual"  # the wrapping that takes any line apart: only for what no other way knows
 _RECORDS = ("record", "journald")  # wrappings of JSON, which may come as one list of everything
-_PROGRAM = re.compile(r"(?:[\w.-]+/)*[A-Za-z][\w.-]*\[\d+\]: .*", re.ASCII)
+_PROGRAM = re.compile(r"(?<![\w./-])(?:[\w.-]+/)*[A-Za-z][\w.-]*\[\d+\]: .*", re.ASCII)
 _SNAPSHOT = re.compile(r'^\{"queue_name":')
 
 
@@ -139,7 +139,8 @@ def _unknown(lines: Sequence[str], bare: Sequence[str], where: str) -> InputErro
     if lines[0].count("\0") > len(lines[0]) // 4:
         step = "if it is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8"
         return InputError(f"no text: it begins {seen}", where=where, next_step=step)
-    timeless = [f"2026-01-01T00:00:00Z mta {match[0]}" for line in lines if (match := _PROGRAM.search(line))]
+    short = [line[:_LINE_CHARS] for line in lines]
+    timeless = [f"2026-01-01T00:00:00Z mta {match[0]}" for line in short if (match := _PROGRAM.search(line))]
     if _best(timeless, list(formats().values()))[1] > 0:
         step = "take the log with its times (journalctl -o short-iso)"
         return InputError(f"lines of a mail server without any time; it begins {seen}", where=where, next_step=step)

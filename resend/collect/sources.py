@@ -154,7 +154,8 @@ def _given(path: Path, asking: _Asking, unread: list[InputError]) -> tuple[Given
         day = last_day(path, zone=zone, year=year)
     except OSError as error:
         raise unreadable(error, path) from None
-    how = Reading(seen.format, zone, day, asking.host, seen.envelope, seen.heading)
+    host = asking.host or asking.before.host(path)
+    how = Reading(seen.format, zone, day, host, seen.envelope, seen.heading)
     given = Given(
         path,
         how,

@@ -124,8 +124,12 @@ def _state(hours: Sequence[Span], quarter: Span, latest: int, now_bad: bool) -> 
         return TrendState.EASING, "the last hour is bad, its last 15 minutes are not"
     since = sum(span.tries for span in hours[:latest])
     if since < _ENOUGH_TRIES:
-        return TrendState.UNCLEAR, f"only {since} attempts since the last bad hour"
+        return TrendState.UNCLEAR, f"{_few(since)} since the last bad hour"
     return TrendState.OVER, "as usual since the last bad hour"
+
+
+def _few(attempts: int) -> str:
+    return "no attempts" if attempts == 0 else f"only {attempts} attempt{'s' if attempts > 1 else ''}"
 
 
 def _first(bad: Sequence[int]) -> int:

@@ -49,6 +49,7 @@ class Source:
     mtime_us: int
     blocks: list[tuple[str, int]]  # (part id, first line)
     former: bool = False  # its name holds another file by now
+    host: str = ""  # that a flag named for logs that lack it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,7 +112,11 @@ class PlanFile:
     def __init__(self, home: Home, plan_id: str) -> None:
         self._path = plan_path(home, plan_id)
         if not self._path.is_file():
-            raise StoreError("the plan's file is gone", where=str(self._path), next_step="make the plan again, which writes the file anew")
+            raise StoreError(
+                "the plan's file is gone",
+                where=str(self._path),
+                next_step="make the plan again, which writes the file anew",
+            )
         self._con = sql.connect(memory_limit="128MiB", threads=1)
         self._source = f"read_parquet({sql.quote(self._path)})"
         known = {name for name, *_ in self._run(f"DESCRIBE SELECT * FROM {self._source}", []).fetchall()}

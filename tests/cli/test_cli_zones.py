@@ -27,6 +27,17 @@ def test_a_zone_that_was_given_once_is_kept_and_told(cli, place):
     assert cli("collect", "mail.log").err == ""
 
 
+def test_a_host_that_was_given_once_is_kept_and_told(cli, place):
+    (place / "mail.log").write_text(PLAIN)
+    assert cli("collect", "mail.log", "--host", "mx7").exit == 0
+    (place / "mail.log").write_text(PLAIN * 2)
+    told = cli("collect", "mail.log").err
+    assert "mail.log: a log of mx7, as before; to change that: --host NAME" in told
+    assert {row["host"] for row in cli("sources", "--json").of("source")} == {"mx7"}
+    assert cli("collect", "mail.log", "--host", "mx8").err == ""
+    assert {row["host"] for row in cli("sources", "--json").of("source")} == {"mx8"}
+
+
 def test_standard_input_is_no_log(cli):
     result = cli("collect", "-")
     assert result.exit == 2

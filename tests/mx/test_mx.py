@@ -109,7 +109,9 @@ def test_many_domains_at_once(home: Home) -> None:
     zone = {f"d{number}.test": [f"10 mx{number}.example.jp."] for number in range(300)}
     seen: list[tuple[int, int]] = []
     with nameserver(zone) as server:
-        found = mx.find(home, config(server.address, timeout="10s"), zone, now=NOW, progress=lambda *at: seen.append(at))
+        found = mx.find(
+            home, config(server.address, timeout="10s"), zone, now=NOW, progress=lambda *at: seen.append(at)
+        )
     assert {domain: answer.hosts for domain, answer in found.items()} == {
         domain: (f"mx{domain[1:-5]}.example.jp",) for domain in zone
     }
