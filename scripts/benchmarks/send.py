@@ -144,7 +144,7 @@ def _ours(mails: int, port: int, url: str = "") -> float:
         home = Home(Path(folder)).create()
         config = Config.model_validate({"mx_map": {"*": f"localhost:{port}"}, "run": {"connections": SESSIONS}})
         with open_ledger(url, home) as ledger:
-            plan_id = _plan(ledger, mails)
+            plan_id = _plan(ledger, mails, f"relay:localhost:{port}")
             started = time.perf_counter()
             sent = uvloop.run(_send(ledger, config, plan_id))
             spent = time.perf_counter() - started
@@ -153,12 +153,12 @@ def _ours(mails: int, port: int, url: str = "") -> float:
     return spent
 
 
-def _plan(ledger: Ledger, mails: int) -> str:
+def _plan(ledger: Ledger, mails: int, egress: str) -> str:
     now = datetime.now(UTC)
     plan_id = hashlib.sha256(b"bench").hexdigest()
     batches = [
         PlanBatch(
-            id=f"b{n:05d}", egress="relay:localhost", provider="bench", seq=n, size=min(_BATCH, mails - n * _BATCH),
+            id=f"b{n:05d}", egress=egress, provider="bench", seq=n, size=min(_BATCH, mails - n * _BATCH),
             rate=1e6, canary=False, after_s=0,
         )
         for n in range(-(-mails // _BATCH))
@@ -178,15 +178,15 @@ def _plan(ledger: Ledger, mails: int) -> str:
                 params=json.dumps({}), eta_s=0.0, made_at=now,
             ),
         )  # fmt: skip
-        lifecycle.start_plan(conn, plan_id, batches, (_row(n) for n in range(mails)), now=now)
+        lifecycle.start_plan(conn, plan_id, batches, (_row(n, egress) for n in range(mails)), now=now)
     return plan_id
 
 
-def _row(n: int) -> PlanRow:
+def _row(n: int, egress: str) -> PlanRow:
     rcpt = f"u{n}@d{n % 997}.example.jp"
     return PlanRow(
         key=delivery_key("r", rcpt, 0), release="r", recipient_id=str(n), rcpt_key=rcpt, rcpt=rcpt, generation=0,
-        incident_id="inc", customer="c", domain=rcpt.partition("@")[2], provider="bench", egress="relay:localhost",
+        incident_id="inc", customer="c", domain=rcpt.partition("@")[2], provider="bench", egress=egress,
         batch_id=f"b{n // _BATCH:05d}", batch_seq=n // _BATCH, canary=False, seq=n % _BATCH, rate=1e6, after_s=0,
         message_id=f"<r.{n}@example.jp>", identity="same", date="2026-01-01T00:00:00.000000Z", content_id="c",
         content_kind="template", envelope_from="bounce@example.jp", sender="news@example.jp", title="t", urgency=5,
