@@ -36,7 +36,10 @@ class Input(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format or (without `input`) a wrapping. `query` is the name of its SQL file."""
+    """A format or (without `input`) a wrapping. `query` is the name of its SQL file.
+
+    single: no line gives more than one event, so that counting events counts lines.
+    """
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Format:
     input: Input | None
     query: str
     detect: tuple[re.Pattern[str], ...]
+    single: bool
 
     def knows(self, line: str) -> bool:
         return any(pattern.search(line) for pattern in self.detect)
@@ -55,7 +59,7 @@ def _header(query: str) -> dict[str, list[str]]:
         if not line.startswith("--"):
             break
         name, colon, value = line[2:].strip().partition(": ")
-        if colon and name in ("Format", "Version", "Input", "Detect"):
+        if colon and name in ("Format", "Version", "Input", "Events", "Detect"):
             found.setdefault(name, []).append(value.strip())
     return found
 
@@ -74,6 +78,7 @@ def _read(folder: str) -> dict[str, Format]:
             Input(header["Input"][0]) if "Input" in header else None,
             query,
             tuple(re.compile(pattern, re.ASCII) for pattern in header.get("Detect", ())),
+            header.get("Events") == ["single"],
         )
     return found
 

@@ -289,7 +289,8 @@ def parse_block(data: bytes, how: Reading, out: Path) -> Parsed:
         events = f"SELECT * REPLACE (kind::event_kind AS kind) FROM ({query})"
         con.execute(f"COPY ({events}) TO {sql.quote(out)} ({_PARQUET})")
         os.fsync(handle.fileno())
-    row = con.execute(sql.load("collect/accounting"), [str(out)]).fetchone()
+    counting = "collect/accounting_single" if formats()[how.format].single else "collect/accounting"
+    row = con.execute(sql.load(counting), [str(out)]).fetchone()
     assert row is not None
     parsed, rejected, lost, first_at, last_at, hosts = row
     losses = con.execute(sql.load("collect/losses"), [str(out)]).fetchall() if lost else []

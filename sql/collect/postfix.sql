@@ -6,6 +6,7 @@
 -- Format: postfix, the log of Postfix
 -- Version: 5
 -- Input: syslog
+-- Events: single
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:smtpd?|lmtp|qmgr|nqmgr|oqmgr|cleanup|pickup|bounce|defer|trace|error)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:retry|local|virtual|pipe|master|postfix-script|anvil|tlsmgr|tlsproxy)(?:\[|:)
 -- Detect: ^[\w.-]+(?:/[\w.-]+)*/(?:postscreen|scache|verify|trivial-rewrite|dnsblog|discard|relay|postsuper)(?:\[|:)

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resend.collect import parse
+from resend.collect.formats import formats
+from resend.stores import sql
 from tests.collect.reading import CORPORA, REPOSITORY, read
 
 CASES = sorted((REPOSITORY / "tests/cases/postfix").iterdir())
@@ -31,6 +33,20 @@ def test_case(case: Path) -> None:
         expected["parsed"],
         expected["rejected"],
     )
+
+
+def test_no_line_gives_two_events_so_that_events_are_counted_for_lines(tmp_path: Path) -> None:
+    """All case logs in one, also damaged: both ways of counting a part say the same."""
+    whole = b"".join((case / "mail.log").read_bytes() for case in CASES)
+    damaged = b"\n".join(line[: 20 + 7 * number % 200] for number, line in enumerate(whole.split(b"\n"))) + b"\n"
+    assert formats()["postfix"].single
+    for number, data in enumerate((whole, damaged, whole.replace(b" ", b"  "), b"")):
+        part = tmp_path / f"{number}.parquet"
+        told = parse.parse_block(data, parse.Reading("postfix", "UTC", date(2026, 12, 7), ""), part)
+        with sql.connect(threads=1) as con:
+            line_by_line = con.execute(sql.load("collect/accounting"), [str(part)]).fetchone()
+            assert line_by_line == con.execute(sql.load("collect/accounting_single"), [str(part)]).fetchone()
+        assert line_by_line is not None and line_by_line[:2] == (told.parsed, told.rejected)
 
 
 def _postfix_parser() -> list[Any]:
