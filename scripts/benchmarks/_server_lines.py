@@ -51,7 +51,7 @@ def _exim(rng: random.Random) -> Iterator[str]:
 def _sendmail(rng: random.Random) -> Iterator[str]:
     for number, at in enumerate(_clock(rng)):
         stamp = at.strftime("%b %d %H:%M:%S mta1 sm-mta")
-        qid, pid = f"60F9{''.join(rng.choices(_DIGITS, k=4))}{number:06d}", 20_000 + number % 999
+        qid, pid = f"60F9{''.join(rng.choices(_DIGITS, k=4))}{number % 1_000_000:06d}", 20_000 + number % 999
         domain = rng.randrange(4_000)
         to, release = f"user{rng.randrange(2_000_000)}@corp{domain}.example.jp", rng.randrange(2_000)
         size = rng.randrange(6_000, 40_000)
