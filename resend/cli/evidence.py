@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resend.cli import render, zones
+from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import existing, from_us, screen_of, workplace, zone
@@ -90,7 +90,6 @@ def collect(
             "collect reads files, whose places it can name later", next_step="write standard input to a file first"
         )
     config, home = workplace(screen)
-    before = zones.as_read(home)
     try:
         with Progress(screen, "collect", "bytes") as progress:
             found = collect_files(
@@ -117,7 +116,11 @@ def collect(
         screen.note(f"rejected: {screen.masked(line)}")
     if found.rejected > len(found.rejected_lines):
         screen.note(f"... and {render.count(found.rejected - len(found.rejected_lines))} more rejected lines")
-    zones.tell(screen, home, config, before, tz=tz)
+    if found.files and tz not in ("", config.tz):
+        screen.note(
+            f"these files keep {tz} from now on, without --tz too; others are read in {config.tz}, or write"
+            f' tz = "{tz}" into resend.toml'
+        )
     vetoed = refresh_evidence_vetoes(home, config)
     screen.line(
         f"{render.some(found.files, 'file')}, {render.some(found.lines, 'line')}: {render.count(found.parsed)} parsed,"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resend.cli import render, zones
+from resend.cli import render
 from resend.cli.app import typer_app
 from resend.cli.border import Done
 from resend.cli.opened import existing, ledger_of, screen_of
@@ -45,10 +45,8 @@ def reconcile(
 
     screen = screen_of(ctx)
     config, home = existing(screen)
-    before = zones.as_read(home)
     with ledger_of(config, home) as ledger, Progress(screen, "reconcile", "bytes") as progress:
         found = settle(home, config, ledger, paths or [], now=datetime.now(UTC), progress=progress)
-    zones.tell(screen, home, config, before)
     _settled(screen, found)
     rejected = found.collected.rejected if found.collected else 0
     unread = len(found.collected.unread) if found.collected else 0

@@ -31,7 +31,8 @@ from resend.model import State
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from resend.executor.run import Run, RunSummary
+    from resend.executor.ending import RunSummary
+    from resend.executor.run import Run
     from resend.stores.home import Home
     from resend.stores.ledger import Ledger
     from resend.stores.rows import PlanRecord, ProviderStatus

@@ -241,7 +241,7 @@ class Guard:
         why = self.dots.lost(now, began, cut=cut)
         canary = "" if self.canary_done else self.dots.canary
         if canary or why:
-            return self._park(f"{canary or why}")
+            return self._park(canary or why)
         if self.half_open:
             return self._suspend(now, "a probe is in doubt", self.profile.cooldown)
         return self._rules(now)

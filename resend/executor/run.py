@@ -18,11 +18,9 @@ from sqlalchemy import Connection
 
 from resend.clock import Clock, to_micros
 from resend.errors import ResendError
-from resend.executor.beat import TIME_IS_OVER as TIME_IS_OVER
 from resend.executor.beat import beat
 from resend.executor.connect import Connector
-from resend.executor.ending import RunSummary as RunSummary
-from resend.executor.ending import summary
+from resend.executor.ending import RunSummary, summary
 from resend.executor.guard import Guard
 from resend.executor.lane import Lane
 from resend.executor.livemail import LiveMail

@@ -30,7 +30,8 @@ def settle(lane: Lane, row: Delivery, trial: str, at: datetime, end: End) -> Non
     now = lane.run.clock.now()
     if end.how in (Ended.ACCEPTED, Ended.REFUSED) and end.stage is Stage.DOT:
         lane.guard.dots.answered()
-        lane.run.relay_watch(lane.egress).dots.answered()
+        if lane.relay:
+            lane.run.relay_watch(lane.egress).dots.answered()
     match end.how:
         case Ended.ACCEPTED:
             assert end.reply is not None
@@ -80,9 +81,7 @@ def judge_fate(lane: Lane, fate: Fate, reply: str) -> None:
 def _doubted(lane: Lane, at: datetime, now: datetime, *, cut: bool) -> None:
     """Too many doubts park the lane; a relay that leaves its dots unanswered, all lanes behind it."""
     lane.decide(lane.guard.doubted(now, at, cut=cut))
-    dots = lane.run.relay_watch(lane.egress).dots
-    why = dots.lost(now, at, cut=cut)
-    if why and lane.relay:
+    if lane.relay and (why := lane.run.relay_watch(lane.egress).dots.lost(now, at, cut=cut)):
         lane.run.park(lane.egress, f"{why} at {lane.egress}")
 
 

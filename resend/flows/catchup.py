@@ -17,7 +17,8 @@ from itertools import chain
 
 from resend.config import Config
 from resend.errors import Exit, LockHeld, ResendError, worst
-from resend.executor.run import TIME_IS_OVER, RunSummary
+from resend.executor.beat import TIME_IS_OVER
+from resend.executor.ending import RunSummary
 from resend.flows import run as sending
 from resend.flows.standing import WHO, Taken, is_standing, standing_plans
 from resend.flows.vetoes import project_catalog, project_evidence

@@ -21,7 +21,7 @@ from sqlalchemy import insert, select, update
 from resend.clock import to_text
 from resend.config import Config
 from resend.errors import ConfigError, StoreError, UsageError
-from resend.executor.run import RunSummary
+from resend.executor.ending import RunSummary
 from resend.flows import run as sending
 from resend.flows.plan import find_plan
 from resend.policy.egress import egresses

@@ -25,7 +25,8 @@ from resend.clock import SystemClock, format_duration
 from resend.config import CatalogConfig, Config, RelayConfig
 from resend.errors import ResendError, StalePlan, StoreError, UsageError, WrongCount
 from resend.executor.connect import SmtpConnector
-from resend.executor.run import Options, Run, RunSummary
+from resend.executor.ending import RunSummary
+from resend.executor.run import Options, Run
 from resend.flows import egress, follow
 from resend.flows.mails import Mails
 from resend.flows.plan import check_fresh, find_plan

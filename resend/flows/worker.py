@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from resend.config import Config
 from resend.errors import Exit, UsageError
-from resend.executor.run import RunSummary
+from resend.executor.ending import RunSummary
 from resend.flows import run as sending
 from resend.stores import lifecycle
 from resend.stores.home import Home

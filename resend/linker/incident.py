@@ -268,7 +268,7 @@ def _surroundings(
         last_at="" if last is None else to_text(from_micros(last)),
         catalog_loaded_at="" if loaded_at is None else to_text(loaded_at),
         mails=tuple(Mails(dimension=d, value=value, mails=int(count)) for d, value, count in mails),
-        warnings=tuple(_warnings(con, catalog)),
+        warnings=tuple(_warnings(catalog)),
         **_asked(con, answers),
     )
 
@@ -315,7 +315,7 @@ def _no_evidence(con: duckdb.DuckDBPyConnection) -> int:
     return int(row[0])
 
 
-def _warnings(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[str]:
+def _warnings(catalog: Catalog) -> Iterator[str]:
     loaded = catalog.snapshots()
     for kind in ("releases", "recipients"):
         if kind not in loaded:

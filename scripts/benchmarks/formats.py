@@ -10,7 +10,7 @@ also accounts for every line and writes the part.
 At the full size the ratio is what a user waits for, as `scripts/bench collect` measures Postfix: a whole `collect` of a
 file, with its worker processes, its start and its manifest, against the loop over the same file, by the clock on the
 wall. Beside it, and as the ratio of the quick size, stands `cpu_ratio`: one core each, processor seconds, both sides
-warm, so that neighbours on the machine do not count. All formats take an hour at the full size.
+warm, so that neighbours on the machine do not count.
 """
 
 from __future__ import annotations

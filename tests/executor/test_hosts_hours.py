@@ -18,7 +18,8 @@ import pytest
 from resend.config import RelayConfig
 from resend.errors import Exit
 from resend.executor.connect import SmtpConnector
-from resend.executor.run import Options, Run, RunSummary
+from resend.executor.ending import RunSummary
+from resend.executor.run import Options, Run
 from resend.lab.behaviour import Behaviour, Pool
 from resend.lab.mx import serve
 from resend.model import State

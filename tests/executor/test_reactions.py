@@ -16,7 +16,8 @@ from resend.clock import SystemClock
 from resend.config import RelayConfig
 from resend.errors import Exit
 from resend.executor.connect import SmtpConnector
-from resend.executor.run import Options, Run, RunSummary
+from resend.executor.ending import RunSummary
+from resend.executor.run import Options, Run
 from resend.lab.behaviour import Behaviour, Fault, Pool, Rate, Session
 from resend.lab.mx import serve
 from resend.lab.receipts import read_events, read_receipts

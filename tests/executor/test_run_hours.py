@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from resend.config import RelayConfig
 from resend.errors import Exit
 from resend.executor.connect import SmtpConnector
-from resend.executor.run import Options, Run, RunSummary
+from resend.executor.ending import RunSummary
+from resend.executor.run import Options, Run
 from resend.lab.behaviour import Behaviour, Fault, Pool
 from resend.lab.mx import serve
 from resend.lab.receipts import read_receipts
